@@ -1,0 +1,42 @@
+"""Everything Baton reads from its environment, read here and nowhere else."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The environment of one process; every field is the variable `BATON_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="BATON_", frozen=True)
+
+    database_url: str | None = None
+    """`postgresql://user:password@host:port/name`; unset, the servers of `data_dir` are used."""
+
+    broker_url: str | None = None
+    """`redis://host:port/0` (or `amqp://…`); unset, the servers of `data_dir` are used."""
+
+    app: str = ""
+    """Modules that hold agents and workflows, separated by commas, e.g. `examples.text_digest`."""
+
+    data_dir: Path = Path(".baton")
+    """Where the embedded PostgreSQL and Redis keep their files."""
+
+    heartbeat: float = Field(default=1.0, gt=0)
+    """Seconds between a worker's heartbeats."""
+
+    lease: float = Field(default=4.0, gt=0)
+    """Seconds after its last heartbeat at which a worker counts as dead."""
+
+    pool_size: int = Field(default=4, ge=1)
+    """Postgres connections that one process may hold."""
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()
