@@ -1,0 +1,70 @@
+"""What things are: frozen models, the exception tree, settings. No I/O."""
+
+from schemas.agents import AgentSpec, Retry
+from schemas.errors import (
+    AgentError,
+    AttemptTimeout,
+    BatonError,
+    Conflict,
+    DefinitionError,
+    Fault,
+    IdempotencyConflict,
+    InputError,
+    NotFound,
+    Permanent,
+    ResultTimeout,
+    RunFailed,
+    SchemaOutdated,
+    Unavailable,
+)
+from schemas.events import Event, EventKind
+from schemas.outcomes import Cancelled, Done, ErrorInfo, Failed, Gap, Gathered, Outcome, Skipped, Waiting
+from schemas.runs import PoolView, RunState, RunSummary, RunView, StepKind, StepState, StepView, WorkerView
+from schemas.usage import Budget, Usage
+from schemas.workflows import Each, FanOut, Leaf, Node, Pipeline, Workflow
+
+__all__ = [
+    "AgentError",
+    "AgentSpec",
+    "AttemptTimeout",
+    "BatonError",
+    "Budget",
+    "Cancelled",
+    "Conflict",
+    "DefinitionError",
+    "Done",
+    "Each",
+    "ErrorInfo",
+    "Event",
+    "EventKind",
+    "Failed",
+    "FanOut",
+    "Fault",
+    "Gap",
+    "Gathered",
+    "IdempotencyConflict",
+    "InputError",
+    "Leaf",
+    "Node",
+    "NotFound",
+    "Outcome",
+    "Permanent",
+    "Pipeline",
+    "PoolView",
+    "ResultTimeout",
+    "Retry",
+    "RunFailed",
+    "RunState",
+    "RunSummary",
+    "RunView",
+    "SchemaOutdated",
+    "Skipped",
+    "StepKind",
+    "StepState",
+    "StepView",
+    "Unavailable",
+    "Usage",
+    "Waiting",
+    "WorkerView",
+    "Workflow",
+]

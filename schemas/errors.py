@@ -1,0 +1,118 @@
+"""Everything that Baton raises on purpose.
+
+    BatonError
+    ├── DefinitionError        an agent or a workflow that cannot work; names every fault at once
+    ├── InputError             an input that does not fit the workflow's schema
+    ├── NotFound               a run, workflow, agent or pool that does not exist
+    ├── Conflict               a move that the state of a run does not allow
+    │   └── IdempotencyConflict    one idempotency key, two different inputs
+    ├── RunFailed              `RunHandle.result()` of a run that failed or was cancelled
+    ├── ResultTimeout          `RunHandle.result(timeout=...)` ran out of time; the run goes on
+    ├── Unavailable            Postgres or the broker cannot be reached
+    ├── SchemaOutdated         the database has not the tables this version needs
+    └── AgentError             raise it in an agent to say how its failure is to be treated
+        ├── Permanent              do not retry
+        └── AttemptTimeout         the attempt ran longer than the agent's timeout
+
+A class's docstring is its default message. `next_step` is the command or act that helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class BatonError(Exception):
+    """Something went wrong in Baton."""
+
+    def __init__(self, message: str | None = None, *, next_step: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.next_step = next_step
+
+
+class Fault(tuple[str, str]):
+    """One fault of a definition or an input: where it is, and what is wrong there."""
+
+    __slots__ = ()
+
+    def __new__(cls, path: str, message: str) -> Fault:
+        return super().__new__(cls, (path, message))
+
+    @property
+    def path(self) -> str:
+        return self[0]
+
+    @property
+    def message(self) -> str:
+        return self[1]
+
+    def __str__(self) -> str:
+        return f"{self[0]}: {self[1]}" if self[0] else self[1]
+
+
+class DefinitionError(BatonError):
+    """The definition has faults."""
+
+    def __init__(self, what: str, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        lines = "".join(f"\n  - {fault}" for fault in self.faults)
+        super().__init__(f"{what} cannot work:{lines}", next_step="mend the lines named above")
+
+
+class InputError(BatonError):
+    """The input does not fit the workflow's schema."""
+
+    def __init__(self, what: str, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__(
+            f"{what}: " + "; ".join(str(fault) for fault in self.faults),
+            next_step="`baton plan WORKFLOW` prints the schema of its input",
+        )
+
+
+class NotFound(BatonError):
+    """There is no such thing."""
+
+
+class Conflict(BatonError):
+    """The state of the run does not allow this."""
+
+
+class IdempotencyConflict(Conflict):
+    """This idempotency key was used before with a different input."""
+
+
+class RunFailed(BatonError):
+    """The run ended without a result."""
+
+    def __init__(self, message: str, *, run_id: str, state: str) -> None:
+        super().__init__(message, next_step=f"baton runs show {run_id}")
+        self.run_id = run_id
+        self.state = state
+
+
+class ResultTimeout(BatonError):
+    """The run has not ended yet; it goes on."""
+
+
+class Unavailable(BatonError):
+    """A server cannot be reached."""
+
+
+class SchemaOutdated(BatonError):
+    """The database does not have the tables that this version of Baton needs."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, next_step="baton db upgrade")
+
+
+class AgentError(BatonError):
+    """The agent could not do its work."""
+
+
+class Permanent(AgentError):
+    """The agent could not do its work, and trying again would not help."""
+
+
+class AttemptTimeout(AgentError):
+    """The attempt ran longer than the agent's timeout."""

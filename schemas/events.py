@@ -1,0 +1,43 @@
+"""Facts about a run, appended and never changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.base import Frozen
+
+
+class EventKind(StrEnum):
+    """What happened. The part before the dot says to what."""
+
+    RUN_SUBMITTED = "run.submitted"
+    RUN_STARTED = "run.started"
+    RUN_COMPLETED = "run.completed"
+    RUN_FAILED = "run.failed"
+    RUN_CANCELLED = "run.cancelled"
+    RUN_RESUMED = "run.resumed"
+    STEP_OPENED = "step.opened"
+    STEP_STARTED = "step.started"
+    STEP_RETRYING = "step.retrying"
+    STEP_LOST = "step.lost"
+    STEP_DONE = "step.done"
+    STEP_FAILED = "step.failed"
+    STEP_SKIPPED = "step.skipped"
+    PROGRESS = "step.progress"
+
+
+class Event(Frozen):
+    """One fact; `number` counts from 1 within its run, without gaps, in an order that respects cause."""
+
+    run_id: UUID
+    number: int
+    kind: EventKind
+    path: str
+    """The step it is about; empty for the run itself."""
+    at: datetime
+    data: dict[str, Any] = Field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""Runs and steps: their states, the moves between them, and how they are shown.
+
+A run:                                            A step:
+
+    queued ──> running ──> completed                  pending ──> ready ──> running ──> done
+       │        │  ^  └──> failed ──┐                    │         │ ^        │ └────> failed ─┐
+       │        │  └────────────────┘ resume             │         │ └────────┘ retry, lost    │ resume
+       └────────┴────────> cancelled                     └─────────┴──────────┴──> skipped,    │
+                                                                                   cancelled   v
+                                                      a step with parts is `open` instead of    ready
+                                                      ready and running                         or open
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from schemas.base import Frozen
+from schemas.outcomes import ErrorInfo, Gap
+from schemas.usage import Usage
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepState(StrEnum):
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+class StepKind(StrEnum):
+    AGENT = "agent"
+    PIPELINE = "pipeline"
+    FAN_OUT = "fan_out"
+    EACH = "each"
+
+
+RUN_MOVES: dict[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED}),
+    RunState.RUNNING: frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED}),
+    RunState.FAILED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+    RunState.COMPLETED: frozenset(),
+    RunState.CANCELLED: frozenset(),
+}
+
+_ENDINGS = frozenset({StepState.SKIPPED, StepState.CANCELLED})
+STEP_MOVES: dict[StepState, frozenset[StepState]] = {
+    StepState.PENDING: _ENDINGS | {StepState.READY, StepState.OPEN},
+    StepState.READY: _ENDINGS | {StepState.RUNNING},
+    StepState.RUNNING: _ENDINGS | {StepState.DONE, StepState.FAILED, StepState.READY},
+    StepState.OPEN: _ENDINGS | {StepState.DONE, StepState.FAILED},
+    StepState.FAILED: frozenset({StepState.READY, StepState.OPEN}),
+    StepState.SKIPPED: frozenset({StepState.READY, StepState.OPEN, StepState.PENDING}),
+    StepState.DONE: frozenset(),
+    StepState.CANCELLED: frozenset(),
+}
+
+RUN_ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
+STEP_ENDED = frozenset({StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.CANCELLED})
+
+
+class RunSummary(Frozen):
+    """One line of a listing of runs."""
+
+    id: UUID
+    workflow: str
+    state: RunState
+    tenant: str
+    labels: dict[str, str]
+    priority: int
+    degraded: bool
+    """True when a branch is missing from what the run produced."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorInfo | None
+
+
+class StepView(Frozen):
+    """One step as it stands, without its payloads."""
+
+    path: str
+    parent: str
+    kind: StepKind
+    agent: str | None
+    state: StepState
+    attempt: int
+    losses: int
+    """Times that a worker died while it held this step."""
+    worker: str | None
+    """The name of the worker of the latest attempt."""
+    ready_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    due_at: datetime | None
+    """When the step may start, or, for a fan-out, when it stops waiting for branches."""
+    error: ErrorInfo | None
+    gaps: tuple[Gap, ...]
+    usage: Usage
+
+
+class RunView(RunSummary):
+    """One run with its steps, sorted by path, and what to tell a person about it."""
+
+    input: Any
+    output: Any
+    steps: tuple[StepView, ...]
+    notes: tuple[str, ...]
+    """Sentences that explain why nothing moves, e.g. a queue that no worker serves."""
+
+
+class PoolView(Frozen):
+    """The workers of one agent, and the work that waits for them."""
+
+    agent: str
+    queue: str
+    workers: int
+    """Live worker processes."""
+    concurrency: int
+    """Attempts that they can run at a time."""
+    ready: int
+    running: int
+
+
+class WorkerView(Frozen):
+    """One worker process."""
+
+    id: UUID
+    name: str
+    queues: tuple[str, ...]
+    concurrency: int
+    pool: str
+    alive: bool
+    started_at: datetime
+    seen_at: datetime

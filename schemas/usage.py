@@ -1,0 +1,32 @@
+"""What work consumed."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from schemas.base import Frozen
+
+
+class Usage(Frozen):
+    """Consumption of one attempt, or a sum of many."""
+
+    tokens: int = Field(default=0, ge=0)
+    """Input and output tokens together."""
+    usd: float = Field(default=0.0, ge=0)
+    """US dollars."""
+    model_calls: int = Field(default=0, ge=0)
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            tokens=self.tokens + other.tokens,
+            usd=self.usd + other.usd,
+            model_calls=self.model_calls + other.model_calls,
+        )
+
+
+class Budget(Frozen):
+    """What a run may consume; `None` sets no limit."""
+
+    tokens: int | None = Field(default=None, gt=0)
+    usd: float | None = Field(default=None, gt=0)
+    model_calls: int | None = Field(default=None, gt=0)
