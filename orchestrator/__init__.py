@@ -1,5 +1,24 @@
-"""What must happen next: definitions become plans, plans become messages, Postgres remembers everything."""
+"""What must happen next: definitions become plans, plans become messages, Postgres remembers everything.
 
-from orchestrator.vocabulary import each, fan_out, workflow
+The names load on first use, so that `baton --help` need not wait for models and drivers.
+"""
 
-__all__ = ["each", "fan_out", "workflow"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+    from orchestrator.vocabulary import each, fan_out, workflow
+
+__all__ = ["Client", "each", "fan_out", "workflow"]
+
+_HOMES = {"Client": "client", "each": "vocabulary", "fan_out": "vocabulary", "workflow": "vocabulary"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found
