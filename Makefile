@@ -6,7 +6,7 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := schemas orchestrator workers examples benchmarks tests
+CODE := schemas orchestrator workers examples benchmarks tests deploy
 SCRIPTS := $(wildcard .ci/run deploy/*.sh)
 PROBE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 KEEP ?=
@@ -37,8 +37,8 @@ check: check-code check-deploy ## Lint, format, types, import contracts, deploym
 check-code: $(VENV)/dev.stamp
 	@echo "==> ruff: lint" && $(BIN)/ruff check --quiet $(CODE)
 	@echo "==> ruff: format" && $(BIN)/ruff format --check --quiet $(CODE)
-	@echo "==> mypy: strict" && $(BIN)/mypy --no-error-summary
-	@echo "==> import-linter: floors and doors" && $(BIN)/lint-imports --no-timings
+	@echo "==> mypy: strict" && $(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary deploy/alive.py
+	@echo "==> import-linter: floors and doors" && $(BIN)/lint-imports --no-logo
 
 .PHONY: check-deploy
 check-deploy: $(VENV)/dev.stamp
@@ -63,7 +63,7 @@ format: $(VENV)/dev.stamp ## Rewrite the code as `make check` wants it
 .PHONY: clean
 clean: ## Remove the environment, caches and build results (not the data in .baton)
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment, two depths: running Baton needs much less than working on it. A stamp is older than pyproject.toml
 # exactly when the dependencies may have changed, so a second `make` installs nothing.
