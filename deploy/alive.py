@@ -1,7 +1,7 @@
 """Exit with 0 if Postgres has a fresh heartbeat of a worker on this host: the probe of a worker's container.
 
-The heartbeat comes from the process that consumes messages, so a worker that is up but deaf is not alive. When
-Postgres is away every worker fails this probe, so use it to show and to route, not to restart at once.
+The heartbeat comes from the process that consumes messages, so a worker that is up but deaf is not alive.
+When Postgres is away every worker fails this probe, so use it to show and to route, not to restart at once.
 """
 
 from __future__ import annotations
