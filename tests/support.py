@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -142,15 +143,18 @@ class Processes:
 
     def end_all(self) -> None:
         """Kill everything, print the outputs (shown for a failed test), and prove that nothing is left."""
+        family = [relative for process in self._started for relative in _descendants(process.pid)]
         for process in self._started:
             _kill_group(process.pid)
             process.handle.wait(10)
         for pid in self.alive():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for process in self._started:
             lines = process.text().splitlines()[-_TAIL:]
             print(f"----- {process.name} (exit {process.handle.returncode})", *lines, sep="\n")
-        eventually(lambda: not self.alive())
+        # Servers overwrite their environment with their title, so the mark alone would miss them.
+        eventually(lambda: not self.alive() and not [process for process in family if process.is_running()])
 
     def alive(self) -> list[int]:
         """Every process on this machine that inherited this test's mark, whatever its parent or group."""
@@ -165,6 +169,13 @@ def with_environment(name: str, value: str) -> Iterator[int]:
                 yield process.pid
         except (psutil.Error, OSError):
             continue
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _kill_group(leader: int) -> None:

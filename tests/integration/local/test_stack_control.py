@@ -137,11 +137,13 @@ def test_nothing_is_left_of_a_stack_killed_by_sigkill(data_dir: Path, processes:
     write_app(data_dir)
     main = processes.python(STACK, str(data_dir), name="stack")
     eventually(lambda: main.text().count(" ready.") == 2, timeout=40)
-    assert len(processes.alive()) > 10
+    family = psutil.Process(main.pid).children(recursive=True)
+    assert {"postgres", "redis-server"} < {process.name() for process in family}
 
     main.handle.kill()
 
-    eventually(lambda: processes.alive() == [], timeout=20)
+    eventually(lambda: not [process for process in family if process.is_running()], timeout=20)
+    assert processes.alive() == []
 
 
 def test_a_killed_worker_comes_back(data_dir: Path, output: io.StringIO) -> None:
