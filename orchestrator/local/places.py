@@ -52,22 +52,36 @@ def short_dir(home: Path, name: str) -> Path:
 def program_home(program: Path) -> Path:
     """An installation that the server's account can execute: the wheel's own, or a copy of it under /var/tmp.
 
-    `program` is the folder that holds `bin`, `lib` and `share`.
+    `program` is the folder in the wheel's package that holds `bin`, `lib` and `share`.
     """
     if server_account() is None or _open_to_all(program):
         return program
+    package = program.parent
     changed = (program / "bin" / "postgres").stat().st_mtime_ns
     copy = _SHARED / f"{_own_name(program)}-{changed}"
     if not copy.exists():
         half = Path(tempfile.mkdtemp(dir=_SHARED, prefix="baton-"))
-        shutil.copytree(program, half, dirs_exist_ok=True, symlinks=True)
         half.chmod(0o755)
+        # The programs look for these libraries at a place relative to their own.
+        for part in (Path(package.name, program.name), Path(f"{package.name}.libs")):
+            if (package.parent / part).exists():
+                shutil.copytree(package.parent / part, half / part, symlinks=True)
         try:
             half.rename(copy)
         except OSError:  # another process was faster
             shutil.rmtree(half)
     _refuse_strangers(copy, os.geteuid())
-    return copy
+    return copy / package.name / program.name
+
+
+def make_home(home: Path) -> None:
+    """Create a server's home, which other users may pass through but not list.
+
+    Raises `Unavailable` when another user of the machine owns it.
+    """
+    home.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if home.parent == _SHARED:
+        _refuse_strangers(home, os.geteuid())
 
 
 def make_private(folder: Path, account: Account | None) -> None:

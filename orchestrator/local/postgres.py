@@ -16,7 +16,14 @@ import psutil
 import psycopg
 
 from orchestrator.local.leash import spawn
-from orchestrator.local.places import make_private, program_home, server_account, server_home, short_dir
+from orchestrator.local.places import (
+    make_home,
+    make_private,
+    program_home,
+    server_account,
+    server_home,
+    short_dir,
+)
 from schemas.errors import Unavailable
 
 INSTALL = "pip install 'baton-agents[local]'"
@@ -65,8 +72,7 @@ class Postgres:
         seconds.
         """
         binaries = program_home(installation()) / "bin"
-        if self.home != self.data_dir:
-            self.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        make_home(self.home)
         make_private(self.cluster, self._account)
         make_private(self.sockets, self._account)
         self._end_leftover()

