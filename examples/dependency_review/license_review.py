@@ -1,0 +1,257 @@
+"""The licence reviewer: what the texts grant, what the metadata declare, what the project may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from examples.dependency_review.declared_license import Declared, declared
+from examples.dependency_review.license_match import Match, licenses_in
+from examples.dependency_review.license_terms import (
+    FINE,
+    Judgement,
+    Strength,
+    base,
+    best,
+    judge,
+    obligations,
+    same,
+    strength,
+    worst,
+)
+from examples.dependency_review.metadata import Metadata, cite
+from examples.dependency_review.models import Citation, Finding, LicenseFile, LicenseReview, Material
+from examples.dependency_review.spdx_expression import normalised, parse
+from workers import agent
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A licence found in a file."""
+
+    license: str
+    match: Match
+    file: LicenseFile
+
+    @property
+    def citation(self) -> Citation:
+        return cite(self.file, self.match.line, self.match.last_line)
+
+
+@agent(timeout=60)
+def license_review(material: Material) -> LicenseReview:
+    """Identify a licence from its text, compare it with the metadata and with the project's licence."""
+    case = _Case(material)
+    return LicenseReview(
+        package=material.package.name,
+        version=material.package.version,
+        license=case.license,
+        declared=case.said.text if case.said else None,
+        identified=[one.license for one in case.own],
+        obligations=list(dict.fromkeys(duty for id in case.ids for duty in obligations(id))),
+        findings=[
+            *_declaration(case),
+            *_texts(case),
+            *_conflicts(case),
+            *_bundled(case),
+            *_notice_files(case),
+        ],
+    )
+
+
+class _Case:
+    """Everything about the licence of one package, worked out on demand."""
+
+    def __init__(self, material: Material) -> None:
+        self.material = material
+        self.project = material.package.project_license
+        self.metadata = Metadata(material.metadata)
+        self.said: Declared | None = declared(self.metadata)
+        every = [
+            Identified(match.license, match, file)
+            for file in material.licenses
+            for match in licenses_in(file.text)
+        ]
+        self.own = _without_base_texts(_once([one for one in every if not one.file.bundled]), self.said)
+        self.bundled = _once([one for one in every if one.file.bundled])
+
+    @cached_property
+    def own_files(self) -> list[LicenseFile]:
+        files = [one for one in self.material.licenses if not one.bundled]
+        return [one for one in files if "notice" not in one.file.rpartition("/")[2].lower()]
+
+    @cached_property
+    def agreeing(self) -> list[Identified]:
+        """The package's own licence texts that fulfil its declaration."""
+        return [one for one in self.own if self.said and self.said.allows(one.license)]
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether there are texts, and none is what was declared."""
+        return bool(self.own and self.said and self.said.acceptable and not self.agreeing)
+
+    @cached_property
+    def license(self) -> str:
+        """An SPDX expression where possible; what a text grants counts more than what is declared."""
+        if self.said and self.said.expression and not self.contradicted:
+            return self.said.expression
+        texts = [one.license for one in (self.agreeing or self.own)]
+        if texts:
+            joined = " AND ".join(texts)
+            return normalised(joined) or joined
+        return self.said.text if self.said else "unknown"
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The licences in `license`; of an ambiguous declaration without a text, the most likely one."""
+        if self.license == "unknown" or (not self.own and self.said and not self.said.expression):
+            return self.said.acceptable[:1] if self.said else ()
+        return parse(self.license).ids()
+
+    @property
+    def judgement(self) -> Judgement:
+        if not self.ids:
+            return FINE
+        if len(self.ids) == 1:
+            return judge(self.ids[0], self.project)
+        return parse(self.license).evaluate(lambda id: judge(id, self.project), worst, best)
+
+    @property
+    def evidence(self) -> list[Citation]:
+        """Where the licence is to be read."""
+        texts = self.agreeing or self.own
+        telling = [one for one in texts if judge(one.license, self.project) is not FINE]
+        places = [one.citation for one in (telling or texts)]
+        return places + ([self.metadata.at(self.said.field)] if self.said and not self.contradicted else [])
+
+
+def _once(found: list[Identified]) -> list[Identified]:
+    """The first place of every licence; a notice gives way to a text of the same licence."""
+    kept: list[Identified] = []
+    for one in sorted(found, key=lambda each: each.match.kind == "notice"):
+        if not any(base(one.license) == base(other.license) for other in kept):
+            kept.append(one)
+    return kept
+
+
+def _without_base_texts(found: list[Identified], said: Declared | None) -> list[Identified]:
+    """LGPL packages ship the GPL's text as well, which theirs builds upon: that is no second licence."""
+    if not any(base(one.license).startswith("LGPL") for one in found):
+        return found
+    return [one for one in found if not one.license.startswith("GPL") or (said and said.allows(one.license))]
+
+
+def _declaration(case: _Case) -> Iterator[Finding]:
+    said = case.said
+    if said is None:
+        if case.own:
+            message = f"The metadata declare no licence; the text is that of {case.license}"
+            places = [case.metadata.nowhere(), case.own[0].citation]
+            yield _finding("license.undeclared", "minor", message, places)
+        return
+    place = case.metadata.at(said.field)
+    yield _finding("license.declared", "info", f"Declares {said.text}", [place])
+    if not said.valid:
+        yield _finding(
+            "license.expression", "minor", f"{said.text!r} is not a valid SPDX expression", [place]
+        )
+    elif not said.acceptable:
+        yield _finding(
+            "license.unclear", "minor", f"The declaration {said.text!r} does not name a licence", [place]
+        )
+    if case.contradicted:
+        names = ", ".join(one.license for one in case.own)
+        message = (
+            f"Declares {said.text}, but its licence text is that of {names}: the text is what is granted"
+        )
+        yield _finding("license.mismatch", "major", message, [place, *(one.citation for one in case.own)])
+
+
+def _texts(case: _Case) -> Iterator[Finding]:
+    for one in case.own:
+        how = "the text" if one.match.kind == "text" else "a notice that refers to it"
+        yield _finding("license.identified", "info", f"{one.license}, recognised by {how}", [one.citation])
+    header = case.metadata.nowhere()
+    if not case.own_files:
+        if case.said:
+            message = f"Installs no licence text; whoever passes it on must find that of {case.license}"
+            yield _finding("license.text-missing", "minor", message, [case.metadata.at(case.said.field)])
+        else:
+            message = "No licence, neither declared nor as a text: without one nobody may use the package"
+            yield _finding("license.none", "critical", message, [header])
+    elif not case.own:
+        message = "Its licence text is none that this review knows: read it"
+        severity = "minor" if case.said and case.said.expression else "major"
+        yield _finding("license.unrecognised", severity, message, [cite(case.own_files[0], 1)])
+    else:
+        yield from _incomplete(case)
+
+
+def _incomplete(case: _Case) -> Iterator[Finding]:
+    """Parts of an `AND` expression whose text is not there."""
+    said = case.said
+    if not said or not said.expression or " OR " in said.expression or case.contradicted:
+        return
+    there = [one.license for one in (*case.own, *case.bundled)]
+    for id in parse(said.expression).ids():
+        if not any(same(id, one) for one in there):
+            message = f"Declares {id} beside others, but installs no text of it"
+            yield _finding("license.text-missing", "minor", message, [case.metadata.at(said.field)])
+
+
+def _conflicts(case: _Case) -> Iterator[Finding]:
+    judgement = case.judgement
+    if judgement is not FINE:
+        places = case.evidence or [case.metadata.nowhere()]
+        rule = "license.conflict" if judgement.severity == "critical" else "license.condition"
+        yield _finding(rule, judgement.severity, _sentence(judgement.why), places)
+    for one in case.own:
+        # Texts beside the declared licence are those of parts that were taken from elsewhere.
+        if not any(same(one.license, id) for id in case.ids):
+            verdict = judge(one.license, case.project)
+            message = f"Parts of it are under {one.license}" + (f": {verdict.why}" if verdict.why else "")
+            yield _finding("license.part", verdict.severity, message, [one.citation])
+
+
+def _bundled(case: _Case) -> Iterator[Finding]:
+    fine = []
+    for one in case.bundled:
+        verdict = judge(one.license, case.project)
+        if (
+            strength(one.license) or Strength.PERMISSIVE
+        ) is Strength.PERMISSIVE and verdict.severity == "info":
+            fine.append(one)
+        else:
+            # Nobody can tell from a licence file whether that part is ever loaded: look, before worrying.
+            severity = "major" if verdict.severity == "critical" else verdict.severity
+            message = (
+                f"Bundles something under {one.license}, which {case.project} may not allow: see what it is"
+            )
+            yield _finding("license.bundled", severity, message, [one.citation])
+    if fine:
+        names = ", ".join(sorted({one.license for one in fine}))
+        places = [one.citation for one in fine]
+        yield _finding("license.bundled", "info", f"Bundles something under {names}", places)
+
+
+def _notice_files(case: _Case) -> Iterator[Finding]:
+    """Section 4(d) of Apache-2.0: the attribution notices of a NOTICE file have to be passed on."""
+    if not any(base(id) == "Apache-2.0" for id in case.ids):
+        return
+    for file in case.material.licenses:
+        if file.file.rpartition("/")[2].upper().startswith("NOTICE") and file.text.strip():
+            line = next(number for number, text in enumerate(file.text.split("\n"), 1) if text.strip())
+            yield _finding(
+                "license.notice", "info", "Its NOTICE file has to be passed on", [cite(file, line)]
+            )
+
+
+def _finding(rule: str, severity: str, message: str, citations: list[Citation]) -> Finding:
+    return Finding.model_validate(
+        {"rule": rule, "severity": severity, "message": message, "citations": citations}
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
