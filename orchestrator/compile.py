@@ -18,7 +18,9 @@ class Shape(StrEnum):
     """How the results of a fan-out are handed to whoever reads them."""
 
     NAMED = "named"
-    """An object with one field per branch, null for a gap, and `gaps` if the reader has that field."""
+    """An object with one field per branch, null for a gap."""
+    NAMED_WITH_GAPS = "named_with_gaps"
+    """The same, and a field `gaps`."""
     GATHERED = "gathered"
     """`schemas.Gathered`: `{"results": [...], "gaps": [...]}`."""
     LIST = "list"
@@ -130,7 +132,9 @@ class _Results:
             return Shape.LIST, self._list()
         if {"results", "gaps"} <= set(fields) or isinstance(self.node, Each):
             return Shape.GATHERED, self._gathered()
-        return Shape.NAMED, self._named("gaps" in fields)
+        if "gaps" in fields:
+            return Shape.NAMED_WITH_GAPS, self._named()
+        return Shape.NAMED, self._named(gaps=False)
 
     def _list(self) -> JsonSchema:
         return {"type": "array", "items": {"anyOf": list(self.outputs.values())}}
@@ -138,7 +142,7 @@ class _Results:
     def _gathered(self) -> JsonSchema:
         return _object({"results": self._list(), "gaps": _GAPS})
 
-    def _named(self, gaps: bool = True) -> JsonSchema:
+    def _named(self, *, gaps: bool = True) -> JsonSchema:
         null = {"type": "null"}
         fields = {k: {"anyOf": [v, null]} if self.partial else v for k, v in self.outputs.items()}
         return _object(fields | ({"gaps": _GAPS} if gaps else {}))

@@ -1,0 +1,43 @@
+"""The front door: all commands under one name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import db, demo, doctor, pools, processes, runs, submit, up, workflows
+from orchestrator.cli.errors import Door
+
+app = typer.Typer(
+    name="baton",
+    cls=Door,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Durable AI-agent workflows: every agent a worker pool, every result a checkpoint in Postgres.",
+    epilog="Try `baton demo` first; `baton doctor` finds what is misconfigured.",
+)
+
+
+@app.callback()
+def root(
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="BATON_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    # The flag is read by `Door`, which also sees errors of commands that never started.
+    pass
+
+
+app.command("up", rich_help_panel="Run")(up.up)
+app.command("demo", rich_help_panel="Run")(demo.demo)
+app.command("worker", rich_help_panel="Run")(processes.worker)
+app.command("flower", rich_help_panel="Run")(processes.flower)
+app.command("run", rich_help_panel="Work")(submit.run)
+app.add_typer(runs.app, name="runs", rich_help_panel="Work")
+app.command("plan", rich_help_panel="Work")(workflows.plan)
+app.add_typer(workflows.app, name="workflows", rich_help_panel="Work")
+app.add_typer(pools.app, name="pools", rich_help_panel="Operate")
+app.add_typer(pools.workers, name="workers", rich_help_panel="Operate")
+app.command("doctor", rich_help_panel="Operate")(doctor.doctor)
+app.add_typer(db.app, name="db", rich_help_panel="Operate")

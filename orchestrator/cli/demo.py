@@ -1,0 +1,134 @@
+"""`baton demo`: a real workflow on the whole stack, from nothing to its result."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli import options
+from orchestrator.cli.output import console, print_output, took
+from orchestrator.cli.up import EXAMPLE, stack_of, upgrade, without_password
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from orchestrator.client import Client
+    from orchestrator.local.lines import Lines
+    from orchestrator.local.stack import Stack
+    from schemas.runs import RunView
+
+_WORKFLOW = "dependency-review"
+_PATIENCE = 90.0  # seconds until every pool must have a worker
+
+
+def demo(
+    keep: Annotated[
+        bool, typer.Option("--keep", envvar="KEEP", help="Leave everything running until Ctrl-C.")
+    ] = False,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Start everything, review this environment's dependencies with a live view, then stop everything."""
+    from orchestrator.cli import environment
+
+    environment.apply(app=EXAMPLE, data_dir=data_dir)
+    found = environment.loaded()
+    workflow = found.workflow(_WORKFLOW)
+    with _quiet_lines() as lines:
+        stack = stack_of(found, flower=keep, lines=lines)
+        try:
+            _start(stack)
+            with environment.connected() as client:
+                view = _show(client, stack, workflow)
+            _suggest(stack, view, keep=keep)
+            if keep:
+                stack.supervisor.run()
+        finally:
+            typer.echo("Stopping everything …", err=True)
+            stack.stop()
+    if view.state != "completed":
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _quiet_lines() -> Iterator[Lines]:
+    """Where the processes of the demo write: a file beside their data, not over the live view."""
+    from rich.console import Console
+
+    from orchestrator.local.lines import Lines
+    from schemas.settings import settings
+
+    folder = settings().data_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "demo.log").open("w") as log:
+        yield Lines(Console(file=log, width=200))
+
+
+def _start(stack: Stack) -> None:
+    began = time.monotonic()
+    typer.echo(f"Starting PostgreSQL, Redis and {len(stack.pools)} worker pools in {stack.data_dir} …")
+    stack.start(prepare=upgrade)
+    typer.echo(f"  servers answer and the tables are there ({took(time.monotonic() - began)})")
+
+
+def _show(client: Client, stack: Stack, workflow: Any) -> RunView:
+    from orchestrator.cli.watch import follow
+
+    _await_pools(client, stack)
+    handle = client.submit(workflow, {})
+    typer.echo(f"  submitted {workflow.name} as run {handle.id}\n")
+    view = follow(client, handle.id, console())
+    typer.echo()
+    _print_result(view)
+    return view
+
+
+def _await_pools(client: Client, stack: Stack) -> None:
+    """Return when every pool has a living worker, telling how many are there on the way."""
+    from schemas.errors import Unavailable
+
+    began, told = time.monotonic(), -1
+    while True:
+        alive = {pool.agent for pool in client.pools() if pool.workers}
+        missing = [agent for agent in stack.pools if agent not in alive]
+        waited = time.monotonic() - began
+        if len(missing) != told:
+            told = len(missing)
+            typer.echo(
+                f"  {len(stack.pools) - told} of {len(stack.pools)} pools have a worker ({took(waited)})"
+            )
+        if not missing:
+            return
+        if waited > _PATIENCE:
+            raise Unavailable(
+                f"No worker came up within {_PATIENCE:g} s for: {', '.join(missing)}.",
+                next_step=f"read {stack.data_dir}/demo.log",
+            )
+        time.sleep(0.2)
+
+
+def _print_result(view: RunView) -> None:
+    if view.state != "completed":
+        return
+    render = getattr(importlib.import_module(EXAMPLE), "render", None)
+    if render is None:
+        print_output(view.output)
+    else:
+        console().print(render(view.output))
+
+
+def _suggest(stack: Stack, view: RunView, *, keep: bool) -> None:
+    typer.secho("\nWhat to try next:", bold=True)
+    if not keep:
+        typer.echo("  make demo KEEP=1                the same, and everything stays up")
+        typer.echo(f"  baton up --app {EXAMPLE}")
+        return
+    typer.echo(f"  baton runs show {view.id}")
+    typer.echo(f"  baton run {_WORKFLOW} --app {EXAMPLE} --watch")
+    typer.echo("  baton pools ls")
+    typer.echo(f"  Flower    {stack.flower_url}")
+    typer.echo(f"  Postgres  {without_password(stack.urls.database_url)}")
+    typer.echo("Ctrl-C stops everything.")

@@ -1,0 +1,163 @@
+"""`baton runs`: look at runs, follow them, stop them, let them go on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from orchestrator.cli import options
+from orchestrator.cli.output import ago, as_json, console, print_json, print_output, print_table, took
+from orchestrator.cli.submit import stay
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from orchestrator.client import Client
+    from schemas.runs import RunSummary
+
+app = typer.Typer(no_args_is_help=True, help="Look at runs, follow them, stop them, let them go on.")
+
+State = Literal["queued", "running", "completed", "failed", "cancelled"]
+_RECENT = 1000  # runs in which the beginning of an id is looked for
+
+
+@app.command("ls")
+def ls(
+    state: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only runs of this workflow.")] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME=VALUE", help="Only runs with this label.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only runs of this tenant.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, latest first.")] = 50,
+    json: options.Json = False,
+) -> None:
+    """List runs, the latest first."""
+    from orchestrator.cli.environment import connected
+    from schemas.runs import RunState
+
+    with connected() as client:
+        found = client.runs(
+            state=RunState(state) if state else None,
+            workflow=workflow,
+            label=label,
+            tenant=tenant,
+            limit=limit,
+        )
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ["RUN", "WORKFLOW", "STATE", "TOOK", "SUBMITTED", "NOTE"],
+        [(run.id, run.workflow, run.state, _took(run), ago(run.created_at), _note(run)) for run in found],
+        empty="There are no such runs. Start one: baton run WORKFLOW",
+    )
+
+
+@app.command("show")
+def show(run: options.Run, json: options.Json = False) -> None:
+    """Show a run with its steps, what holds it up, and what it produced."""
+    from datetime import UTC, datetime
+
+    from orchestrator.cli.environment import connected
+    from orchestrator.cli.tree import picture
+    from schemas.runs import RunState
+
+    with connected() as client:
+        view = client.run(resolve(client, run))
+    if json:
+        print_json(view)
+        return
+    console().print(picture(view, now=datetime.now(UTC)))
+    if view.state is RunState.COMPLETED:
+        print_output(view.output)
+    elif view.state is RunState.FAILED:
+        typer.secho(f"next:  baton runs resume {view.id}", fg="cyan", err=True)
+
+
+@app.command("watch")
+def watch(run: options.Run, json: options.Json = False) -> None:
+    """Follow a run until it ends, then print its output; --json prints one event per line instead."""
+    from orchestrator.cli.environment import connected
+
+    with connected() as client:
+        run_id = resolve(client, run)
+        if not json:
+            stay(client, run_id, json=False)
+            return
+        for event in client.stream(run_id):
+            typer.echo(as_json(event))
+
+
+@app.command("cancel")
+def cancel(
+    run: options.Run,
+    reason: Annotated[str, typer.Option(help="Kept with the run.")] = "",
+    json: options.Json = False,
+) -> None:
+    """Stop a run: nothing of it starts any more, and running steps are told."""
+    from orchestrator.cli.environment import connected
+
+    with connected() as client:
+        run_id = resolve(client, run)
+        client.cancel(run_id, reason)
+        _report(client, run_id, json=json)
+
+
+@app.command("resume")
+def resume(
+    run: options.Run,
+    watch: options.Watch = False,
+    json: options.Json = False,
+) -> None:
+    """Let a failed run go on from its last good steps; nothing that was done is done again."""
+    from orchestrator.cli.environment import connected
+
+    with connected() as client:
+        run_id = resolve(client, run)
+        client.resume(run_id)
+        if watch:
+            stay(client, run_id, json=json)
+        else:
+            _report(client, run_id, json=json)
+
+
+def resolve(client: Client, text: str) -> UUID:
+    """The id that `text` means: an id, the beginning of a recent one, or `last`.
+
+    Raises `NotFound` when it means none or several.
+    """
+    from uuid import UUID
+
+    from schemas.errors import NotFound
+
+    try:
+        return UUID(text)
+    except ValueError:
+        latest = client.runs(limit=1 if text == "last" else _RECENT)
+    found = [run.id for run in latest if text == "last" or str(run.id).startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    many = f"{len(found)} runs have ids that begin with {text!r}." if found else f"There is no run {text!r}."
+    raise NotFound(many, next_step="baton runs ls")
+
+
+def _report(client: Client, run_id: UUID, *, json: bool) -> None:
+    view = client.run(run_id)
+    if json:
+        print_json(view)
+    else:
+        typer.echo(f"{view.id} is {view.state}.")
+
+
+def _took(run: RunSummary) -> str:
+    if run.started_at is None or run.finished_at is None:
+        return ""
+    return took((run.finished_at - run.started_at).total_seconds())
+
+
+def _note(run: RunSummary) -> str:
+    if run.error is not None:
+        return f"{run.error.type}: {run.error.message}".partition("\n")[0][:60]
+    return "degraded" if run.degraded else ""

@@ -1,0 +1,91 @@
+"""`baton run`: start a run, and stay with it if asked to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import options
+from orchestrator.cli.output import console, print_json, print_output
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from orchestrator.client import Client
+    from schemas.runs import RunView
+
+
+def run(
+    workflow: options.WorkflowName,
+    given: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INPUT|@FILE|-]", help="JSON or a text, a file of it, or stdin; none is `{}`."
+        ),
+    ] = None,
+    app: options.App = None,
+    watch: options.Watch = False,
+    json: options.Json = False,
+    label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be repeated.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
+    priority: Annotated[
+        int | None, typer.Option(min=0, max=9, help="0 is normal, 9 the most urgent.")
+    ] = None,
+    delay: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Start it later.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Idempotency key: the same key never starts a second run."),
+    ] = None,
+) -> None:
+    """Start a run of a workflow. With --watch the exit code is 1 unless the run completed."""
+    from orchestrator.cli import environment
+    from orchestrator.cli.inputs import labels, parse, read
+    from orchestrator.compile import compile_workflow
+
+    environment.apply(app=app)
+    labelled = labels(label or [])
+    definition = environment.find_workflow(workflow)
+    value = parse(read(given), compile_workflow(definition).input_schema)
+    with environment.connected() as client:
+        handle = client.submit(
+            definition,
+            value,
+            idempotency_key=key,
+            tenant=tenant,
+            priority=priority,
+            labels=labelled,
+            delay=delay,
+        )
+        if watch:
+            stay(client, handle.id, json=json)
+        elif json:
+            print_json({"id": handle.id, "workflow": definition.name})
+        else:
+            typer.echo(handle.id)
+            typer.secho(f"next:  baton runs watch {handle.id}", fg="cyan", err=True)
+
+
+def stay(client: Client, run_id: UUID, *, json: bool) -> None:
+    """Show a run until it has ended, print what it produced, and leave with 1 unless it completed."""
+    from orchestrator.cli.watch import follow
+    from schemas.runs import RunState
+
+    try:
+        view = follow(client, run_id, console(stderr=True))
+    except KeyboardInterrupt:
+        typer.secho(f"The run goes on: baton runs watch {run_id}", fg="cyan", err=True)
+        raise
+    if json:
+        print_json(view)
+    elif view.state is RunState.COMPLETED:
+        print_output(view.output)
+    else:
+        _say_why(view)
+    if view.state is not RunState.COMPLETED:
+        raise typer.Exit(1)
+
+
+def _say_why(view: RunView) -> None:
+    typer.secho(f"The run ended as {view.state}.", fg="red", err=True)
+    typer.secho(f"next:  baton runs resume {view.id}", fg="cyan", err=True)

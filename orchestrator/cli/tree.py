@@ -1,0 +1,183 @@
+"""A run as a tree: pure functions from `RunView` to Rich, readable with ten steps and with ten thousand."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from orchestrator.cli.output import STATE_STYLES, took
+from schemas.outcomes import ErrorInfo
+from schemas.runs import RunView, StepKind, StepState, StepView
+
+BRANCHES = 12
+"""Branches of one fan-out that are shown; of the others only the number per state."""
+
+_ICONS = {
+    StepState.PENDING: "·",
+    StepState.READY: "○",
+    StepState.RUNNING: "●",
+    StepState.OPEN: "◐",
+    StepState.DONE: "✔",
+    StepState.FAILED: "✘",
+    StepState.SKIPPED: "↷",
+    StepState.CANCELLED: "⊘",
+}
+_PATTERNS = {StepKind.FAN_OUT: "fan-out", StepKind.EACH: "each", StepKind.PIPELINE: "pipeline"}
+# What a person has to see first when not everything can be shown.
+_INTEREST = [
+    StepState.FAILED,
+    StepState.RUNNING,
+    StepState.OPEN,
+    StepState.CANCELLED,
+    StepState.SKIPPED,
+    StepState.READY,
+    StepState.DONE,
+    StepState.PENDING,
+]
+_LONGEST_MESSAGE = 160
+_SHOWN_GAPS = 3
+
+
+def fitted(view: RunView, *, now: datetime, height: int) -> RenderableType:
+    """The view with as many branches as `height` lines allow, at least one of each fan-out."""
+    steps = _Steps(view)
+    for branches in (BRANCHES, 8, 5, 3, 2):
+        if _lines(steps, "", branches) + len(view.notes) + 2 <= height:
+            return _render(view, steps, now, branches)
+    return _render(view, steps, now, 1)
+
+
+def picture(view: RunView, *, now: datetime, branches: int = BRANCHES) -> RenderableType:
+    """The run with its steps and notes."""
+    return _render(view, _Steps(view), now, branches)
+
+
+class _Steps:
+    """The steps of a run, by the step that encloses them, in the order a person reads them."""
+
+    def __init__(self, view: RunView) -> None:
+        found: dict[str, list[StepView]] = defaultdict(list)
+        for step in view.steps:
+            if step.path:  # the run itself may be a step too
+                found[step.parent].append(step)
+        self._kinds = {step.path: step.kind for step in view.steps if step.path}
+        self.below: Mapping[str, list[StepView]] = {
+            path: sorted(steps, key=_reading_order) for path, steps in found.items()
+        }
+
+    def shown(self, parent: str, limit: int) -> tuple[list[StepView], list[StepView]]:
+        """The steps to show below `parent`, and those to count."""
+        steps = self.below.get(parent, [])
+        branches = [step for step in steps if not _is_join(step)]
+        # The stages of a pipeline are few, for somebody wrote them down; only branches can be many.
+        if len(branches) <= limit or self._kinds.get(parent) not in (StepKind.FAN_OUT, StepKind.EACH):
+            return steps, []
+        ranked = sorted(branches, key=lambda step: _INTEREST.index(step.state))
+        chosen = {step.path for step in ranked[:limit]}
+        shown = [step for step in steps if step.path in chosen or _is_join(step)]
+        return shown, [step for step in branches if step.path not in chosen]
+
+
+def _reading_order(step: StepView) -> tuple[bool, int, str]:
+    name = _segment(step)
+    return _is_join(step), int(name) if name.isdigit() else -1, name
+
+
+def _segment(step: StepView) -> str:
+    return step.path.rpartition("/")[2]
+
+
+def _is_join(step: StepView) -> bool:
+    return _segment(step) == "join"
+
+
+def _lines(steps: _Steps, parent: str, limit: int) -> int:
+    """How many lines everything below `parent` takes."""
+    shown, counted = steps.shown(parent, limit)
+    errors = sum(step.error is not None for step in shown)
+    return len(shown) + errors + bool(counted) + sum(_lines(steps, step.path, limit) for step in shown)
+
+
+def _render(view: RunView, steps: _Steps, now: datetime, branches: int) -> RenderableType:
+    root = Tree(_headline(view, now), guide_style="dim")
+    _grow(root, steps, "", branches, now)
+    notes = [Text(f"! {note}", style="yellow") for note in view.notes]
+    error = [_error(view.error)] if view.error is not None else []
+    return Group(root, *error, *notes)
+
+
+def _grow(tree: Tree, steps: _Steps, parent: str, limit: int, now: datetime) -> None:
+    shown, counted = steps.shown(parent, limit)
+    joins = [step for step in shown if _is_join(step)]
+    for step in shown:
+        if not _is_join(step):
+            _grow(_add(tree, step, steps, now), steps, step.path, limit, now)
+    if counted:
+        tree.add(Text(f"… {len(counted):,} more: {_counts(counted)}", style="dim"))
+    for step in joins:
+        _add(tree, step, steps, now)
+
+
+def _add(tree: Tree, step: StepView, steps: _Steps, now: datetime) -> Tree:
+    branch = tree.add(_label(step, steps.below.get(step.path, ()), now))
+    if step.error is not None:
+        branch.add(_error(step.error))
+    return branch
+
+
+def _headline(view: RunView, now: datetime) -> Text:
+    state = f"{view.state}, degraded" if view.degraded else str(view.state)
+    time = f"  {_time(view.started_at, view.finished_at, now)}" if view.started_at else ""
+    return Text.assemble(
+        (f"{view.workflow}  ", "bold"), (state, STATE_STYLES[view.state]), time, (f"  {view.id}", "dim")
+    )
+
+
+def _label(step: StepView, below: Iterable[StepView], now: datetime) -> Text:
+    style = STATE_STYLES[step.state]
+    name = step.agent if _segment(step).isdigit() and step.agent else _segment(step)
+    what = f"agent.{step.agent}" if step.agent else _PATTERNS.get(step.kind, str(step.kind))
+    branches = [one for one in below if not _is_join(one)]
+    words = [
+        str(step.state),
+        _counts(branches) if branches and step.kind is not StepKind.PIPELINE else "",
+        f"attempt {step.attempt}" if step.attempt > 1 else "",
+        f"lost {step.losses}×" if step.losses else "",
+        _time(step.started_at, step.finished_at, now) if step.started_at else "",
+        f"on {step.worker}" if step.worker and step.state is StepState.RUNNING else "",
+        _gaps(step),
+    ]
+    state = " · ".join(word for word in words if word)
+    return Text.assemble(
+        (f"{_ICONS[step.state]} ", style), (name, "bold"), (f" {what} ", "dim"), (state, style)
+    )
+
+
+def _time(start: datetime, end: datetime | None, now: datetime) -> str:
+    return took(max(0.0, ((end or now) - start).total_seconds()))
+
+
+def _counts(steps: Sequence[StepView]) -> str:
+    number = Counter(step.state for step in steps)
+    states = [StepState.DONE, *(state for state in _INTEREST if state is not StepState.DONE)]
+    done = f"{number[StepState.DONE]:,}/{len(steps):,} done"
+    return ", ".join([done, *(f"{number[s]:,} {s}" for s in states[1:] if number[s])])
+
+
+def _gaps(step: StepView) -> str:
+    if not step.gaps:
+        return ""
+    named = ", ".join(f"{gap.branch} {gap.state}" for gap in step.gaps[:_SHOWN_GAPS])
+    more = len(step.gaps) - _SHOWN_GAPS
+    return f"gaps: {named}" + (f" and {more:,} more" if more > 0 else "")
+
+
+def _error(error: ErrorInfo) -> Text:
+    line = error.message.strip().partition("\n")[0]
+    cut = line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
+    return Text(f"{error.type}: {cut}", style="red")

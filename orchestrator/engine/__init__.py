@@ -1,0 +1,27 @@
+"""The verbs of a run: submit, claim, record, cancel, resume; each one transaction on Postgres."""
+
+from orchestrator.engine.engine import Engine
+from orchestrator.engine.values import (
+    Claimed,
+    Finished,
+    Pointer,
+    Ready,
+    Recorded,
+    Refused,
+    Submission,
+    Submitted,
+    WorkerId,
+)
+
+__all__ = [
+    "Claimed",
+    "Engine",
+    "Finished",
+    "Pointer",
+    "Ready",
+    "Recorded",
+    "Refused",
+    "Submission",
+    "Submitted",
+    "WorkerId",
+]

@@ -1,0 +1,358 @@
+"""What follows when a step ends: the one place where a run moves on.
+
+An `Advance` lives inside one transaction. Steps that ended are told to it with `finished`; it works out, from the
+plan, which steps open, which composites close and which runs end, and `settle` writes all of it in a few
+statements, whatever the number of steps. What it made ready is sent after the commit, never before.
+
+A fan-out's branches share no row. The transaction that ends a branch tries for the join's advisory lock: the holder
+looks, in a fresh snapshot, whether any branch is left. Whoever does not get the lock at once leaves the join
+`unsettled` and looks again after its own commit, waiting for the lock; so the last of any number of branches that
+end together always sees all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from orchestrator.compile import parent_of
+from orchestrator.engine.gather import read_results
+from orchestrator.engine.values import Ready, RunRef
+from orchestrator.store import run_queries as sql
+from orchestrator.store.connect import Conn
+from schemas.outcomes import ErrorInfo
+from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline
+
+WINDOW = 1_000
+"""Branches of one fan-out that are ready at a time when it sets no `parallel` itself."""
+
+
+class _Row(NamedTuple):
+    run: RunRef
+    path: str
+    ordinal: int
+    node: Node
+    state: str
+    input_ref: str
+    due: float | None
+
+
+class _Items(NamedTuple):
+    run: RunRef
+    path: str
+    node: Each
+    input_ref: str
+
+
+class _Closing(NamedTuple):
+    run: RunRef
+    path: str
+    state: str
+    output_ref: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Join:
+    """A fan-out in one run, and the run."""
+
+    run: RunRef
+    path: str
+
+
+class Advance:
+    """Collects what follows from steps that ended, and writes it."""
+
+    def __init__(self, conn: Conn) -> None:
+        self.conn = conn
+        self.ready: list[Ready] = []
+        self.unsettled: list[Join] = []
+        self._rows: list[_Row] = []
+        self._items: list[_Items] = []
+        self._closings: list[_Closing] = []
+        self._endings: list[_Closing] = []
+        self._looks: dict[tuple[UUID, str], Join] = {}
+        self._freed: Counter[tuple[UUID, str]] = Counter()
+
+    # --- what happened ------------------------------------------------------------------------------------
+
+    def start(self, run: RunRef, delay: float | None = None) -> None:
+        """A run begins with its first stage."""
+        self._open(run, "0", run.plan.workflow.body.stages[0], "run", delay=delay)
+
+    def finished(self, run: RunRef, path: str, output_ref: str | None, error: str | None = None) -> None:
+        """The step at `path` ended, with an output or, if that is None, with an error (JSON text)."""
+        above, _, segment = path.rpartition("/")
+        node = run.plan.workflow.body if not above else run.plan.at(above).node
+        match node:
+            case Joining():
+                if segment == "join":
+                    self._close(run, above, output_ref, error)
+                else:
+                    self._looks[run.id, above] = Join(run, above)
+                    self._freed[run.id, above] += 1
+            case Pipeline(stages=stages):
+                following = int(segment) + 1
+                if output_ref is None or following == len(stages):
+                    self._close(run, above, output_ref, error)
+                else:
+                    self._open(run, _below(above, str(following)), stages[following], output_ref)
+
+    def look(self, join: Join) -> None:
+        """Look whether this fan-out is complete, though no branch of it was told to have ended here."""
+        self._looks[join.run.id, join.path] = join
+
+    # --- what follows -------------------------------------------------------------------------------------
+
+    def _open(
+        self, run: RunRef, path: str, node: Node, ref: str, *, delay: float | None = None, ordinal: int = 0
+    ) -> None:
+        match node:
+            case Leaf(agent=agent):
+                self._rows.append(_Row(run, path, ordinal, node, "ready", ref, delay))
+                if delay is None:
+                    self.ready.append(Ready(run, path, agent))
+            case Pipeline(stages=stages):
+                self._rows.append(_Row(run, path, ordinal, node, "open", ref, None))
+                self._open(run, _below(path, "0"), stages[0], ref, delay=delay)
+            case FanOut():
+                self._rows.append(_Row(run, path, ordinal, node, "open", ref, _within(node, delay)))
+                self._open_branches(run, path, node, ref, delay)
+            case Each():
+                self._rows.append(_Row(run, path, ordinal, node, "open", ref, _within(node, delay)))
+                self._items.append(_Items(run, path, node, ref))
+
+    def _enter(self, run: RunRef, path: str, ref: str) -> None:
+        """A branch whose row exists already may start: send it, or open what is inside it."""
+        node = run.plan.at(path).node
+        match node:
+            case Leaf(agent=agent):
+                self.ready.append(Ready(run, path, agent))
+            case Pipeline(stages=stages):
+                self._open(run, _below(path, "0"), stages[0], ref)
+            case FanOut():
+                self._open_branches(run, path, node, ref)
+            case Each():
+                self._items.append(_Items(run, path, node, ref))
+        if isinstance(node, Joining) and node.within is not None:
+            self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": node.within})
+
+    def _open_branches(
+        self, run: RunRef, path: str, node: FanOut, ref: str, delay: float | None = None
+    ) -> None:
+        for index, (name, branch) in enumerate(node.branches.items()):
+            below = _below(path, name)
+            if index < (node.parallel or WINDOW):
+                self._open(run, below, branch, ref, delay=delay, ordinal=index)
+            else:
+                self._rows.append(_Row(run, below, index, branch, "pending", ref, None))
+
+    def _close(self, run: RunRef, path: str, output_ref: str | None, error: str | None) -> None:
+        if path:
+            state = "failed" if output_ref is None else "done"
+            self._closings.append(_Closing(run, path, state, output_ref, error))
+        else:
+            state = "failed" if output_ref is None else "completed"
+            self._endings.append(_Closing(run, path, state, output_ref, error))
+
+    # --- writing it ---------------------------------------------------------------------------------------
+
+    def settle(self, *, wait: bool = False) -> None:
+        """Write everything that follows. With `wait`, wait for joins that others are looking at just now."""
+        while self._rows or self._items or self._closings or self._looks:
+            self._write_rows()
+            self._write_items()
+            self._write_closings()
+            self._look_at_joins(wait)
+        self._write_endings()
+
+    def _write_rows(self) -> None:
+        rows, self._rows = self._rows, []
+        if not rows:
+            return
+        self.conn.execute(
+            sql.INSERT_STEPS,
+            {
+                "runs": [row.run.id for row in rows],
+                "paths": [row.path for row in rows],
+                "parents": [parent_of(row.path) for row in rows],
+                "ordinals": [row.ordinal for row in rows],
+                "kinds": [row.node.pattern for row in rows],
+                "agents": [row.node.agent if isinstance(row.node, Leaf) else None for row in rows],
+                "states": [row.state for row in rows],
+                "input_refs": [row.input_ref for row in rows],
+                "dues": [row.due for row in rows],
+            },
+        )
+
+    def _write_items(self) -> None:
+        while self._items:
+            batch, self._items = self._items, []
+            for opening in batch:
+                self._write_rows()
+                self._expand(opening)
+
+    def _expand(self, opening: _Items) -> None:
+        run, path, node, ref = opening
+        leaf = node.body if isinstance(node.body, Leaf) else None
+        window = node.parallel or WINDOW
+        arguments = {
+            "run": run.id,
+            "path": path,
+            "kind": node.body.pattern,
+            "agent": leaf.agent if leaf else None,
+            "state": "ready" if leaf else "open",
+            "window": window,
+        }
+        if ref.startswith("all:"):
+            items = read_results(self.conn, run.id, run.plan, ref.removeprefix("all:")).outputs
+            count: int | None = len(items) if len(items) <= node.max_items else None
+            if count is not None:
+                self.conn.execute(sql.INSERT_GIVEN_ITEMS, arguments | {"items": items})
+            kind, size = "array", len(items)
+        else:
+            given = arguments | {"ref": ref, "field": node.items, "most": node.max_items}
+            row = self.conn.execute(sql.INSERT_ITEMS, given).fetchone()
+            kind, size, made = row if row is not None else (None, None, 0)
+            count = made if kind == "array" and made == size else None
+        if count is None:
+            self._close(run, path, None, _no_list(kind, size, node))
+        elif count == 0:
+            self._looks[run.id, path] = Join(run, path)
+        for index in range(min(count or 0, window)):
+            self._enter(run, f"{path}/{index}", f"in:{path}/{index}")
+
+    def _write_closings(self) -> None:
+        closings, self._closings = self._closings, []
+        if not closings:
+            return
+        closed = set(
+            self.conn.execute(
+                sql.CLOSE_STEPS,
+                {
+                    "runs": [c.run.id for c in closings],
+                    "paths": [c.path for c in closings],
+                    "states": [c.state for c in closings],
+                    "output_refs": [c.output_ref for c in closings],
+                    "errors": [c.error for c in closings],
+                },
+            ).fetchall()
+        )
+        for c in closings:
+            # A composite that somebody else closed first (its deadline, say) has had its consequences.
+            if (c.run.id, c.path) in closed:
+                self.finished(c.run, c.path, c.output_ref, c.error)
+
+    def _look_at_joins(self, wait: bool) -> None:
+        looks, self._looks = self._looks, {}
+        freed, self._freed = self._freed, Counter()
+        if not looks:
+            return
+        keys = {"runs": [run for run, _ in looks], "parents": [path for _, path in looks]}
+        if wait:
+            self.conn.execute(sql.WAIT_JOINS, keys)
+            held = set(looks)
+        else:
+            held = {(r, p) for r, p, got in self.conn.execute(sql.TRY_JOINS, keys) if got}
+            self.unsettled += [join for key, join in looks.items() if key not in held]
+        for key, join in looks.items():
+            self._promote(join, freed[key])
+        if held:
+            keys = {"runs": [run for run, _ in held], "parents": [path for _, path in held]}
+            for run_id, path, is_left in self.conn.execute(sql.SELECT_LEFT, keys).fetchall():
+                if not is_left:
+                    self._joined(looks[run_id, path])
+
+    def _promote(self, join: Join, count: int) -> None:
+        node = join.run.plan.at(join.path).node
+        if not count or not _has_window(node):
+            return
+        keys = {"run": join.run.id, "parent": join.path, "count": count}
+        for path, ref in self.conn.execute(sql.PROMOTE, keys).fetchall():
+            self._enter(join.run, path, ref or f"in:{path}")
+
+    def _joined(self, join: Join) -> None:
+        """No branch is left: open the join, or close the fan-out."""
+        run, path = join.run, join.path
+        node = run.plan.at(path).node
+        assert isinstance(node, Joining)  # noqa: S101  only fan-outs are looked at
+        counts = self.conn.execute(sql.TALLY, {"run": run.id, "parent": path}).fetchone()
+        branches, done, error, failed = counts if counts is not None else (0, 0, None, None)
+        required = node.required(branches)
+        if done < required:
+            self._close(run, path, None, _too_few(done, required, branches, failed, error))
+        elif node.join is None:
+            self._close(run, path, f"all:{path}", None)
+        else:
+            if node.within is not None:
+                self.conn.execute(sql.SETTLE_DEADLINE, {"run": run.id, "path": path})
+            self._open_join(run, path, node.join)
+
+    def _open_join(self, run: RunRef, path: str, agent: str) -> None:
+        row = _Row(run, f"{path}/join", -1, Leaf(agent=agent), "ready", f"all:{path}", None)
+        before, self._rows = self._rows, [row]
+        self._write_rows()
+        self._rows = before
+        self.ready.append(Ready(run, row.path, agent))
+
+    def _write_endings(self) -> None:
+        endings, self._endings = self._endings, []
+        if endings:
+            self.conn.execute(
+                sql.END_RUNS,
+                {
+                    "runs": [e.run.id for e in endings],
+                    "states": [e.state for e in endings],
+                    "output_refs": [e.output_ref for e in endings],
+                    "errors": [e.error for e in endings],
+                },
+            )
+
+
+def error_text(type_: str, message: str, *, retryable: bool = False) -> str:
+    """An `ErrorInfo` as JSON text."""
+    return ErrorInfo(type=type_, message=message, retryable=retryable).model_dump_json()
+
+
+def group_by_run(ready: Iterable[Ready]) -> Mapping[UUID, list[Ready]]:
+    """The same steps, by run."""
+    groups: defaultdict[UUID, list[Ready]] = defaultdict(list)
+    for one in ready:
+        groups[one.run.id].append(one)
+    return groups
+
+
+def _within(node: Joining, delay: float | None) -> float | None:
+    return None if node.within is None else node.within + (delay or 0.0)
+
+
+def _has_window(node: Node) -> bool:
+    match node:
+        case FanOut(branches=branches):
+            return len(branches) > (node.parallel or WINDOW)
+        case Each():
+            return node.max_items > (node.parallel or WINDOW)
+    return False
+
+
+def _no_list(kind: str | None, size: int | None, node: Each) -> str:
+    what = f"its field {node.items!r}" if node.items else "its input"
+    if kind != "array":
+        return error_text("InputError", f"each needs a list, but {what} is {kind or 'missing'}")
+    return error_text("InputError", f"{what} has {size} items, more than max_items={node.max_items}")
+
+
+def _too_few(done: int, required: int, branches: int, failed: str | None, error: str | None) -> str:
+    cause: dict[str, Any] = json.loads(error) if error else {}
+    message = f"{done} of {branches} branches succeeded, {required} are required"
+    if failed is not None:
+        message += f"; {failed}: {cause.get('message', 'no reason given')}"
+    return error_text("BranchesFailed", message)
+
+
+def _below(path: str, segment: str) -> str:
+    return f"{path}/{segment}" if path else segment

@@ -1,0 +1,77 @@
+"""Reads what the branches of a fan-out produced, as the text that the next agent is given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from uuid import UUID
+
+from orchestrator.compile import Plan, Shape
+from orchestrator.store import run_queries as sql
+from orchestrator.store.connect import Conn
+from schemas.workflows import FanOut
+
+_STATES = {"failed": "failed", "skipped": "skipped", "cancelled": "cancelled"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The branches of one fan-out in order: outputs as JSON texts, None for a gap."""
+
+    names: tuple[str, ...]
+    values: tuple[str | None, ...]
+    gaps: tuple[dict[str, str], ...]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Only those that succeeded."""
+        return [value for value in self.values if value is not None]
+
+    def text(self, shape: Shape) -> str:
+        """The results as JSON text of that shape."""
+        gaps = json.dumps(self.gaps)
+        if shape is Shape.LIST:
+            return f"[{','.join(self.outputs)}]"
+        if shape is Shape.GATHERED:
+            return f'{{"results":[{",".join(self.outputs)}],"gaps":{gaps}}}'
+        fields = [
+            f"{json.dumps(name)}:{'null' if value is None else value}"
+            for name, value in zip(self.names, self.values, strict=True)
+        ]
+        if shape is Shape.NAMED_WITH_GAPS:
+            fields.append(f'"gaps":{gaps}')
+        return f"{{{','.join(fields)}}}"
+
+
+def read_results(conn: Conn, run_id: UUID, plan: Plan, path: str) -> Results:
+    """What the branches of the fan-out at `path` produced."""
+    names, values, gaps = [], [], []
+    for child, state, error, output, output_ref in conn.execute(
+        sql.SELECT_RESULTS, {"run": run_id, "parent": path}
+    ).fetchall():
+        name = child.rpartition("/")[2]
+        if state == "done" and output is None:
+            output = resolve_all(conn, run_id, plan, output_ref)
+        if state != "done":
+            gaps.append(_gap(name, state, error))
+        names.append(name)
+        values.append(output if state == "done" else None)
+    return Results(tuple(names), tuple(values), tuple(gaps))
+
+
+def resolve_all(conn: Conn, run_id: UUID, plan: Plan, ref: str, shape: Shape | None = None) -> str:
+    """The text behind an `all:PATH` reference, in `shape` or in the natural one of its node."""
+    path = ref.removeprefix("all:")
+    if shape is None:
+        shape = Shape.NAMED_WITH_GAPS if isinstance(plan.at(path).node, FanOut) else Shape.GATHERED
+    return read_results(conn, run_id, plan, path).text(shape)
+
+
+def _gap(name: str, state: str, error: str | None) -> dict[str, str]:
+    info = json.loads(error) if error else {}
+    late = info.get("type") == "Late"
+    return {
+        "branch": name,
+        "state": "late" if late else _STATES.get(state, "skipped"),
+        "reason": info.get("message", state),
+    }

@@ -1,0 +1,62 @@
+"""The definitions that a process has met, compiled once each."""
+
+from __future__ import annotations
+
+from orchestrator.compile import Plan, compile_workflow
+from orchestrator.store import run_queries as sql
+from orchestrator.store.connect import Conn, Pool
+from schemas.errors import NotFound
+from schemas.workflows import Workflow
+
+
+class Plans:
+    """Compiled definitions by id; a run keeps the one it started with, so an entry never changes."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._known: dict[str, Plan] = {}
+        self._saved: set[str] = set()
+
+    def load(self, definition_id: str, conn: Conn) -> Plan:
+        """The plan of a stored definition. Raises `NotFound`."""
+        plan = self._known.get(definition_id)
+        if plan is None:
+            row = conn.execute(sql.SELECT_DEFINITION, {"id": definition_id}).fetchone()
+            if row is None:
+                raise NotFound(f"there is no definition {definition_id}")
+            plan = self._known[definition_id] = compile_workflow(Workflow.model_validate_json(row[0]))
+        return plan
+
+    def by_name(self, name: str) -> Plan:
+        """The plan of the newest stored definition of that name. Raises `NotFound`."""
+        with self._pool.connection() as conn:
+            row = conn.execute(sql.SELECT_DEFINITION_BY_NAME, {"name": name}).fetchone()
+        if row is None:
+            raise NotFound(f"there is no workflow {name!r} in the database", next_step="baton workflows ls")
+        return compile_workflow(Workflow.model_validate_json(row[0]))
+
+    def all(self) -> list[Workflow]:
+        """The newest stored definition of every name."""
+        with self._pool.connection() as conn:
+            rows = conn.execute(sql.SELECT_DEFINITIONS).fetchall()
+        return [Workflow.model_validate_json(body) for (body,) in rows]
+
+    def save(self, plan: Plan, *, newest: bool = False) -> None:
+        """Store a definition, once per process; `newest` makes it the one that its name stands for."""
+        if plan.id in self._saved:
+            return
+        definition = plan.workflow
+        with self._pool.connection() as conn:
+            conn.execute(
+                sql.INSERT_DEFINITION,
+                {
+                    "id": plan.id,
+                    "name": definition.name,
+                    "version": definition.version,
+                    "body": definition.model_dump_json(),
+                },
+            )
+            if newest:
+                conn.execute(sql.TOUCH_DEFINITION, {"id": plan.id})
+        self._known[plan.id] = plan
+        self._saved.add(plan.id)

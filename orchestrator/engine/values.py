@@ -1,0 +1,140 @@
+"""What the verbs take and give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from orchestrator.compile import Plan
+from schemas.outcomes import Done, Failed
+
+
+class Pointer(NamedTuple):
+    """All that a message says: which step of which run."""
+
+    run_id: UUID
+    path: str
+
+
+class WorkerId(NamedTuple):
+    """A worker process: its id in this life, and its Celery node name."""
+
+    id: UUID
+    name: str
+
+
+class WorkerBeat(NamedTuple):
+    """What a worker tells of itself once a second."""
+
+    worker: WorkerId
+    queues: tuple[str, ...]
+    concurrency: int
+    pool: str
+    lease: float
+    """Seconds from now after which it counts as dead."""
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """A run as far as moving it on needs to know it."""
+
+    id: UUID
+    plan: Plan
+    priority: int
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A step whose row is committed and whose message may now be sent."""
+
+    run: RunRef
+    path: str
+    agent: str
+    attempt: int = 1
+    """A hint for people who read messages: the attempt this will probably be."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One run to be."""
+
+    id: UUID
+    input: str
+    """JSON text, already checked against the workflow's input schema."""
+    tenant: str = "default"
+    priority: int = 0
+    labels: Mapping[str, str] | None = None
+    idempotency_key: str | None = None
+    delay: float | None = None
+    """Seconds before the first step may start."""
+
+
+class Submitted(NamedTuple):
+    """The run that answers a submission; `created` is False when its idempotency key had been used before."""
+
+    run_id: UUID
+    created: bool
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """The right to run one attempt, and all that it needs."""
+
+    run: RunRef
+    path: str
+    attempt: int
+    retries: int
+    """How often this step failed and was tried again since the run started or was resumed."""
+    workflow: str
+    tenant: str
+    labels: Mapping[str, str]
+    intent: str
+    """The input of the run, as JSON text."""
+    input: str
+    """The input of the step, as JSON text."""
+    run_left: float | None
+    """Seconds until the run's deadline."""
+
+
+class Held(NamedTuple):
+    """An attempt that a worker holds."""
+
+    run_id: UUID
+    path: str
+    attempt: int
+    retries: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Nothing to do: the delivery is a duplicate, early or late."""
+
+    reason: str
+    done: bool = False
+    """The step has ended already, and what follows it has not been claimed by anyone."""
+    due_in: float | None = None
+    """Seconds until the step may start, when the message came early."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The end of one attempt, to be recorded."""
+
+    run_id: UUID
+    path: str
+    attempt: int
+    outcome: Done | Failed
+    output: str | None = None
+    """JSON text of a `Done` outcome's output."""
+    notes: tuple[Mapping[str, Any], ...] = ()
+    """Progress events to commit with it."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What became of a `Finished`: whether the fence let it pass, and which steps are ready because of it."""
+
+    accepted: bool
+    ready: tuple[Ready, ...] = ()

@@ -1,0 +1,175 @@
+"""What a workflow can cost at most, and how it looks: pure functions of its definition."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import count
+
+from schemas.agents import AgentSpec
+from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline, Workflow
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The worst case of one run, known before it starts.
+
+    Repetitions after the death of a worker come on top: they are counted per step when they happen.
+    """
+
+    steps: int
+    """Nodes of the run's tree, agent calls and containers together."""
+    calls: int
+    """Steps that call an agent; also the messages of a run in which nothing fails."""
+    attempts: int
+    """Agent calls with every retry used up; also the messages of such a run."""
+    parallel: int
+    """Attempts at a time, if there are enough workers."""
+    depth: int
+    """Segments of the longest step path."""
+    seconds: float
+    """The longest way from start to end: every attempt takes its full timeout, every wait its full length.
+
+    Time in a queue with too few workers is not in it; the workflow's own timeout is.
+    """
+
+
+def bounds(workflow: Workflow) -> Bounds:
+    """The worst case of a run of `workflow`."""
+    whole = _worst(workflow.body, workflow.agents)
+    return Bounds(
+        steps=whole.steps - 1,  # the body itself is the run
+        calls=whole.calls,
+        attempts=whole.attempts,
+        parallel=whole.parallel,
+        depth=whole.depth,
+        seconds=min(whole.seconds, workflow.timeout or math.inf),
+    )
+
+
+def longest_attempts(agent: AgentSpec) -> float:
+    """Seconds that one call of an agent can take: all attempts, and the longest wait before each retry."""
+    retry = agent.retry
+    waits = sum(min(retry.cap, retry.base * retry.factor**n) for n in range(retry.max))
+    return (retry.max + 1) * agent.timeout + waits
+
+
+def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
+    match node:
+        case Leaf(agent=name):
+            agent = agents[name]
+            return Bounds(1, 1, agent.retry.max + 1, 1, 0, longest_attempts(agent))
+        case Pipeline(stages=stages):
+            parts = [_worst(stage, agents) for stage in stages]
+            return _sum(parts, max(p.parallel for p in parts), sum(p.seconds for p in parts))
+        case FanOut(branches=branches):
+            return _joined(node, [_worst(branch, agents) for branch in branches.values()], agents)
+        case Each(body=body, max_items=most):
+            return _joined(node, [_worst(body, agents)] * most, agents)
+
+
+def _joined(node: FanOut | Each, branches: list[Bounds], agents: dict[str, AgentSpec]) -> Bounds:
+    slots = min(node.parallel or len(branches), len(branches))
+    parallel = sum(sorted((b.parallel for b in branches), reverse=True)[:slots])
+    seconds = min(_makespan([b.seconds for b in branches], slots), node.within or math.inf)
+    if node.join is None:
+        return _sum(branches, parallel, seconds)
+    join = _worst(Leaf(agent=node.join), agents)
+    return _sum([*branches, join], parallel, seconds + join.seconds)
+
+
+def _makespan(jobs: list[float], slots: int) -> float:
+    """How long `slots` workers need at most for independent jobs taken in any order.
+
+    The smaller of Graham's bound for list scheduling (1966) and of full rounds of the longest job.
+    """
+    longest = max(jobs)
+    return min((sum(jobs) - longest) / slots + longest, math.ceil(len(jobs) / slots) * longest)
+
+
+def _sum(parts: list[Bounds], parallel: int, seconds: float) -> Bounds:
+    return Bounds(
+        steps=1 + sum(p.steps for p in parts),
+        calls=sum(p.calls for p in parts),
+        attempts=sum(p.attempts for p in parts),
+        parallel=parallel,
+        depth=1 + max(p.depth for p in parts),
+        seconds=seconds,
+    )
+
+
+def mermaid(workflow: Workflow) -> str:
+    """The workflow as a Mermaid flowchart."""
+    return "\n".join(_Chart(workflow).lines) + "\n"
+
+
+class _Chart:
+    """Draws one node after the other; a drawn node answers with the ids where it is entered and left."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.lines = ["flowchart TD"]
+        self._ids = (f"n{number}" for number in count(1))
+        start = self._box("([", "input", "])", indent=1)
+        _, exits = self._draw(workflow.body, [start], indent=1)
+        self._arrows(exits, self._box("([", "output", "])", indent=1), indent=1)
+
+    def _draw(self, node: Node, before: list[str], indent: int) -> tuple[str, list[str]]:
+        """Draw `node` after the nodes `before`; the id it is entered by, and those it is left by."""
+        match node:
+            case Leaf(agent=agent):
+                box = self._box("[", agent, "]", indent)
+                self._arrows(before, box, indent)
+                return box, [box]
+            case Pipeline(stages=stages):
+                first = ""
+                for stage in stages:
+                    entry, before = self._draw(stage, before, indent)
+                    first = first or entry
+                return first, before
+            case FanOut() | Each():
+                return self._joined(node, before, indent)
+
+    def _joined(self, node: FanOut | Each, before: list[str], indent: int) -> tuple[str, list[str]]:
+        frame = next(self._ids)
+        self._line(indent, f'subgraph {frame}["{_escape(_title(node))}"]')
+        branches = node.branches.values() if isinstance(node, FanOut) else [node.body]
+        for branch in branches:
+            self._draw(branch, [], indent + 1)
+        self._line(indent, "end")
+        self._arrows(before, frame, indent)
+        end = (
+            self._box("[", node.join, "]", indent) if node.join else self._box("((", "results", "))", indent)
+        )
+        self._arrows([frame], end, indent)
+        return frame, [end]
+
+    def _box(self, left: str, text: str, right: str, indent: int) -> str:
+        name = next(self._ids)
+        self._line(indent, f'{name}{left}"{_escape(text)}"{right}')
+        return name
+
+    def _arrows(self, sources: list[str], target: str, indent: int) -> None:
+        for source in sources:
+            self._line(indent, f"{source} --> {target}")
+
+    def _line(self, indent: int, text: str) -> None:
+        self.lines.append("    " * indent + text)
+
+
+def _title(node: Joining) -> str:
+    if isinstance(node, Each):
+        parts = [f"each of {node.items}" if node.items else "each", f"up to {node.max_items:,}"]
+    else:
+        parts = ["fan-out"]
+    if node.require != "all":
+        parts.append(f"require {node.require}")
+    if node.within is not None:
+        parts.append(f"within {node.within:g} s")
+    if node.parallel is not None:
+        parts.append(f"{node.parallel} at a time")
+    return ", ".join(parts)
+
+
+def _escape(text: str) -> str:
+    """Text inside a quoted Mermaid label."""
+    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")

@@ -1,0 +1,97 @@
+"""Brings a database to the tables of this version, and says which version it has."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from orchestrator.store import result_tables, tables
+from orchestrator.store.metadata import metadata
+from schemas.errors import SchemaOutdated
+
+__all__ = ["check", "head", "metadata", "result_tables", "revision", "tables", "upgrade"]
+
+_LOCK = 7000
+
+
+def upgrade(database_url: str) -> list[str]:
+    """Apply the migrations that are missing, one process at a time; the revisions applied, in order."""
+    with _connect(database_url) as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+        connection.commit()
+        try:
+            before = _revision(connection)
+            connection.rollback()
+            command.upgrade(_config(connection), "head")
+            connection.commit()
+            return _between(before, _revision(connection))
+        finally:
+            connection.rollback()
+            connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
+            connection.commit()
+
+
+def revision(database_url: str) -> str | None:
+    """The revision of a database; None for one without Baton's tables."""
+    with _connect(database_url) as connection:
+        return _revision(connection)
+
+
+@cache
+def head() -> str:
+    """The revision that this version of Baton needs."""
+    found = _scripts().get_current_head()
+    assert found is not None  # noqa: S101  this package ships migrations
+    return found
+
+
+def check(database_url: str) -> None:
+    """Raise `SchemaOutdated` unless the database has the tables that this version needs."""
+    found = revision(database_url)
+    if found == head():
+        return
+    known = {script.revision for script in _scripts().walk_revisions()}
+    if found is not None and found not in known:
+        raise SchemaOutdated(
+            f"the database is at revision {found}, which is newer than this version of Baton"
+        )
+    state = f"at revision {found}" if found else "without Baton's tables"
+    raise SchemaOutdated(f"the database is {state}, but this version needs revision {head()}")
+
+
+def _connect(database_url: str) -> Any:
+    url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    url = url.replace("postgres://", "postgresql+psycopg://", 1)
+    return create_engine(url, poolclass=NullPool).connect()
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(__file__).parent / "migrations"))
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _between(before: str | None, after: str | None) -> list[str]:
+    if before == after:
+        return []
+    found = [script.revision for script in _scripts().iterate_revisions(after, before)]
+    return [one for one in reversed(found) if one != before]

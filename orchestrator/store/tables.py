@@ -1,0 +1,206 @@
+"""The tables of runs.
+
+A `definition` is a workflow as it was; a `run` executes one on an input. Every node of the definition that a run
+reaches is a `step`: leaves are agents, the others (pipelines, fan-outs) hold their children open. The row of a
+step that is done is its checkpoint. `attempts` keeps the finished tries of a step, `events` tells the run's story,
+`workers` says who is alive, `idempotency_keys` which submissions are repetitions, `dead_letters` which messages could
+not be understood.
+
+Payloads stand once. A step's input is its own (`input`, an item of an `each`) or a reference (`input_ref`):
+
+    run          the input of the run
+    in:PATH      the input of the step at PATH
+    out:PATH     the output of the step at PATH
+    all:PATH     the outputs of all children of the fan-out or each at PATH
+
+`output_ref` of a composite step is one of the last two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from orchestrator.store.metadata import metadata
+from schemas.events import EventKind
+from schemas.runs import RUN_ENDED, STEP_ENDED, RunState, StepKind, StepState
+
+_Time = DateTime(timezone=True)
+
+
+def _one_of(column: str, values: object) -> str:
+    listed = ", ".join(f"'{value}'" for value in values)  # type: ignore[attr-defined]
+    return f"{column} IN ({listed})"
+
+
+definitions = Table(
+    "definitions",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("body", JSONB, nullable=False),
+    Column("created_at", _Time, nullable=False, server_default=func.now()),
+    Index("definitions_name", "name", "created_at"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("definition_id", Text, ForeignKey("definitions.id"), nullable=False),
+    Column("workflow", Text, nullable=False),
+    Column("tenant", Text, nullable=False, server_default="default"),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("input", JSONB, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("output_ref", Text),
+    Column("error", JSONB),
+    Column("degraded", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("started_at", _Time),
+    Column("finished_at", _Time),
+    Column("due_at", _Time),
+    CheckConstraint(_one_of("state", RunState), name="state_known"),
+    CheckConstraint(f"({_one_of('state', sorted(RUN_ENDED))}) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint("(state = 'completed') = (output_ref IS NOT NULL)", name="output_when_completed"),
+    CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="error_when_failed"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
+    Index("runs_recent", "created_at"),
+    Index("runs_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("runs_labels", "labels", postgresql_using="gin"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("run_id", Uuid, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("parent", Text, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("agent", Text),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("retries", Integer, nullable=False, server_default="0"),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    Column("input", JSONB),
+    Column("input_ref", Text),
+    Column("output", JSONB),
+    Column("output_ref", Text),
+    Column("error", JSONB),
+    Column("usage", JSONB),
+    Column("worker_id", Uuid),
+    Column("due_at", _Time),
+    Column("ready_at", _Time),
+    Column("started_at", _Time),
+    Column("finished_at", _Time),
+    CheckConstraint(_one_of("state", StepState), name="state_known"),
+    CheckConstraint(_one_of("kind", StepKind), name="kind_known"),
+    CheckConstraint("(kind = 'agent') = (agent IS NOT NULL)", name="agent_when_leaf"),
+    CheckConstraint("(input IS NULL) <> (input_ref IS NULL)", name="one_input"),
+    CheckConstraint(f"({_one_of('state', sorted(STEP_ENDED))}) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint(
+        "(state = 'done') = (output IS NOT NULL OR output_ref IS NOT NULL)", name="output_when_done"
+    ),
+    CheckConstraint("output IS NULL OR kind = 'agent'", name="output_of_leaf"),
+    CheckConstraint("(state = 'running') <= (worker_id IS NOT NULL AND attempt > 0)", name="running_is_held"),
+    CheckConstraint("(state = 'open') <= (kind <> 'agent')", name="open_is_composite"),
+    CheckConstraint("kind = 'agent' OR state NOT IN ('ready', 'running')", name="composite_never_runs"),
+    # Is any child left? Which one may start next?
+    Index(
+        "steps_unfinished",
+        "run_id",
+        "parent",
+        "ordinal",
+        postgresql_where=text("state IN ('pending', 'ready', 'running', 'open')"),
+    ),
+    # What a dead worker held, and what waits for a worker.
+    Index("steps_running", "worker_id", postgresql_where=text("state = 'running'")),
+    Index("steps_ready", "ready_at", postgresql_where=text("state = 'ready'")),
+    Index("steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    postgresql_with={"fillfactor": "80"},
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("worker_id", Uuid, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("error", JSONB),
+    Column("usage", JSONB),
+    Column("started_at", _Time, nullable=False),
+    Column("finished_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint(_one_of("state", ("done", "failed", "lost", "skipped", "cancelled")), name="state_known"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("number", Integer),
+    Column("kind", Text, nullable=False),
+    Column("path", Text, nullable=False, server_default=""),
+    Column("data", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint(_one_of("kind", EventKind), name="kind_known"),
+    CheckConstraint("number > 0", name="number_from_one"),
+    UniqueConstraint("run_id", "number"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("started_at", _Time, nullable=False, server_default=func.now()),
+    Column("seen_at", _Time, nullable=False, server_default=func.now()),
+    Column("lease_until", _Time, nullable=False),
+    Column("stopped_at", _Time),
+    Index("workers_alive", "lease_until", postgresql_where=text("stopped_at IS NULL")),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("created_at", _Time, nullable=False, server_default=func.now()),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("queue", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", JSONB, nullable=False),
+    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+)

@@ -1,0 +1,102 @@
+"""The statements that show runs, events, pools and workers to people and programs."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+RUN_COLUMNS: LiteralString = """
+r.id, r.workflow, r.state, r.tenant, r.labels, r.priority, r.degraded, r.created_at, r.started_at, r.finished_at,
+r.error
+"""
+
+SELECT_RUNS: LiteralString = (
+    "SELECT "
+    + RUN_COLUMNS
+    + """
+FROM runs r
+WHERE (%(state)s::text IS NULL OR r.state = %(state)s)
+  AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s)
+  AND (%(tenant)s::text IS NULL OR r.tenant = %(tenant)s)
+  AND (%(labels)s::jsonb IS NULL OR r.labels @> %(labels)s::jsonb)
+ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s
+"""
+)
+
+SELECT_RUN: LiteralString = (
+    "SELECT " + RUN_COLUMNS + ", r.input, r.output_ref, r.definition_id FROM runs r WHERE r.id = %(run)s"
+)
+
+SELECT_RUN_END: LiteralString = """
+SELECT state, error, output_ref, definition_id FROM runs WHERE id = %(run)s
+"""
+
+SELECT_OUTPUT: LiteralString = """
+SELECT (CASE WHEN %(ref)s = 'run' THEN (SELECT input FROM runs WHERE id = %(run)s)
+             WHEN %(ref)s LIKE 'in:%%' THEN (SELECT input FROM steps
+                                             WHERE run_id = %(run)s AND path = substr(%(ref)s, 4))
+             ELSE (SELECT output FROM steps WHERE run_id = %(run)s AND path = substr(%(ref)s, 5)) END)::text
+"""
+
+SELECT_STEPS: LiteralString = """
+SELECT s.path, s.parent, s.kind, s.agent, s.state, s.attempt, s.losses, w.name AS worker, s.ready_at,
+       s.started_at, s.finished_at, s.due_at, s.error, s.usage, s.ordinal
+FROM steps s LEFT JOIN workers w ON w.id = s.worker_id
+WHERE s.run_id = %(run)s
+"""
+
+# Events get their numbers when they are first read, in the order of their ids: the writers of a run's events
+# share no row, and a reader that follows by number misses nothing, however late a transaction commits.
+LOCK_NUMBERING: LiteralString = "SELECT pg_advisory_xact_lock(7003, hashtext(%(run)s::text))"
+
+NUMBER_EVENTS: LiteralString = """
+UPDATE events e SET number = f.number
+FROM (
+    SELECT id, row_number() OVER (ORDER BY id)
+               + (SELECT coalesce(max(number), 0) FROM events WHERE run_id = %(run)s) AS number
+    FROM events WHERE run_id = %(run)s AND number IS NULL
+) f
+WHERE e.id = f.id
+"""
+
+SELECT_EVENTS: LiteralString = """
+SELECT run_id, number, kind, path, at, data FROM events
+WHERE run_id = %(run)s AND number > %(after)s ORDER BY number LIMIT %(limit)s
+"""
+
+SELECT_UNNUMBERED: LiteralString = """
+SELECT EXISTS (SELECT FROM events WHERE run_id = %(run)s AND number IS NULL)
+"""
+
+SELECT_POOLS: LiteralString = """
+WITH live AS (
+    SELECT unnest(queues) AS queue, concurrency FROM workers
+    WHERE stopped_at IS NULL AND lease_until > clock_timestamp()
+), pools AS (
+    SELECT queue, count(*) AS workers, sum(concurrency) AS concurrency FROM live GROUP BY queue
+), work AS (
+    SELECT 'agent.' || s.agent AS queue, count(*) FILTER (WHERE s.state = 'ready') AS ready,
+           count(*) FILTER (WHERE s.state = 'running') AS running
+    FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
+    WHERE s.state IN ('ready', 'running') GROUP BY 1
+)
+SELECT queue, coalesce(p.workers, 0) AS workers, coalesce(p.concurrency, 0) AS concurrency,
+       coalesce(k.ready, 0) AS ready, coalesce(k.running, 0) AS running
+FROM pools p FULL JOIN work k USING (queue) ORDER BY queue
+"""
+
+SELECT_WORKERS: LiteralString = """
+SELECT id, name, queues, concurrency, pool, started_at, seen_at,
+       stopped_at IS NULL AND lease_until > clock_timestamp() AS alive
+FROM workers ORDER BY alive DESC, name, started_at DESC LIMIT %(limit)s
+"""
+
+SELECT_SERVED: LiteralString = """
+SELECT DISTINCT unnest(queues) FROM workers WHERE stopped_at IS NULL AND lease_until > clock_timestamp()
+"""
+
+SELECT_STEP_RESULT: LiteralString = """
+SELECT s.state, coalesce(s.output, src.output) AS output, s.error
+FROM steps s
+LEFT JOIN steps src ON src.run_id = s.run_id AND src.path = substr(s.output_ref, strpos(s.output_ref, ':') + 1)
+WHERE s.run_id = %(run)s AND s.path = %(path)s
+"""

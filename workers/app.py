@@ -1,0 +1,137 @@
+"""The Celery app of the pools: `celery -A workers.app worker -Q agent.NAME`. The only wiring."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, signals
+
+from orchestrator.broker import make_app
+from orchestrator.places import find
+from orchestrator.store.schema import check
+from schemas.errors import BatonError
+from schemas.settings import settings
+from workers.agent import Agent
+from workers.heart import HeartStep
+from workers.process import WorkerProcess
+from workers.registry import load_agents
+from workers.step import StepTask
+
+log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds between the soft and the hard time limit of a prefork child."""
+
+DEFAULT_CONCURRENCY = 16
+
+
+def build() -> Celery:
+    """The app of this process, on the servers and with the agents that its environment names."""
+    places = find()
+    app = make_app(places)
+    app.conf.worker_pool = "threads"
+    app.baton = WorkerProcess(app, places)
+    agents = load_agents(settings().app)
+    for agent in agents.values():
+        _register(app, agent)
+    app.steps["consumer"].add(HeartStep)
+    _listen(app, agents)
+    return app
+
+
+def _register(app: Celery, agent: Agent) -> None:
+    """One named Celery task for each agent."""
+    spec = agent.spec
+    task = type(
+        f"Step_{spec.name}",
+        (StepTask,),
+        {
+            "name": spec.queue,
+            "agent": agent,
+            "process": app.baton,
+            "rate_limit": spec.rate_limit,
+            "soft_time_limit": spec.timeout,
+            "time_limit": spec.timeout + GRACE,
+            "__module__": __name__,
+            "__doc__": spec.description,
+        },
+    )
+    app.register_task(task())
+
+
+def _listen(app: Celery, agents: Mapping[str, Agent]) -> None:
+    process: WorkerProcess = app.baton
+
+    def set_up(options: dict[str, Any], conf: Any, **_: Any) -> None:
+        check(process.places.database_url)
+        queues = _names(options.get("queues"))
+        _refuse_unknown(queues, agents)
+        if not options.get("concurrency"):
+            wanted = [
+                a.spec.concurrency or DEFAULT_CONCURRENCY for a in agents.values() if a.spec.queue in queues
+            ]
+            conf.worker_concurrency = max(wanted, default=DEFAULT_CONCURRENCY)
+
+    def born(sender: str, instance: Any, **_: Any) -> None:
+        in_threads = "prefork" not in instance.pool_cls.__module__
+        process.born(sender, in_threads=in_threads, concurrency=instance.concurrency)
+
+    def unknown(message: Any, name: str | None = None, **_: Any) -> None:
+        process.set_aside(_queue_of(message), f"no agent here runs {name!r}", _readable(message))
+
+    def rejected(message: Any, exc: Any = None, **_: Any) -> None:
+        process.set_aside(_queue_of(message), f"it is no task message: {exc}", _readable(message))
+
+    signals.celeryd_init.connect(_friendly(set_up), weak=False)
+    signals.celeryd_after_setup.connect(born, weak=False)
+    signals.worker_process_init.connect(lambda **_: process.forked(), weak=False)
+    signals.task_unknown.connect(unknown, weak=False)
+    signals.task_rejected.connect(rejected, weak=False)
+    signals.worker_shutdown.connect(lambda **_: process.retire(), weak=False)
+
+
+def _names(queues: Any) -> list[str]:
+    return queues.split(",") if isinstance(queues, str) else list(queues or ())
+
+
+def _refuse_unknown(queues: list[str], agents: Mapping[str, Agent]) -> None:
+    known = {agent.spec.queue for agent in agents.values()}
+    for queue in queues:
+        if queue not in known:
+            modules = settings().app or "no module: BATON_APP is not set"
+            raise BatonError(
+                f"no agent serves the queue {queue!r} (loaded: {modules})",
+                next_step=f"one of: {', '.join(sorted(known)) or 'BATON_APP=your.module'}",
+            )
+
+
+def _friendly(set_up: Any) -> Any:
+    """Celery logs what a signal handler raises and goes on; a worker that cannot work must end instead."""
+
+    def guarded(**arguments: Any) -> None:
+        try:
+            set_up(**arguments)
+        except BatonError as error:
+            sys.exit(f"{error}\n  next: {error.next_step}")
+
+    return guarded
+
+
+def _queue_of(message: Any) -> str:
+    return str((message.delivery_info or {}).get("routing_key", "?"))
+
+
+def _readable(message: Any) -> dict[str, Any]:
+    body = message.body
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
+    return {"headers": dict(message.headers or {}), "body": text[:10_000]}
+
+
+if str(Path.cwd()) not in sys.path:
+    sys.path.insert(0, str(Path.cwd()))
+
+app = build()

@@ -1,0 +1,90 @@
+"""What one worker process holds: its identity, its engine, its event loop. Made on first use, again after a fork."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+from celery import Celery
+
+from orchestrator.dispatch import Dispatcher
+from orchestrator.engine import Engine, WorkerId
+from orchestrator.places import Places
+from orchestrator.store.connect import Pool
+from schemas.settings import settings
+from workers.attempts import Attempts
+from workers.execute import Runner
+from workers.loop import LoopThread
+
+log = logging.getLogger(__name__)
+
+
+class Stoppable(Protocol):
+    """Whatever has to be stopped with the worker."""
+
+    def stop(self) -> None: ...
+
+
+class WorkerProcess:
+    """The things that steps and the heart share. A prefork child has its parent's identity: the parent beats."""
+
+    def __init__(self, app: Celery, places: Places) -> None:
+        self.app = app
+        self.places = places
+        self.id: UUID = uuid4()
+        self.name = f"pid-{os.getpid()}"
+        self.in_threads = True
+        self.concurrency = 1
+        self.heart: Stoppable | None = None
+        self.attempts = Attempts()
+
+    def born(self, name: str, *, in_threads: bool, concurrency: int) -> None:
+        """Learn from Celery who this is. The engine is made afterwards."""
+        self.name = name
+        self.in_threads = in_threads
+        self.concurrency = concurrency
+
+    @property
+    def pool_name(self) -> str:
+        return "threads" if self.in_threads else "prefork"
+
+    @cached_property
+    def pool(self) -> Pool:
+        return Pool(self.places.database_url, size=settings().pool_size)
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(self.pool, WorkerId(self.id, self.name))
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(self.app)
+
+    @cached_property
+    def runner(self) -> Runner:
+        threads: Executor | None = None
+        if self.in_threads:
+            # Attempts that time out keep their thread, so there is room for as many again.
+            threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
+        return Runner(LoopThread(), threads, self.attempts)
+
+    def set_aside(self, queue: str, reason: str, message: Any) -> None:
+        """Keep a message that no agent can run as a dead letter."""
+        log.error("set aside a message on %s: %s", queue, reason)
+        self.engine.set_aside(queue, reason, json.dumps(message, default=repr))
+
+    def retire(self) -> None:
+        """The worker ends: stop beating."""
+        if self.heart is not None:
+            self.heart.stop()
+
+    def forked(self) -> None:
+        """Forget, in a prefork child, whatever must not be shared with the parent."""
+        for name in ("engine", "dispatcher", "runner"):
+            self.__dict__.pop(name, None)
+        self.attempts = Attempts()

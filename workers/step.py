@@ -1,0 +1,148 @@
+"""The one task: claim, run, record, continue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from billiard.exceptions import WorkerLostError
+from celery import Task
+from celery.exceptions import Ignore
+from celery.worker.request import Request
+
+from orchestrator.canvas import pointer_of, task_id
+from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused
+from schemas.errors import BatonError
+from schemas.outcomes import ErrorInfo, Failed
+from workers.agent import Agent
+from workers.execute import Ended, Superseded, retry_in
+from workers.process import WorkerProcess
+
+log = logging.getLogger(__name__)
+
+PATIENT = 30.0
+"""Seconds for which Celery may hold a message that came early; later ones are left to the timers in Postgres."""
+
+
+class StepFailed(BatonError):
+    """The agent failed for good; the run knows, this tells Celery and Flower."""
+
+
+class StepRequest(Request):
+    """Tells Postgres what only the consuming process sees: that the child that ran a step is gone."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        lost = exc_info.exception
+        if isinstance(getattr(lost, "exc", lost), WorkerLostError):
+            self.task.child_lost(self.args)
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> Any:
+        if not soft:
+            self.task.child_lost(self.args, timed_out=timeout)
+        return super().on_timeout(soft, timeout)
+
+
+class StepTask(Task):  # type: ignore[misc]  # Celery is untyped
+    """Runs the steps of one agent. Its arguments are a pointer; everything else is in Postgres."""
+
+    abstract = True
+    Request = "workers.step:StepRequest"
+    acks_late = True
+    reject_on_worker_lost = True
+    ignore_result = True
+    max_retries = None
+    trail = False
+    throws = (StepFailed,)
+
+    agent: Agent
+    process: WorkerProcess
+
+    def run(self, *args: Any, **kwargs: Any) -> dict[str, str]:
+        """Run the step that the message points to, unless Postgres says that there is nothing to do."""
+        try:
+            pointer = _pointer(args)
+        except ValueError as error:
+            self.process.set_aside(self.name, str(error), {"args": args, "kwargs": kwargs})
+            raise Ignore(str(error)) from None
+        match self.process.engine.claim(pointer):
+            case Claimed() as claimed:
+                return self._work(claimed)
+            case Refused(done=True):
+                # Its worker died between the commit and the next message: the chain goes on from here.
+                return {"run": str(pointer.run_id), "step": pointer.path}
+            case Refused(due_in=float() as due_in) if due_in < PATIENT:
+                raise self.retry(countdown=due_in)
+            case Refused(reason=reason):
+                log.info("nothing to do for step %s of run %s: %s", pointer.path, pointer.run_id, reason)
+                raise Ignore(reason)
+        raise AssertionError("a claim is Claimed or Refused")
+
+    def _work(self, claimed: Claimed) -> dict[str, str]:
+        ended = self._execute(claimed)
+        finished = Finished(claimed.run.id, claimed.path, claimed.attempt, *ended)
+        return self._continue(finished, self.process.engine.record(finished))
+
+    def _execute(self, claimed: Claimed) -> Ended:
+        try:
+            return self.process.runner.run(self.agent, claimed)
+        except Superseded:
+            log.info("stopped step %s of run %s: its outcome is not wanted", claimed.path, claimed.run.id)
+            raise Ignore("superseded") from None
+
+    def _continue(self, finished: Finished, recorded: Recorded) -> dict[str, str]:
+        if not recorded.accepted:
+            log.info("the outcome of step %s of run %s came too late", finished.path, finished.run_id)
+            raise Ignore("superseded")
+        self.process.dispatcher.send(self._not_carried(recorded.ready))
+        match finished.outcome:
+            case Failed(retry_in=float() as wait):
+                following = [str(finished.run_id), finished.path, finished.attempt + 1]
+                raise self.retry(countdown=wait, args=following)
+            case Failed(error=error):
+                raise StepFailed(f"{error.type}: {error.message}")
+        return {"run": str(finished.run_id), "step": finished.path}
+
+    def _not_carried(self, ready: Sequence[Ready]) -> list[Ready]:
+        """The ready steps that the canvas of this very message will not publish.
+
+        A canvas is a promise made before the outcome was known: what it would publish although it is not
+        ready (the next stage after a cancel, a join that others complete) is taken out of it.
+        """
+        request = self.request
+        paths: dict[Pointer | None, Ready] = {Pointer(one.run.id, one.path): one for one in ready}
+        if request.chain and paths.pop(pointer_of(request.chain[-1]), None) is None:
+            request.chain = None
+        if request.chord:
+            request.join_ready = paths.pop(pointer_of(request.chord), None) is not None
+        return list(paths.values())
+
+    def child_lost(self, args: Sequence[Any], timed_out: float | None = None) -> None:
+        """A prefork child died over a step, or was killed for its time limit (seconds)."""
+        try:
+            pointer = _pointer(args)
+        except ValueError:
+            return
+        engine = self.process.engine
+        if timed_out is None:
+            engine.release(pointer)
+            return
+        held = engine.held(pointer)
+        if held is not None:
+            error = ErrorInfo(type="AttemptTimeout", message=f"it was killed after {timed_out:g} s")
+            wait = retry_in(self.agent, held.retries, True)
+            failed = Failed(error=error, retry_in=wait)
+            recorded = engine.record(Finished(held.run_id, held.path, held.attempt, failed))
+            self.process.dispatcher.send(recorded.ready)
+            if wait is not None:
+                self.apply_async(tuple(args), countdown=wait, task_id=task_id(pointer))
+
+
+def _pointer(args: Sequence[Any]) -> Pointer:
+    """The step that a message points to. Raises `ValueError` for anything but a pointer."""
+    match args:
+        case [str(run_id), str(path), *_]:
+            return Pointer(UUID(run_id), path)
+    raise ValueError(f"its arguments are not (run id, step path, attempt): {args!r:.200}")
