@@ -48,7 +48,7 @@ class Loaded:
         """
         if name in self.specs:
             return self.specs[name]
-        raise unknown("agent", name, self.specs, next_step=f"the app has: {', '.join(sorted(self.specs))}")
+        raise unknown("agent", name, self.specs, next_step="name one that the app holds")
 
 
 def load(app: str) -> Loaded:
@@ -80,8 +80,10 @@ def load(app: str) -> Loaded:
 
 def unknown(kind: str, name: str, known: Iterable[str], next_step: str) -> NotFound:
     """The error for a name that does not exist, with the most similar one that does."""
-    close = get_close_matches(name, list(known), n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else "."
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    listed = f"; there are: {', '.join(names)}." if names else "."
+    hint = f"; did you mean {close[0]!r}?" if close else listed
     return NotFound(f"There is no {kind} {name!r}{hint}", next_step=next_step)
 
 
