@@ -16,7 +16,7 @@ BENCH_ARGS ?=
 .PHONY: help
 help: ## List these targets
 	@echo "usage: make TARGET"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/local.stamp ## Run a real workflow, kill workers in the middle, watch it finish (KEEP=1 leaves it up)
@@ -31,22 +31,29 @@ test: $(VENV)/dev.stamp ## Run every test except the long fault injection (PYTES
 	@$(BIN)/python -m pytest -m "not chaos" $(PYTEST_ARGS)
 
 .PHONY: check
-check: check-code check-deploy ## Lint, format, types, import contracts, deployment files
+check: $(VENV)/dev.stamp ## Lint, format, types, import contracts, deployment files
+	@$(MAKE) --keep-going --no-print-directory check-lint check-format check-types check-imports check-deploy
 
-.PHONY: check-code
-check-code: $(VENV)/dev.stamp
+# Parts of `check`, each of which reports, whatever the others say.
+.PHONY: check-lint check-format check-types check-imports check-deploy
+check-lint:
 	@echo "==> ruff: lint" && $(BIN)/ruff check --quiet $(CODE)
-	@echo "==> ruff: format" && $(BIN)/ruff format --check --quiet $(CODE)
-	@echo "==> mypy: strict" && $(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary deploy/alive.py
-	@echo "==> import-linter: floors and doors" && $(BIN)/lint-imports --no-logo
 
-.PHONY: check-deploy
-check-deploy: $(VENV)/dev.stamp
-	@echo "==> compose.yaml: schema" \
-		&& $(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+check-format:
+	@echo "==> ruff: format" && $(BIN)/ruff format --check --quiet $(CODE)
+
+check-types:
+	@echo "==> mypy: strict" && $(BIN)/mypy --no-error-summary && $(BIN)/mypy --no-error-summary deploy/alive.py
+
+check-imports:
+	@echo "==> import-linter: who may import whom" && $(BIN)/lint-imports --no-logo
+
+check-deploy:
+	@echo "==> compose.yaml: its schema"
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@echo "==> Dockerfile: hadolint" && $(BIN)/hadolint deploy/Dockerfile
 	@echo "==> YAML: yamllint" && $(BIN)/yamllint --strict -c deploy/.yamllint deploy
-	@echo "==> scripts: shellcheck" && PATH="$(BIN):$$PATH" shellcheck $(SCRIPTS)
+	@echo "==> shell: shellcheck" && $(BIN)/shellcheck $(SCRIPTS)
 
 .PHONY: chaos
 chaos: $(VENV)/dev.stamp ## Run the long fault injection: kill processes and wipe Redis again and again
