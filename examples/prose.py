@@ -11,13 +11,14 @@ _HASHES = re.compile(r"^\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"^\s{0,3}([=\-~^\"'*+#`:._])\1{2,}\s*$")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)]|\([a-z0-9]\))\s+")
 _SKIPPED = re.compile(r"^\s*(?:\||\+[-=]|>>>|\.\. |\$ |:[a-z-]+:|\[[^\]]+\]:\s|<!--|\s*-->)")
+_DIRECTIVE = re.compile(r"^\s*\.\. [a-z-]*(?:code|literal|raw|table|toctree|contents|image|figure|highlight)")
 _PICTURE = re.compile(r"\[?!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])(?:\]\([^)]*\)|\]\[[^\]]*\])?")
 _LINK = re.compile(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])")
 _ROLE = re.compile(r":[\w:]+:(?=`)")
 _RST_LINK = re.compile(r"`([^`<]+?)\s*<[^>`]*>`_{1,2}")
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>|<!--.*?-->")
 _MARKS = re.compile(
-    r"`+|\*\*+|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])|(?<=\w)_{1,2}(?=[\s.,;:)]|$)|(?<!\w)\|\w+\|_?(?!\w)"
+    r"`+(?:_{1,2}(?!\w))?|\*\*+|(?<![\w`])_{1,2}(?=\w)|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])|(?<=\w)_{1,2}(?=[\s.,;:)]|$)|(?<!\w)\|\w+\|_?(?!\w)"
 )
 
 
@@ -58,7 +59,7 @@ def blocks(text: str, first_line: int = 1) -> Iterator[Block]:
             continue
         if not paragraph.lines:
             code = code or _starts_code(raw, promised)
-            promised = promised and code
+            promised = (promised and code) or bool(_DIRECTIVE.match(raw))
         if code or _SKIPPED.match(raw):
             continue
         if level := _level(lines, index, styles):

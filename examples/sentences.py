@@ -1,7 +1,7 @@
 """The key sentences and terms of a text, taken from it word for word, each with its line.
 
 Sentences are ranked by TextRank (Mihalcea & Tarau, "TextRank: Bringing Order into Texts", EMNLP 2004): a
-sentence counts when sentences that count share its words. Early sentences get a bonus, as in Edmundson, "New
+sentence counts when sentences that count share its words. Early sentences and words of the title get a bonus, as in Edmundson, "New
 Methods in Automatic Extracting", J. ACM 16 (1969). Everything is deterministic.
 """
 
@@ -60,11 +60,15 @@ def sentences_of(found: Iterable[Block]) -> list[Sentence]:
     return [one for block in found if not block.heading for one in _of(block)]
 
 
-def key_sentences(found: Sequence[Sentence], keep: int) -> list[Sentence]:
-    """The `keep` sentences that say most, in the order of the text."""
+def key_sentences(found: Sequence[Sentence], keep: int, title: str = "") -> list[Sentence]:
+    """The `keep` sentences that say most, in the order of the text; words of the `title` make one weightier."""
     pool = list(found[:MAX_RANKED])
     ranks = _textrank([frozenset(one.words) for one in pool])
-    score = {i: rank * (1 + 1 / (1 + i)) for i, rank in enumerate(ranks)}
+    about = set(_meaningful(title))
+    score = {
+        i: rank * (1 + 1 / (1 + i)) * (1 + len(about.intersection(pool[i].words)) / (1 + len(about)))
+        for i, rank in enumerate(ranks)
+    }
     best = sorted(score, key=lambda i: (-score[i], i))
     chosen: list[int] = []
     for i in best:
@@ -87,8 +91,12 @@ def _of(block: Block) -> Iterator[Sentence]:
     for start, text in _cut(joined):
         line = block.lines[bisect_right(starts, start) - 1][0]
         if _is_prose(text):
-            words = (word.lower() for word in _WORDS.findall(text))
-            yield Sentence(text, line, tuple(word for word in words if word not in _STOP and len(word) > 2))
+            yield Sentence(text, line, _meaningful(text))
+
+
+def _meaningful(text: str) -> tuple[str, ...]:
+    words = (word.lower() for word in _WORDS.findall(text))
+    return tuple(word for word in words if word not in _STOP and len(word) > 2)
 
 
 def _cut(text: str) -> Iterator[tuple[int, str]]:

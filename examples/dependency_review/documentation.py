@@ -16,11 +16,12 @@ KEEP = 3
 SHORT = 30
 """Words below which a description tells a reader next to nothing."""
 _OTHER_MATTERS = re.compile(
-    r"licen[cs]|copying|change ?log|changes|history|release notes|what's new|sponsor|funding|donat|backers"
+    r"licen[cs]|copying|sponsor|funding|donat|backers"
     r"|contribut|credits|acknowledg|thanks|security contact|code of conduct|bug tracker|wiki|mailing list"
     r"|enterprise|author|table of contents|supported python|version",
     re.I,
 )
+_CHANGES = re.compile(r"change ?log|^changes|^history|release notes|what's new|^v?\d+\.\d+", re.I)
 _BOILERPLATE = re.compile(r"tidelift|sponsor|donat|open ?collective|code of conduct|mailing list|badge", re.I)
 
 
@@ -30,23 +31,26 @@ def documentation_digest(material: Material) -> DocumentationDigest:
     metadata = Metadata(material.metadata)
     summary = metadata.get("Summary")
     text, first_line = metadata.description
+    title = f"{material.package.name} {summary.value if summary else ''}"
     found = list(blocks(text, first_line))
     about = [one for one in sentences_of(_about_it(found)) if not _BOILERPLATE.search(one.text)]
     return DocumentationDigest(
         package=material.package.name,
         version=material.package.version,
         summary=summary.value if summary else "",
-        key_sentences=[_quote(metadata, one) for one in key_sentences(about, KEEP)],
+        key_sentences=[_quote(metadata, one) for one in key_sentences(about, KEEP, title)],
         sections=[one.text for one in found if one.heading][:20],
         findings=list(_findings(metadata, text)),
     )
 
 
 def _about_it(found: Iterable[Block]) -> Iterator[Block]:
-    """Without the sections on licence, changes, money and people."""
+    """Without the sections on licence, money and people; a change log ends what is worth reading."""
     skipped_level = 0
     for block in found:
         if block.heading:
+            if _CHANGES.search(block.text):
+                return
             if skipped_level and block.heading > skipped_level:
                 continue
             skipped_level = block.heading if _OTHER_MATTERS.search(block.text) else 0

@@ -21,10 +21,7 @@ _LICENSE_NAME = re.compile(
     r"^(licen[cs]es?|copying|copyright|notices?|unlicense|patents)([._-].*)?$|^.*[._-](licen[cs]e|copying)(\.\w+)?$",
     re.I,
 )
-_CODE = frozenset(
-    (".py", ".pyc", ".pyi", ".pyx", ".so", ".json", ".yaml", ".yml", ".toml", ".html", ".js", ".c", ".h")
-    + (".rs", ".sh", ".xml", ".png", ".svg", ".cfg")
-)
+_CODE = re.compile(r"\.(py|pyc|pyi|pyx|so|json|ya?ml|toml|html|js|c|h|rs|sh|xml|png|svg|cfg|gz)$", re.I)
 _NEWLINE = re.compile(r"\r\n|\r")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -106,4 +103,4 @@ def _recorded(folder: Path) -> list[PurePosixPath]:
 
 
 def _named_like_license(name: str) -> bool:
-    return bool(_LICENSE_NAME.match(name)) and PurePosixPath(name).suffix.lower() not in _CODE
+    return bool(_LICENSE_NAME.match(name)) and not _CODE.search(name)

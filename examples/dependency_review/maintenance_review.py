@@ -27,10 +27,14 @@ _ABANDONED = re.compile(
     r"(?:deprecated|archived|abandoned|discontinued|unmaintained|obsolete|retired"
     r"|no longer (?:actively )?(?:maintained|developed)|not (?:actively )?maintained"
     r"|looking for (?:a )?(?:new )?maintainer)"
-    r"|\b(?:project|package|library) (?:is )?(?:in maintenance mode|maintenance only)"
-    r"|^\W*(?:deprecated|unmaintained|no longer maintained|archived)\b",
+    r"|\b(?:project|package|library) (?:is )?(?:in maintenance mode|maintenance only)",
     re.I,
 )
+_ANNOUNCED = re.compile(
+    r"^\W*(?:deprecated|unmaintained|no longer maintained|archived)\W*(?:$|[.:!,]\s)", re.I
+)
+_TOP = 25
+"""Lines of the description in which such a word is about the package, not about a part of it."""
 _LOOKED_AT = 80
 """Lines of the description in which an abandoned project says so; further down are change logs."""
 _GENERATOR = re.compile(r"^Generator:\s*(\S+)\s*\(?v?([\d.]+)", re.M)
@@ -165,9 +169,9 @@ def _words(metadata: Metadata) -> Iterator[Finding]:
     summary = metadata.get("Summary")
     lines = [(summary.line, summary.value)] if summary else []
     lines += list(enumerate(text.split("\n")[:_LOOKED_AT], first))
-    for line, words in lines:
-        if _ABANDONED.search(words):
-            message = "Says of itself that it is no longer looked after"
+    for index, (line, words) in enumerate(lines):
+        if _ABANDONED.search(words) or (index < _TOP and _ANNOUNCED.search(words)):
+            message = "Says of itself that it is deprecated or no longer maintained"
             yield _finding("maintenance.abandoned", "major", message, cite(metadata.source, line))
             return
 

@@ -24,11 +24,15 @@ RELEASES: dict[str, tuple[date, date]] = {
 """First release and end of life; where only the month of the end is known, its last day."""
 
 BUILD_TOOLS: dict[str, dict[tuple[int, ...], int]] = {
-    "bdist_wheel": {(0, 22): 2013, (0, 24): 2014, (0, 26): 2015, (0, 29): 2016, (0, 30): 2017, (0, 31): 2018}
-    | {
+    "bdist_wheel": {
+        (0, 22): 2013,
+        (0, 24): 2014,
+        (0, 26): 2015,
+        (0, 29): 2016,
+        (0, 30): 2017,
+        (0, 31): 2018,
         (0, 33): 2019,
         (0, 34): 2020,
-        (0, 36): 2020,
         (0, 37): 2021,
         (0, 38): 2022,
         (0, 40): 2023,
