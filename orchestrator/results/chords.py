@@ -190,10 +190,35 @@ class ChordKeeper(Waiter):
         """Fail the body as Celery does, and then what Celery forgets: the chord whose header the body is."""
         self.chord_error_from_stack(callback, exc)
         for task in _last_tasks(callback):
-            options = task.options
-            if options.get("chord") and options.get("group_id") and options.get("task_id"):
-                request = Context(options, id=options["task_id"], group=options["group_id"])
-                self.on_chord_part_return(request, states.FAILURE, exc)
+            self._fail_as_header(task, exc)
+
+    def _fail_chain(
+        self,
+        chain: Any,
+        exc: BaseException,
+        traceback: Any = None,
+        store_result: bool = True,
+        state: str = states.FAILURE,
+    ) -> None:
+        """Fail what follows in the chain as Celery does, and then the members of a group in it.
+
+        Celery fails only the group's own id, on which nobody waits (celery#6437).
+        """
+        super()._fail_chain(chain, exc, traceback, store_result, state)
+        for link in chain if isinstance(chain, list | tuple) else ():
+            if link.get("subtask_type") != "group":
+                continue
+            for task in _last_tasks(maybe_signature(link, app=self.app)):
+                if store_result and task.options.get("task_id"):
+                    self.store_result(task.options["task_id"], exc, state, traceback=traceback)
+                self._fail_as_header(task, exc)
+
+    def _fail_as_header(self, task: Any, exc: BaseException) -> None:
+        """Count a task that will never run as a failed header of its chord, if it has one."""
+        options = task.options
+        if options.get("chord") and options.get("group_id") and options.get("task_id"):
+            request = Context(options, id=options["task_id"], group=options["group_id"])
+            self.on_chord_part_return(request, states.FAILURE, exc)
 
     def _join_header(self, chord_id: str) -> list[Any]:
         """Return the headers' values in the shape of the header; raises `ChordError` if one failed."""

@@ -63,6 +63,13 @@ def test_a_chain_fails_as_a_whole_and_get_raises_the_cause() -> None:
     assert last.parent.parent.parent.get(timeout=T) == 2
 
 
+@pytest.mark.parametrize("after", [lambda: group(add.s(1), add.s(2)), lambda: group(add.s(1)) | total.s()])
+def test_a_chain_fails_through_the_group_that_follows(after: Any) -> None:
+    result = chain(add.s(1, 1), fail.s(), after())()
+    with pytest.raises(NoSuchPaper):
+        result.get(timeout=T)
+
+
 def test_a_group_reports_every_failure() -> None:
     result = group(add.s(1, 1), fail.s(), add.s(2, 2))()
     with pytest.raises(NoSuchPaper):
@@ -90,6 +97,7 @@ HEADERS: dict[str, Any] = {
     ],
     "body of an inner chord": lambda: [chord([add.s(1, 1)], fail.s()), add.s(2, 2)],
     "before an inner group": lambda: [chain(fail.s(), group(add.s(1), add.s(2)), total.s()), add.s(2, 2)],
+    "before an inner group that ends it": lambda: [chain(fail.s(), group(add.s(1), add.s(2))), add.s(2, 2)],
     "a silent sibling": lambda: [silent.s(1), fail.s()],
 }
 
