@@ -49,8 +49,8 @@ def blocks(text: str, first_line: int = 1) -> Iterator[Block]:
     code = False  # inside an indented block of code
     promised = False  # the paragraph before ended with `::`, so code follows
     for index, raw in enumerate(lines):
-        if fence or (opened := _FENCE.match(raw)):
-            fence = _fence_after(fence, raw) if fence else opened.group(1)  # type: ignore[union-attr]
+        was_code, fence = bool(fence), _fence(fence, lines, index)
+        if was_code or fence:
             continue
         if not raw.strip():
             promised = paragraph.text.endswith("::") if paragraph.lines else promised
@@ -87,8 +87,15 @@ def _close(block: Block) -> Iterator[Block]:
         yield Block(block.heading, kept)
 
 
-def _fence_after(fence: str, raw: str) -> str:
-    return "" if raw.strip().startswith(fence) else fence
+def _fence(fence: str, lines: list[str], index: int) -> str:
+    """The fence that is open after this line: what was open, nothing, or one that opens here."""
+    raw = lines[index]
+    if fence:
+        return "" if raw.strip().startswith(fence) else fence
+    opened = _FENCE.match(raw)
+    # Tildes below a text underline a heading of reStructuredText.
+    underline = bool(opened and opened[1] == "~~~" and index and lines[index - 1].strip())
+    return opened[1] if opened and not underline else ""
 
 
 def _starts_code(raw: str, promised: bool) -> bool:

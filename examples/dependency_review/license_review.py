@@ -204,8 +204,10 @@ def _conflicts(case: _Case) -> Iterator[Finding]:
     judgement = case.judgement
     if judgement is not FINE:
         places = case.evidence or [case.metadata.nowhere()]
+        sure = case.own or (case.said and case.said.expression)
+        doubt = "" if sure or not case.said else f"if {case.said.text!r} means {case.ids[0]}: "
         rule = "license.conflict" if judgement.severity == "critical" else "license.condition"
-        yield _finding(rule, judgement.severity, _sentence(judgement.why), places)
+        yield _finding(rule, judgement.severity, _sentence(doubt + judgement.why), places)
     for one in case.own:
         # Texts beside the declared licence are those of parts that were taken from elsewhere.
         if not any(same(one.license, id) for id in case.ids):
