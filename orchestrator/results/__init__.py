@@ -3,7 +3,7 @@
     app = Celery(backend="orchestrator.results:Backend+postgresql://user:password@host/database")
 
 Rooms, each standing on the one before: `records` (results and groups), `waiting` (get without a busy poll),
-`chords` (joins), `backend` (the whole).
+`chords` (joins), `failures` (what Celery leaves hanging), `backend` (the whole).
 """
 
 from orchestrator.results.backend import Backend

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.results.chords import ChordKeeper
+from orchestrator.results.failures import FailureCarrier
 
 
-class Backend(ChordKeeper):
+class Backend(FailureCarrier):
     """Celery results, groups and chords in Postgres.
 
     Settings of Celery that are honoured: `result_serializer`, `result_compression`, `result_extended`,
@@ -18,6 +18,6 @@ class Backend(ChordKeeper):
 
     A subclass that answers for some tasks itself overrides `mark_as_done`, `mark_as_failure`,
     `mark_as_revoked`, `on_chord_part_return`, `apply_chord` and `get_task_meta`, looks at the request (or
-    id), and calls `super()` for all others. `get_many` bypasses `get_task_meta`: it reads through
-    `read_ready`, so override that too.
+    id), and calls `super()` for all others. Every kind of waiting (`get`, `join`, `get_many`) asks
+    `read_ready` instead of `get_task_meta`, so it overrides that too; it may return metas there.
     """

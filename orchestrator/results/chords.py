@@ -10,11 +10,10 @@ it so and publishes the body again, under the same task id.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from celery import maybe_signature, states
-from celery.app.task import Context
 from celery.backends.base import _create_chord_error_with_cause
 from celery.exceptions import ChordError, TaskRevokedError
 from celery.result import GroupResult, allow_join_result
@@ -33,7 +32,7 @@ PUBLISHING_LEASE = 5.0
 
 
 class ChordKeeper(Waiter):
-    """Counts headers, fires bodies, and passes on failures as Celery defines it."""
+    """Counts headers and fires bodies."""
 
     # -- before the headers run
 
@@ -172,10 +171,10 @@ class ChordKeeper(Waiter):
             self._publish_body(chord_id, callback)
         except ChordError as exc:
             logger.exception("Chord %r failed", chord_id)
-            self._fail_body(callback, exc)
+            self.fail_body(callback, exc)
         except Exception as exc:  # whatever it was, those who wait for the body must learn of it
             logger.exception("Chord %r could not be joined", chord_id)
-            self._fail_body(callback, ChordError(f"Join error: {exc!r}"))
+            self.fail_body(callback, ChordError(f"Join error: {exc!r}"))
         work = chord_queries.close_chord
         self._ensure_retryable(self.with_connection, lambda conn: work(conn, chord_id))
 
@@ -186,39 +185,9 @@ class ChordKeeper(Waiter):
         except Exception as exc:
             raise _create_chord_error_with_cause(f"Callback error: {exc!r}", exc) from exc
 
-    def _fail_body(self, callback: Any, exc: ChordError) -> None:
-        """Fail the body as Celery does, and then what Celery forgets: the chord whose header the body is."""
+    def fail_body(self, callback: Any, exc: ChordError) -> None:
+        """Fail the body of a chord that cannot be published."""
         self.chord_error_from_stack(callback, exc)
-        for task in _last_tasks(callback):
-            self._fail_as_header(task, exc)
-
-    def _fail_chain(
-        self,
-        chain: Any,
-        exc: BaseException,
-        traceback: Any = None,
-        store_result: bool = True,
-        state: str = states.FAILURE,
-    ) -> None:
-        """Fail what follows in the chain as Celery does, and then the members of a group in it.
-
-        Celery fails only the group's own id, on which nobody waits (celery#6437).
-        """
-        super()._fail_chain(chain, exc, traceback, store_result, state)
-        for link in chain if isinstance(chain, list | tuple) else ():
-            if link.get("subtask_type") != "group":
-                continue
-            for task in _last_tasks(maybe_signature(link, app=self.app)):
-                if store_result and task.options.get("task_id"):
-                    self.store_result(task.options["task_id"], exc, state, traceback=traceback)
-                self._fail_as_header(task, exc)
-
-    def _fail_as_header(self, task: Any, exc: BaseException) -> None:
-        """Count a task that will never run as a failed header of its chord, if it has one."""
-        options = task.options
-        if options.get("chord") and options.get("group_id") and options.get("task_id"):
-            request = Context(options, id=options["task_id"], group=options["group_id"])
-            self.on_chord_part_return(request, states.FAILURE, exc)
 
     def _join_header(self, chord_id: str) -> list[Any]:
         """Return the headers' values in the shape of the header; raises `ChordError` if one failed."""
@@ -263,20 +232,6 @@ def count_header(conn: Conn, part: Part, record: Callable[[Conn], object]) -> tu
     if ready is None:
         ready = chord_queries.claim_after(conn, part.chord_id)
     return counted, ready
-
-
-def _last_tasks(signature: Any) -> Iterator[Any]:
-    """Yield the tasks whose end is the end of this canvas."""
-    match signature.get("subtask_type"):
-        case "group":
-            for task in signature.tasks:
-                yield from _last_tasks(task)
-        case "chord":
-            yield from _last_tasks(signature.body)
-        case "chain":
-            yield from _last_tasks(signature.tasks[-1])
-        case _:
-            yield signature
 
 
 def _is_header(request: Any) -> bool:

@@ -17,6 +17,10 @@ from orchestrator.store.connect import Conn, Pool
 
 T = TypeVar("T")
 Meta = dict[str, Any]
+"""What Celery keeps of a task: `status`, `result`, `traceback`, `children`, `date_done` and more."""
+
+Finished = bytes | Meta
+"""A finished task: its stored payload, or its meta, from a subclass that has rows of its own."""
 
 MISSING_TABLES = (
     "The tables of the result backend are missing in this database: run `baton db upgrade`, "
@@ -125,11 +129,11 @@ class RecordKeeper(BaseBackend):
         work = result_queries.fetch_result
         return self._ensure_retryable(self.with_connection, lambda conn: work(conn, task_id)) is not None
 
-    def read_ready(self, task_ids: Sequence[str]) -> dict[str, bytes]:
-        """Return `{task id: payload}` of those tasks that have finished, in one query."""
+    def read_ready(self, task_ids: Sequence[str]) -> dict[str, Finished]:
+        """Return those tasks that have finished, in one query: what every kind of waiting is built on."""
         ready = sorted(states.READY_STATES)
         return self.with_connection(
-            lambda conn: result_queries.fetch_results_in_states(conn, task_ids, ready)
+            lambda conn: {**result_queries.fetch_results_in_states(conn, task_ids, ready)}
         )
 
     def _forget(self, task_id: str) -> None:

@@ -18,17 +18,17 @@ from typing import Any
 from celery import states
 from celery.exceptions import TimeoutError as CeleryTimeout
 
-from orchestrator.results.records import Meta, RecordKeeper
+from orchestrator.results.records import Finished, Meta, RecordKeeper
 
 FIRST_PAUSE = 0.002
 LONGEST_PAUSE = 0.05
 GROWTH = 1.5
 
-Read = Callable[[Sequence[str]], dict[str, bytes]]
+Read = Callable[[Sequence[str]], dict[str, Finished]]
 
 
 class Watch:
-    """The waiters of one process. `read` returns the payloads of those ids that are ready."""
+    """The waiters of one process. `read` returns those ids that are ready."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -38,13 +38,13 @@ class Watch:
         self._pid = os.getpid()
         self._changed = threading.Condition()
         self._wanted: Counter[str] = Counter()
-        self._found: dict[str, bytes] = {}
+        self._found: dict[str, Finished] = {}
         self._polling = False
         self._rounds = 0
         self._pause = FIRST_PAUSE
 
     @contextmanager
-    def on(self, ids: Iterable[str]) -> Iterator[Callable[[float], dict[str, bytes]]]:
+    def on(self, ids: Iterable[str]) -> Iterator[Callable[[float], dict[str, Finished]]]:
         """Yield `take(seconds)`: what came since its last call, as soon as anything did or time is up."""
         if self._pid != os.getpid():
             # The poller of the parent, and perhaps the holder of its lock, do not exist in a forked child.
@@ -60,7 +60,7 @@ class Watch:
             with self._changed:
                 self._leave(waiting)
 
-    def _take(self, waiting: set[str], until: float) -> dict[str, bytes]:
+    def _take(self, waiting: set[str], until: float) -> dict[str, Finished]:
         with self._changed:
             # Even with no time left, look once: what is ready must not count as late. A query under way
             # may have left before we came, so wait for the one after it.
@@ -128,8 +128,8 @@ class Waiter(RecordKeeper):
         super().__init__(app, url, **kwargs)
         self._watch = Watch(self._read_ready_surely)
 
-    def _read_ready_surely(self, task_ids: Sequence[str]) -> dict[str, bytes]:
-        ready: dict[str, bytes] = self._ensure_retryable(self.read_ready, task_ids)
+    def _read_ready_surely(self, task_ids: Sequence[str]) -> dict[str, Finished]:
+        ready: dict[str, Finished] = self._ensure_retryable(self.read_ready, task_ids)
         return ready
 
     def get_many(
@@ -177,10 +177,11 @@ class Waiter(RecordKeeper):
                 yield task_id, meta
 
     def _decode_all(
-        self, payloads: dict[str, bytes], on_message: Callable[[Meta], object] | None
+        self, payloads: dict[str, Finished], on_message: Callable[[Meta], object] | None
     ) -> Iterator[tuple[str, Meta]]:
         for task_id, payload in payloads.items():
-            meta = self.decode_result(payload)
+            # A copy, since Celery writes into it.
+            meta = self.decode_result(payload) if isinstance(payload, bytes) else dict(payload)
             if meta["status"] == states.SUCCESS:
                 self._cache[task_id] = meta
             if on_message:

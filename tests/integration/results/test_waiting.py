@@ -136,3 +136,21 @@ def test_a_child_process_does_not_wait_for_its_parents_poller(monkeypatch: pytes
     monkeypatch.setattr(os, "getpid", lambda: parent + 1)
     with watch.on(["a"]) as take:
         assert take(5) == {"a": b""}
+
+
+class Elsewhere(Backend):
+    """Keeps the results of some tasks in a place of its own."""
+
+    def read_ready(self, task_ids: Sequence[str]) -> dict[str, Any]:
+        own = [task_id for task_id in task_ids if task_id.startswith("own-")]
+        others = [task_id for task_id in task_ids if task_id not in own]
+        metas = {i: {"task_id": i, "status": "SUCCESS", "result": "elsewhere", "children": []} for i in own}
+        return {**super().read_ready(others), **metas}
+
+
+def test_a_subclass_may_answer_for_tasks_of_its_own(lonely: Celery, backend: Backend) -> None:
+    elsewhere = Elsewhere(lonely, url=backend.url)
+    backend.mark_as_done("other", "here")
+    results = [AsyncResult(n, app=lonely, backend=elsewhere) for n in ("own-1", "other")]
+    assert [result.get(timeout=5) for result in results] == ["elsewhere", "here"]
+    elsewhere.close()
