@@ -11,6 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from orchestrator.cli.output import STATE_STYLES, took
+from schemas.agents import queue_of
 from schemas.outcomes import ErrorInfo
 from schemas.runs import RunView, StepKind, StepState, StepView
 
@@ -140,8 +141,9 @@ def _headline(view: RunView, now: datetime) -> Text:
 
 def _label(step: StepView, below: Iterable[StepView], now: datetime) -> Text:
     style = STATE_STYLES[step.state]
-    name = step.agent if _segment(step).isdigit() and step.agent else _segment(step)
-    what = f"agent.{step.agent}" if step.agent else _PATTERNS.get(step.kind, str(step.kind))
+    what = queue_of(step.agent) if step.agent else _PATTERNS[step.kind]
+    # A number says less than the agent does; the path of a pattern inside a branch is the branch's name.
+    name = _segment(step) if not _segment(step).isdigit() else step.agent or f"#{_segment(step)}"
     branches = [one for one in below if not _is_join(one)]
     words = [
         str(step.state),

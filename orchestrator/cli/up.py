@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.loading import Loaded
     from orchestrator.local.lines import Lines
     from orchestrator.local.stack import Stack
+    from schemas.workflows import Workflow
 
 CONCURRENCY = 16
 """Attempts at a time of an agent that does not say how many: most agents wait for others, not for a CPU."""
@@ -99,9 +100,18 @@ def _greet(stack: Stack, found: Loaded) -> None:
     typer.secho("In another terminal:", bold=True)
     if settings().data_dir != Path(".baton"):
         typer.echo(f"  export BATON_DATA_DIR={stack.data_dir}")
-    typer.echo(f"  baton run {name} --watch")
+    takes_something = name in found.workflows and required(found.workflows[name])
+    typer.echo(f"  baton run {name}{' INPUT' if takes_something else ''} --watch")
     typer.echo("  baton pools ls")
     typer.echo("Ctrl-C here drains the workers and stops everything; what was accepted stays in Postgres.")
+
+
+def required(workflow: Workflow) -> bool:
+    """Whether a run of this workflow needs an input."""
+    from orchestrator.compile import compile_workflow
+
+    schema = compile_workflow(workflow).input_schema
+    return schema.get("type") != "object" or bool(schema.get("required"))
 
 
 def without_password(url: str) -> str:

@@ -67,10 +67,12 @@ def frames(
         pause(max(_BEAT, 3 * (clock() - began)))
 
 
-def follow(client: Source, run_id: UUID, console: Console) -> RunView:
+def follow(
+    client: Source, run_id: UUID, console: Console, pause: Callable[[float], None] = time.sleep
+) -> RunView:
     """Show a run on `console` until it has ended, and return how it ended."""
     shown = _live if console.is_terminal else _lines
-    return shown(frames(client, run_id), console)
+    return shown(frames(client, run_id, pause), console)
 
 
 def event_line(event: Event) -> Text:
@@ -80,7 +82,7 @@ def event_line(event: Event) -> Text:
     when = event.at.astimezone().strftime("%H:%M:%S")
     return Text.assemble(
         (f"{when}  ", "dim"),
-        f"{event.kind:<14}",
+        f"{event.kind:<13}",
         f"  {event.path}" if event.path else "",
         (f"  {cut}", "dim"),
     )

@@ -1,0 +1,246 @@
+"""The commands as they are typed: help, wrong use, errors, and what needs no server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from orchestrator.cli import runs
+from orchestrator.cli.app import app
+from orchestrator.cli.errors import told_to_people
+from orchestrator.cli.output import ago, took
+from orchestrator.cli.processes import worker_arguments
+from orchestrator.cli.up import required, without_password
+from schemas.errors import SchemaOutdated, Unavailable
+from schemas.runs import RunState
+from schemas.settings import settings
+from tests.unit.cli import apps
+from tests.unit.cli.views import NOW, START
+
+APP = "tests.unit.cli.apps"
+COMMANDS = [
+    "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
+    "runs cancel", "runs resume", "workflows", "workflows ls", "pools", "pools ls", "pools scale", "workers",
+    "workers ls", "db", "db upgrade", "db version",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """An environment that names no server and no app, restored afterwards."""
+    for name in [name for name in os.environ if name.startswith("BATON_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BATON_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BATON_APP", "")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def baton(*words: str, given: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(words), input=given)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    result = baton(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    """A subprocess, because this one has imported everything by now."""
+    heavy = {"celery", "kombu", "sqlalchemy", "psycopg", "redis", "pydantic", "alembic", "rich.live"}
+    program = (
+        "import sys\n"
+        "from orchestrator.cli.app import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        f"print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["runs", "ls"], ["runs", "show", "last"], ["runs", "watch", "last"], ["runs", "cancel", "last"],
+        ["runs", "resume", "last"], ["pools"], ["pools", "ls"], ["workers", "ls"], ["workflows", "ls"],
+        ["plan", "line"], ["run", "line"], ["run", "line", "--app", APP, "hello"], ["db", "upgrade"],
+        ["db", "version"], ["pools", "scale", "draft=2"], ["worker", "draft", "--app", APP], ["flower"],
+    ],
+)  # fmt: skip
+def test_without_servers_the_next_command_is_up(words: list[str]) -> None:
+    result = baton(*words)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "next:  baton up" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["plan", "lime", "--app", APP], "There is no workflow 'lime'; did you mean 'line'?"),
+        (["plan", "line", "--app", "no_such_app"], "There is no module 'no_such_app'"),
+        (["run", "line", "--app", APP, "--label", "x"], "'x' is not NAME=VALUE"),
+        (["run", "line", "--app", APP, "@no-file"], "The input file 'no-file' cannot be read"),
+        (["run", "line", "--app", APP, '{"text"'], "it is not JSON"),
+        (["worker", "nobody", "--app", APP], "There is no agent 'nobody'; there are: check, draft"),
+        (["up", "--app", "no_such_app"], "There is no module 'no_such_app'"),
+    ],
+)
+def test_an_error_is_one_sentence_and_the_next_command(words: list[str], sentence: str) -> None:
+    result = baton(*words)
+
+    assert result.exit_code == 1
+    assert sentence in result.stderr
+    assert "next:  " in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nothing"], ["runs", "shwo"], ["run"], ["pools", "scale", "draft"], ["pools", "scale", "draft=many"],
+        ["run", "line", "--priority", "10"], ["run", "line", "--delay", "-1"],
+        ["runs", "ls", "--state", "odd"], ["worker"], ["worker", "draft", "--pool", "gevent"], ["runs", "ls", "--limit", "0"],
+    ],
+)  # fmt: skip
+def test_wrong_use_is_explained_with_code_2(words: list[str]) -> None:
+    result = baton(*words)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one() -> None:
+    assert "Did you mean 'show'?" in baton("runs", "shwo").stderr
+
+
+def test_debug_shows_the_traceback() -> None:
+    result = baton("--debug", "plan", "lime", "--app", APP)
+    assert result.exit_code == 1
+    assert "There is no workflow 'lime'" in result.stderr
+
+
+def test_a_wrong_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_HEARTBEAT", "often")
+    result = baton("runs", "ls")
+    assert "The environment is wrong: BATON_HEARTBEAT: Input should be a valid number" in result.stderr
+
+
+def test_an_interrupt_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(app: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("orchestrator.loading.load", interrupted)
+    result = baton("plan", "line", "--app", APP)
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_what_nobody_expected_is_still_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(app: str) -> None:
+        raise TypeError("two\nlines")
+
+    monkeypatch.setattr("orchestrator.loading.load", broken)
+    result = baton("plan", "line", "--app", APP)
+    assert result.exit_code == 1
+    assert "Baton did not expect this: TypeError: two\n" in result.stderr
+
+
+def test_lost_servers_and_missing_tables_have_their_sentences() -> None:
+    import kombu.exceptions
+    import psycopg
+    import redis.exceptions
+
+    for error in (
+        psycopg.OperationalError("gone"),
+        kombu.exceptions.OperationalError("gone"),
+        redis.exceptions.ConnectionError("gone"),
+    ):
+        told = told_to_people(error)
+        assert isinstance(told, Unavailable)
+        assert told.next_step == "baton doctor"
+    assert isinstance(told_to_people(psycopg.errors.UndefinedTable("no")), SchemaOutdated)
+
+
+def test_plan_for_people() -> None:
+    result = baton("plan", "line", "--app", APP)
+
+    assert result.exit_code == 0
+    for part in (
+        "line, version 1",
+        "agent calls  2",
+        "attempts     4",
+        "0.5 USD, 1000 tokens",
+        "flowchart TD",
+    ):
+        assert part in result.stdout
+
+
+def test_plan_for_programs() -> None:
+    facts = json.loads(baton("plan", "many", "--app", APP, "--json").stdout)
+
+    assert facts["bounds"]["calls"] == 102
+    assert facts["bounds"]["timeout"] == 1000
+    assert facts["queues"] == ["agent.split", "agent.draft", "agent.merge"]
+    assert facts["input_schema"]["properties"]["text"]["type"] == "string"
+
+
+def test_plan_as_a_chart() -> None:
+    assert baton("plan", "line", "--app", APP, "--mermaid").stdout.startswith("flowchart TD\n")
+
+
+def test_workflows_of_an_app() -> None:
+    table = baton("workflows", "ls", "--app", APP)
+    assert [line.split()[0] for line in table.stdout.splitlines()] == [
+        "WORKFLOW",
+        "line",
+        "many",
+        "plain",
+        "wide",
+    ]
+    named = json.loads(baton("workflows", "ls", "--app", APP, "--json").stdout)
+    assert [one["name"] for one in named] == ["line", "many", "plain", "wide"]
+
+
+def test_a_worker_is_the_celery_command_that_people_know() -> None:
+    arguments = worker_arguments([apps.draft.spec, apps.check.spec], 8, "prefork")
+    assert arguments[:3] == ("worker", "--queues", "agent.draft,agent.check")
+    assert "--concurrency 8" in " ".join(arguments)
+    assert "--pool prefork" in " ".join(arguments)
+
+
+def test_without_a_number_the_worker_asks_its_agents() -> None:
+    assert "--concurrency" not in worker_arguments([apps.draft.spec], None, "threads")
+
+
+def test_the_states_on_the_command_line_are_those_of_a_run() -> None:
+    assert set(get_args(runs.State)) == {str(state) for state in RunState}
+
+
+def test_times_in_few_characters() -> None:
+    assert [took(s) for s in (0.04, 9.94, 59, 119, 600, 90000)] == [
+        "0.0 s", "9.9 s", "59 s", "119 s", "10 min", "25.0 h",
+    ]  # fmt: skip
+    assert ago(START, NOW) == "90 s ago"
+
+
+def test_passwords_are_not_shown() -> None:
+    assert without_password("redis://:secret@host:6379/0") == "redis://:***@host:6379/0"
+    assert without_password("postgresql://baton@/baton?host=/run") == "postgresql://baton@/baton?host=/run"
+
+
+def test_which_workflows_need_an_input() -> None:
+    assert required(apps.line)
+    assert required(apps.plain)
