@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import psycopg
 import pytest
 from celery import Celery, chord
+from celery.result import AsyncResult
 
+from orchestrator.local.postgres import Postgres
 from orchestrator.results import Backend
 from orchestrator.store.connect import Conn
 from tests.integration.results import canvas_app
@@ -71,6 +79,35 @@ def test_a_session_killed_under_a_statement_costs_one_repetition(backend: Backen
 
     assert backend.with_connection(work) == "done"
     assert len(attempts) == 2
+
+
+@pytest.fixture
+def restartable() -> Iterator[Postgres]:
+    folder = Path(tempfile.mkdtemp(prefix="baton-restart-"))
+    folder.chmod(0o711)
+    server = Postgres(folder)
+    server.start()
+    yield server
+    server.stop()
+    server.erase()
+    shutil.rmtree(folder)
+
+
+def test_a_restart_of_the_server_loses_no_result_and_no_waiter(
+    lonely: Celery, restartable: Postgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = Backend(lonely, url=restartable.url)
+    backend.mark_as_started("t")
+    with ThreadPoolExecutor(2) as pool:
+        waiter = pool.submit(AsyncResult("t", backend=backend, app=lonely).get, timeout=60)
+        restartable.stop()
+        storing = pool.submit(backend.mark_as_done, "t", "stored")
+        # Both have noticed that nobody is there.
+        eventually(lambda: "error connecting" in caplog.text)
+        restartable.start()
+        storing.result(60)
+        assert waiter.result(60) == "stored"
+    backend.close()
 
 
 def test_a_fault_of_ours_is_not_repeated(backend: Backend) -> None:
