@@ -10,6 +10,7 @@ from celery import Celery
 from orchestrator.places import Places
 
 BACKEND = "orchestrator.results.steps:StepBackend"
+TRANSPORT = "orchestrator.redis_transport:Transport"
 PRIORITY_STEPS = [0, 3, 6, 9]
 VISIBILITY_TIMEOUT = 60.0
 """Seconds before Redis redelivers an unacknowledged message. It can be short: every claim is fenced, so a
@@ -33,6 +34,7 @@ def configuration(places: Places) -> dict[str, Any]:
     """Baton's Celery settings; those that differ from Celery's defaults say why."""
     return {
         "broker_url": places.broker_url,
+        **({"broker_transport": TRANSPORT} if places.broker_url.startswith("redis://") else {}),
         "result_backend": f"{BACKEND}+{places.database_url}",
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
