@@ -10,6 +10,8 @@ from typing import Literal
 
 from examples.dependency_review.license_rules import EXCEPTIONS, FAMILIES, Family, notices
 
+_AFTERWORD = 250
+"""Characters after a licence's end in which a restriction may be appended to it."""
 _WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -91,8 +93,8 @@ def _nearest(words: Words, tails: tuple[str, ...], start: int, limit: int) -> in
 
 def _variant(words: Words, family: Family, start: int, end: int) -> str | None:
     for variant in family.variants:
-        has_all = all(words.find(phrase, start, end) >= 0 for phrase in variant.having)
-        if has_all and not any(words.find(phrase, start, end) >= 0 for phrase in variant.lacking):
+        says_after = not variant.after or words.find(variant.after, end, end + _AFTERWORD) >= 0
+        if says_after and all(words.find(phrase, start, end) >= 0 for phrase in variant.having):
             return variant.license
     return None
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variant:
-    """A member of a family: it has all of these phrases, and none of those."""
+    """A member of a family: it has all of these phrases, or soon after its end says the other."""
 
     license: str
     having: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ FAMILIES: tuple[Family, ...] = (
         (
             Variant("JSON", ("shall be used for good not evil",)),
             Variant("NCSA", ("redistributions of source code must retain",)),
-            Variant("X11", ("except as contained in this notice", "x consortium")),
             Variant("MIT", ("permission notice",)),
             Variant("MIT-0", ("without restriction",)),
         ),
@@ -59,8 +58,11 @@ FAMILIES: tuple[Family, ...] = (
         _DAMAGE,
         700,
         (
-            Variant("ZPL-2.1", ("does not grant you the right to use servicemarks",)),
-            Variant("ZPL-2.1", ("right to use servicemarks", "zope")),
+            Variant("ZPL-2.0", ("right to use servicemarks", "zope corporation")),
+            Variant("ZPL-2.1", ("right to use servicemarks",)),
+            Variant("Sleepycat", ("accompanying software that uses",)),
+            Variant("BSD-3-Clause-No-Military-License", after="military"),
+            Variant("BSD-3-Clause-No-Nuclear-License", after="intended for use in the design"),
             Variant("Apache-1.1", ("end user documentation included with the redistribution",)),
             Variant("BSD-4-Clause", ("all advertising materials",)),
             Variant("BSD-3-Clause-Clear", ("no express or implied licenses to any party s patent rights",)),
@@ -78,7 +80,7 @@ FAMILIES: tuple[Family, ...] = (
         ("use or performance of this software", "other dealings in the software"),
         300,
         (
-            Variant("curl", ("name of a copyright holder shall not be used",)),
+            Variant("curl", ("or other dealings in the software",)),
             Variant("ISC", ("above copyright notice",)),
             Variant("0BSD"),
         ),
@@ -91,7 +93,13 @@ FAMILIES: tuple[Family, ...] = (
         ),
         ("use or performance of this software", "as is without express or implied warranty"),
         400,
-        (Variant("MIT-CMU", ("by obtaining using and or copying this software",)), Variant("HPND")),
+        (Variant("HPND"),),
+    ),
+    _one(
+        "MIT-CMU",
+        "by obtaining using and or copying this software",
+        "use or performance of this software",
+        400,
     ),
     Family(
         ("this license agreement is between the python software foundation",),
@@ -174,8 +182,21 @@ FAMILIES: tuple[Family, ...] = (
     ),
     _one("BlueOak-1.0.0", "blue oak model license", "any kind of legal claim", 500),
     _one("OFL-1.1", "sil open font license version 1 1", "other dealings in the font software", 1200),
-    _one("Unicode-DFS-2016", "copyright and permission notice", "authorization of the copyright holder", 500),
+    _one(
+        "Unicode-DFS-2016",
+        "to any person obtaining a copy of the unicode data files",
+        "authorization of the copyright holder",
+        500,
+    ),
     _one("Unicode-3.0", "unicode license v3", "authorization of the copyright holder", 500),
+    _one("Parity-7.0.0", "the parity public license 7 0 0", "any kind of legal claim", 800),
+    Family(
+        ("functional source license version 1 1",),
+        ("irrevocably grant you an additional license",),
+        900,
+        (Variant("FSL-1.1-MIT", ("mit future license",)), Variant("FSL-1.1-ALv2")),
+    ),
+    _one("LicenseRef-Commons-Clause", "commons clause license condition", "value derives", 250),
     _one("BUSL-1.1", "business source license 1 1", "covenants of licensor", 1500),
     _one(
         "SSPL-1.0",

@@ -38,9 +38,11 @@ _STRENGTHS: dict[Strength, str] = {
         FTL LicenseRef-Public-Domain""",
     Strength.FILE: "MPL-1.1 MPL-2.0 EPL-1.0 EPL-2.0 CDDL-1.0 EUPL-1.2",
     Strength.LIBRARY: "LGPL-2.0 LGPL-2.1 LGPL-3.0",
-    Strength.STRONG: "GPL-2.0 GPL-3.0 CC-BY-SA-4.0",
+    Strength.STRONG: "GPL-2.0 GPL-3.0 CC-BY-SA-4.0 Sleepycat Parity-7.0.0",
     Strength.NETWORK: "AGPL-3.0",
-    Strength.RESTRICTED: "BUSL-1.1 SSPL-1.0 Elastic-2.0 JSON CC-BY-NC-4.0 LicenseRef-Proprietary",
+    Strength.RESTRICTED: """BUSL-1.1 SSPL-1.0 Elastic-2.0 JSON CC-BY-NC-4.0 FSL-1.1-MIT FSL-1.1-ALv2
+        BSD-3-Clause-No-Military-License BSD-3-Clause-No-Nuclear-License LicenseRef-Commons-Clause
+        LicenseRef-Proprietary""",
 }
 _STRENGTH = {name: strength for strength, names in _STRENGTHS.items() for name in names.split()}
 
@@ -59,6 +61,11 @@ _OBLIGATIONS: dict[Strength, tuple[str, ...]] = {
     Strength.RESTRICTED: ("read its terms: they restrict what it may be used for",),
 }
 _FREE = frozenset({"0BSD", "CC0-1.0", "MIT-0", "Unlicense", "WTFPL", "LicenseRef-Public-Domain"})
+_ALIKE = (
+    {"PSF-2.0", "Python-2.0", "Python-2.0.1", "CNRI-Python"},  # a stack of licences, which holds the PSF's
+    {"MIT", "X11"},  # X11 adds a sentence on the use of names
+    {"HPND", "MIT-CMU", "NTP"},
+)
 _APACHE = ("pass on its NOTICE file, if it has one, and mark the files you changed",)
 _ADVERTISING = ("name its authors in all advertising material that mentions it",)
 
@@ -97,9 +104,9 @@ def obligations(license: str) -> tuple[str, ...]:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether two ids name the same text; the Python stack of licences holds the PSF's."""
+    """Whether two ids name the same text, or texts that the rules do not tell apart."""
     pair = {base(one), base(other)}
-    return len(pair) == 1 or pair <= {"PSF-2.0", "Python-2.0", "Python-2.0.1", "CNRI-Python"}
+    return len(pair) == 1 or any(pair <= group for group in _ALIKE)
 
 
 def judge(license: str, project: str) -> Judgement:
