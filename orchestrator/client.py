@@ -161,15 +161,13 @@ class Client:
     def result(self, run_id: UUID, timeout: float | None = None) -> Any:
         """Wait for a run's output. Raises `RunFailed`, `ResultTimeout` and `NotFound`."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        for pause in _pauses():
-            end = self._views.end(run_id)
-            if end is not None:
-                break
+        pauses = _pauses()
+        while (end := self._views.end(run_id)) is None:
             if deadline is not None and time.monotonic() > deadline:
                 raise ResultTimeout(
                     f"run {run_id} has not ended after {timeout:g} s", next_step=f"baton runs watch {run_id}"
                 )
-            time.sleep(pause)
+            time.sleep(next(pauses))
         if end.state != RunState.COMPLETED:
             reason = end.error.message if end.error is not None else "no reason given"
             raise RunFailed(f"run {run_id} {end.state}: {reason}", run_id=str(run_id), state=end.state)

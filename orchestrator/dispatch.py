@@ -6,7 +6,8 @@ import logging
 from collections.abc import Sequence
 
 from celery import Celery
-from kombu.exceptions import KombuError, OperationalError
+from kombu.exceptions import ChannelError, KombuError
+from redis.exceptions import RedisError
 
 from orchestrator.canvas import fragments
 from orchestrator.engine.values import Ready
@@ -15,6 +16,12 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 """Messages that travel to the broker together."""
+
+
+MARK = "baton.mark"
+"""The key that is gone when Redis was flushed or restarted empty."""
+
+_UNREACHABLE = (OSError, KombuError, RedisError)
 
 
 class Dispatcher:
@@ -34,7 +41,28 @@ class Dispatcher:
             with self._app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=BATCH):
                 for fragment in fragments(self._app, ready):
                     fragment.apply_async(producer=producer)
-        except (OSError, KombuError, OperationalError) as error:
+        except _UNREACHABLE as error:
             log.warning("could not send %d steps, recovery will: %s", len(ready), error)
             return False
         return True
+
+    def backlog(self, queue: str) -> int | None:
+        """Messages that wait in a queue of the broker; None when the broker cannot tell."""
+        try:
+            with self._app.connection_for_read() as connection, connection.channel() as channel:
+                declared = channel.queue_declare(queue, passive=True)
+        except (*_UNREACHABLE, ChannelError):
+            return None
+        return int(declared.message_count)
+
+    def broker_is_new(self) -> bool:
+        """Whether the broker has lost its memory since anyone asked: our mark in it is gone. Asks on Redis only.
+
+        Other brokers keep durable queues; what they lose is found as stranded.
+        """
+        try:
+            with self._app.producer_pool.acquire(block=True) as producer:
+                client = getattr(producer.channel, "client", None)
+                return bool(client is not None and client.set(MARK, "1", nx=True))
+        except _UNREACHABLE:
+            return False

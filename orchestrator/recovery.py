@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
 
-from orchestrator.compile import Plan
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Ready
 from orchestrator.engine.values import RunRef
@@ -19,53 +17,77 @@ from orchestrator.store.connect import Conn
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 20.0
-"""Seconds that a sent step may lie unclaimed, with idle workers on its queue, before it is sent once more."""
+PATIENCE = 5.0
+"""Seconds that a step may lie ready, with room in its workers and nothing in its queue, before it is sent again."""
+
+RARELY = 4
+"""Sweeps between two looks for what only a crash at an unlucky moment leaves behind."""
 
 MOST = 1_000
-"""Steps that one sweep re-sends."""
+"""Steps that one statement takes."""
 
 
 class Recovery:
-    """One sweep after the other; stateless but for what it logs."""
+    """One sweep after the other."""
 
     def __init__(self, engine: Engine, dispatcher: Dispatcher, *, patience: float = PATIENCE) -> None:
         self._engine = engine
         self._dispatcher = dispatcher
         self._patience = patience
+        self._sweeps = 0
 
     def sweep(self) -> int:
-        """Bury dead workers, free what they held, fire deadlines, re-send what lies; how many steps were sent."""
+        """Bury dead workers, free what they held, fire what is due, re-send what lies; how many were sent."""
+        self._sweeps += 1
         with self._engine.pool.connection() as conn:
-            self._bury(conn)
-            freed = self._free(conn)
-            stranded = self._stranded(conn)
-        ready = [*freed, *stranded, *self._engine.expire()]
-        self._dispatcher.send(ready)
-        return len(ready)
+            found = [*self._of_the_dead(conn), *self._take(conn, sql.TAKE_DUE, {})]
+            if self._sweeps % RARELY == 0:
+                found += self._stranded(conn)
+        found += self._engine.expire()
+        if self._sweeps % RARELY == 0:
+            found += self._engine.settle_forgotten()
+        self._dispatcher.send(found)
+        return len(found) + self._after_amnesia()
 
-    def _bury(self, conn: Conn) -> None:
-        for _, name in conn.execute(sql.BURY_WORKERS).fetchall():
+    def _of_the_dead(self, conn: Conn) -> list[Ready]:
+        """What dead workers held, and what lay in their memory without having been started."""
+        me = self._engine.worker.id if self._engine.worker is not None else None
+        found = []
+        for _, name, queues, held in conn.execute(sql.BURY_WORKERS, {"self": me}).fetchall():
             log.warning("worker %s stopped beating: its steps go to others", name)
-
-    def _free(self, conn: Conn) -> list[Ready]:
-        rows = conn.execute(sql.RELEASE_HELD, {"most": MOST}).fetchall()
-        return self._located(conn, rows)
+            keys = {"queues": queues, "patience": 0.0, "most": 2 * held + 10}
+            found += self._located(conn, conn.execute(sql.TAKE_STRANDED, keys).fetchall())
+        return [*found, *self._take(conn, sql.RELEASE_HELD, {})]
 
     def _stranded(self, conn: Conn) -> list[Ready]:
-        rows = conn.execute(sql.TAKE_STRANDED, {"patience": self._patience, "most": MOST}).fetchall()
-        return self._located(conn, [(run_id, path) for run_id, path, *_ in rows])
+        keys = {"patience": self._patience}
+        waiting = [queue for (queue,) in conn.execute(sql.SELECT_IDLE_QUEUES, keys).fetchall()]
+        queues = [queue for queue in waiting if self._dispatcher.backlog(queue) == 0]
+        return self._take(conn, sql.TAKE_STRANDED, keys | {"queues": queues}) if queues else []
+
+    def _after_amnesia(self) -> int:
+        """Send everything that is ready, if the broker has lost its memory."""
+        if not self._dispatcher.broker_is_new():
+            return 0
+        sent = 0
+        with self._engine.pool.connection() as conn:
+            (before,) = conn.execute(sql.SELECT_NOW).fetchone() or (None,)
+            while found := self._take(conn, sql.TAKE_ALL_READY, {"before": before}):
+                self._dispatcher.send(found)
+                sent += len(found)
+        if sent:
+            log.warning("the broker had lost its memory: sent %d ready steps again", sent)
+        return sent
+
+    def _take(self, conn: Conn, statement: Any, keys: dict[str, Any]) -> list[Ready]:
+        return self._located(conn, conn.execute(statement, keys | {"most": MOST}).fetchall())
 
     def _located(self, conn: Conn, rows: Sequence[tuple[Any, ...]]) -> list[Ready]:
         """The rows of steps as what the dispatcher takes."""
-        plans: dict[UUID, tuple[Plan, int]] = {}
-        ready = []
-        for run_id, path in rows:
-            if run_id not in plans:
-                found = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
-                assert found is not None  # noqa: S101  a step has a run
-                plans[run_id] = (self._engine.plans.load(found[1], conn), found[2])
-            plan, priority = plans[run_id]
-            leaf: Any = plan.at(path).node
-            ready.append(Ready(RunRef(run_id, plan, priority), path, leaf.agent))
-        return ready
+        runs = {run_id: self._engine.reference(conn, run_id) for run_id in {row[0] for row in rows}}
+        return [_ready(runs[run_id], path) for run_id, path in rows]
+
+
+def _ready(run: RunRef, path: str) -> Ready:
+    leaf: Any = run.plan.at(path).node
+    return Ready(run, path, leaf.agent)

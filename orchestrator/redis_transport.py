@@ -23,7 +23,7 @@ BULK = 100
 """Messages taken from one queue in one go."""
 
 
-class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
+class QoS(kombu_redis.QoS):
     """Collects the bookkeeping of messages while an event loop runs, and writes it once a turn."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -75,7 +75,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]  # kombu is untyped
             del self._unwritten[: len(batch)]
 
 
-class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
+class Channel(kombu_redis.Channel):
     """Takes messages in bulk, and keeps one client for its commands."""
 
     QoS = QoS
@@ -123,7 +123,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]  # kombu is untyped
         super().close()
 
 
-class Transport(kombu_redis.Transport):  # type: ignore[misc]  # kombu is untyped
+class Transport(kombu_redis.Transport):
     """`redis://` with the channel above."""
 
     Channel = Channel

@@ -63,7 +63,7 @@ STEP_MOVES: dict[StepState, frozenset[StepState]] = {
     StepState.READY: _ENDINGS | {StepState.RUNNING},
     StepState.RUNNING: _ENDINGS | {StepState.DONE, StepState.FAILED, StepState.READY},
     StepState.OPEN: _ENDINGS | {StepState.DONE, StepState.FAILED},
-    StepState.FAILED: frozenset({StepState.READY, StepState.OPEN}),
+    StepState.FAILED: frozenset({StepState.READY, StepState.OPEN, StepState.PENDING}),
     StepState.SKIPPED: frozenset({StepState.READY, StepState.OPEN, StepState.PENDING}),
     StepState.DONE: frozenset(),
     StepState.CANCELLED: frozenset(),

@@ -1,7 +1,8 @@
 """Says once a second that this worker lives, and stops what it should no longer run.
 
-The beat is written by a thread, so that a slow database does not stop the consumer; but the thread beats only
-while the consumer's own loop ticks. A worker that is connected and consumes nothing looks dead, as it should.
+The beat is written by a thread, so that a slow database does not stop the consumer; but while the consumer is
+connected, the thread beats only if the consumer's own loop ticks. A worker that is connected and consumes nothing
+looks dead, as it should.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 
 import psycopg
 from celery import bootsteps
+from celery.worker.state import active_requests, reserved_requests
 from psycopg_pool import PoolTimeout
 
-from orchestrator.engine.values import WorkerBeat
+from orchestrator.canvas import step_of
+from orchestrator.engine.values import Pointer, WorkerBeat, WorkerId
 from orchestrator.recovery import Recovery
 from schemas.settings import settings
 from workers.attempts import Attempt
@@ -36,6 +39,9 @@ class Heart:
         self._stopped = threading.Event()
         self._ticked = time.monotonic()
         self._reachable = True
+        self._suspects: set[Attempt] = set()
+        self.excused = False
+        """Set while the consumer is known to stand still: it drains, or waits for the broker."""
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
     def start(self) -> None:
@@ -54,14 +60,33 @@ class Heart:
     def _run(self) -> None:
         recovery = Recovery(self._process.engine, self._process.dispatcher)
         while not self._stopped.wait(settings().heartbeat / 2):
-            self._guarded(lambda: self._pulse(recovery))
-        self._guarded(lambda: self._process.engine.stop_worker())
+            self._guarded(self._pulse)
+            self._guarded(recovery.sweep)
+        self._guarded(self._process.engine.stop_worker)
 
-    def _pulse(self, recovery: Recovery) -> None:
-        if time.monotonic() - self._ticked < STILL:
-            for lost in self._process.engine.beat(self._beat, self._process.attempts.all()):
-                self._process.attempts.stop(Attempt(*lost))
-        recovery.sweep()
+    def _pulse(self) -> None:
+        if not self.excused and time.monotonic() - self._ticked > STILL:
+            return
+        for lost in self._process.engine.beat(
+            self._beat, len(reserved_requests), self._process.attempts.all()
+        ):
+            self._process.attempts.stop(Attempt(*lost))
+        self._release_orphans()
+
+    def _release_orphans(self) -> None:
+        """Give back steps that stand in our name although no request of ours runs them.
+
+        A claim whose answer was lost leaves one. A step is an orphan when two pulses in a row find it so: between a
+        claim's commit and this look, or an outcome's and that one, a single pulse may be wrong.
+        """
+        engine = self._process.engine
+        active = {step_of(request.id) for request in list(active_requests)}
+        found = {Attempt(*held) for held in engine.holdings() if Pointer(held[0], held[1]) not in active}
+        for orphan in found & self._suspects:
+            log.warning("step %s of run %s was ours, but nobody runs it", orphan.path, orphan.run_id)
+            pointer = Pointer(orphan.run_id, orphan.path)
+            self._process.dispatcher.send(engine.release(pointer, orphan.attempt))
+        self._suspects = found - self._suspects
 
     def _guarded(self, work: Any) -> None:
         """Wait out a server that is away: say it once, and once when it is back."""
@@ -77,7 +102,7 @@ class Heart:
             self._reachable = True
 
 
-class HeartStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is untyped
+class HeartStep(bootsteps.StartStopStep):
     """Hangs the heart on the consumer, so that it follows the consumer's life."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -92,15 +117,19 @@ class HeartStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery is unt
         if self._heart is None:
             queues = tuple(consumer.app.amqp.queues.consume_from)
             lease = settings().lease
-            beat = WorkerBeat(process.engine.worker, queues, process.concurrency, process.pool_name, lease)
-            process.engine.beat(beat, [])
+            worker = WorkerId(process.id, process.name)
+            beat = WorkerBeat(worker, queues, process.concurrency, process.pool_name, lease)
+            process.engine.beat(beat, 0, [])
             self._heart = process.heart = Heart(process, beat)
             self._heart.start()
         self._heart.tick()
+        self._heart.excused = False
         self._timer = consumer.timer.call_repeatedly(settings().heartbeat / 2, self._heart.tick)
 
     def stop(self, consumer: Any) -> None:
-        """The consumer lost its connection or ends; the heart goes on until `shutdown`, but without ticks."""
+        """The consumer lost its connection or drains; steps may still run, so the heart beats on without ticks."""
+        if self._heart is not None:
+            self._heart.excused = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -45,7 +45,7 @@ class StepRequest(Request):
         return super().on_timeout(soft, timeout)
 
 
-class StepTask(Task):  # type: ignore[misc]  # Celery is untyped
+class StepTask(Task):
     """Runs the steps of one agent. Its arguments are a pointer; everything else is in Postgres."""
 
     abstract = True

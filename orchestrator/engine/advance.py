@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.compile import parent_of
-from orchestrator.engine.gather import read_results
+from orchestrator.engine.gather import listed_results
 from orchestrator.engine.values import Ready, RunRef
 from orchestrator.store import run_queries as sql
 from orchestrator.store.connect import Conn
@@ -46,6 +46,7 @@ class _Items(NamedTuple):
     path: str
     node: Each
     input_ref: str
+    delay: float | None
 
 
 class _Closing(NamedTuple):
@@ -124,22 +125,23 @@ class Advance:
                 self._open_branches(run, path, node, ref, delay)
             case Each():
                 self._rows.append(_Row(run, path, ordinal, node, "open", ref, _within(node, delay)))
-                self._items.append(_Items(run, path, node, ref))
+                self._items.append(_Items(run, path, node, ref, delay))
 
-    def _enter(self, run: RunRef, path: str, ref: str) -> None:
+    def enter(self, run: RunRef, path: str, ref: str, delay: float | None = None) -> None:
         """A branch whose row exists already may start: send it, or open what is inside it."""
         node = run.plan.at(path).node
         match node:
             case Leaf(agent=agent):
-                self.ready.append(Ready(run, path, agent))
+                if delay is None:
+                    self.ready.append(Ready(run, path, agent))
             case Pipeline(stages=stages):
-                self._open(run, _below(path, "0"), stages[0], ref)
+                self._open(run, _below(path, "0"), stages[0], ref, delay=delay)
             case FanOut():
-                self._open_branches(run, path, node, ref)
+                self._open_branches(run, path, node, ref, delay)
             case Each():
-                self._items.append(_Items(run, path, node, ref))
+                self._items.append(_Items(run, path, node, ref, delay))
         if isinstance(node, Joining) and node.within is not None:
-            self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": node.within})
+            self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": _within(node, delay)})
 
     def _open_branches(
         self, run: RunRef, path: str, node: FanOut, ref: str, delay: float | None = None
@@ -197,34 +199,40 @@ class Advance:
                 self._expand(opening)
 
     def _expand(self, opening: _Items) -> None:
-        run, path, node, ref = opening
+        run, path, node, _, delay = opening
+        count, window = self._insert_items(opening), node.parallel or WINDOW
+        if count == 0:
+            self._looks[run.id, path] = Join(run, path)
+        for index in range(min(count or 0, window)):
+            self.enter(run, f"{path}/{index}", f"in:{path}/{index}", delay)
+
+    def _insert_items(self, opening: _Items) -> int | None:
+        """Make a row of every item; how many, or None (and the step closes) if the input is no fitting list."""
+        run, path, node, ref, delay = opening
         leaf = node.body if isinstance(node.body, Leaf) else None
-        window = node.parallel or WINDOW
         arguments = {
             "run": run.id,
             "path": path,
             "kind": node.body.pattern,
             "agent": leaf.agent if leaf else None,
             "state": "ready" if leaf else "open",
-            "window": window,
+            "window": node.parallel or WINDOW,
+            "delay": delay if leaf else None,
         }
         if ref.startswith("all:"):
-            items = read_results(self.conn, run.id, run.plan, ref.removeprefix("all:")).outputs
-            count: int | None = len(items) if len(items) <= node.max_items else None
-            if count is not None:
+            items = listed_results(self.conn, run.id, run.plan, ref.removeprefix("all:"), node.items)
+            kind, size, made = "array", len(items), 0
+            if size <= node.max_items:
                 self.conn.execute(sql.INSERT_GIVEN_ITEMS, arguments | {"items": items})
-            kind, size = "array", len(items)
+                made = size
         else:
             given = arguments | {"ref": ref, "field": node.items, "most": node.max_items}
             row = self.conn.execute(sql.INSERT_ITEMS, given).fetchone()
             kind, size, made = row if row is not None else (None, None, 0)
-            count = made if kind == "array" and made == size else None
-        if count is None:
-            self._close(run, path, None, _no_list(kind, size, node))
-        elif count == 0:
-            self._looks[run.id, path] = Join(run, path)
-        for index in range(min(count or 0, window)):
-            self._enter(run, f"{path}/{index}", f"in:{path}/{index}")
+        if kind == "array" and made == size:
+            return made
+        self._close(run, path, None, _no_list(kind, size, node))
+        return None
 
     def _write_closings(self) -> None:
         closings, self._closings = self._closings, []
@@ -273,7 +281,7 @@ class Advance:
             return
         keys = {"run": join.run.id, "parent": join.path, "count": count}
         for path, ref in self.conn.execute(sql.PROMOTE, keys).fetchall():
-            self._enter(join.run, path, ref or f"in:{path}")
+            self.enter(join.run, path, ref or f"in:{path}")
 
     def _joined(self, join: Join) -> None:
         """No branch is left: open the join, or close the fan-out."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -13,7 +14,9 @@ from orchestrator.compile import Plan
 from orchestrator.engine.advance import Advance, Join, error_text
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.gather import resolve_all
+from orchestrator.engine.patience import patiently
 from orchestrator.engine.plans import Plans
+from orchestrator.engine.reopen import reopen
 from orchestrator.engine.values import (
     Claimed,
     Finished,
@@ -35,6 +38,14 @@ from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunState
 
 
+class _Standing(NamedTuple):
+    """A run as its owner finds it."""
+
+    run: RunRef
+    state: str
+    is_due: bool
+
+
 class Engine:
     """Moves runs on. Any number of engines, in any number of processes, work on the same database.
 
@@ -45,9 +56,9 @@ class Engine:
         self.pool = pool
         self.worker = worker
         self.plans = Plans(pool)
-        self.claim = Combiner(self._claim_batch)
+        self.claim = Combiner(patiently(self._claim_batch))
         """`claim(Pointer) -> Claimed | Refused`; safe from many threads, which share transactions."""
-        self.record = Combiner(self._record_batch)
+        self.record = Combiner(patiently(self._record_batch))
         """`record(Finished) -> Recorded`; safe from many threads, which share transactions."""
 
     # --- submit -------------------------------------------------------------------------------------------
@@ -125,15 +136,28 @@ class Engine:
             row = conn.execute(sql.SELECT_HELD, keys).fetchone()
         return None if row is None else Held(*pointer, *row)
 
-    def release(self, pointer: Pointer) -> None:
+    def holdings(self) -> list[tuple[UUID, str, int]]:
+        """The attempts (run, path, number) that stand in the name of this engine's worker."""
+        assert self.worker is not None, "only a worker holds steps"  # noqa: S101
+        with self.pool.connection() as conn:
+            rows = conn.execute(sql.SELECT_HELD_STEPS, {"worker": self.worker.id}).fetchall()
+        return [(run_id, path, attempt) for run_id, path, attempt in rows]
+
+    def release(self, pointer: Pointer, attempt: int | None = None) -> list[Ready]:
         """Give back a step whose process was lost; the loss is counted."""
         assert self.worker is not None, "only a worker holds steps"  # noqa: S101
-        keys = {"run": pointer.run_id, "path": pointer.path, "worker": self.worker.id}
+        keys = {"run": pointer.run_id, "path": pointer.path, "worker": self.worker.id, "attempt": attempt}
         with self.pool.connection() as conn:
-            conn.execute(sql.RELEASE_ATTEMPT, keys)
+            if conn.execute(sql.RELEASE_ATTEMPT, keys).fetchone() is None:
+                return []
+            run = self.reference(conn, pointer.run_id)
+        leaf: Any = run.plan.at(pointer.path).node
+        return [Ready(run, pointer.path, leaf.agent)]
 
-    def beat(self, beat: WorkerBeat, running: Sequence[tuple[UUID, str, int]]) -> list[tuple[UUID, str, int]]:
-        """Say that a worker lives; of the attempts it runs, those that are no longer its own."""
+    def beat(
+        self, beat: WorkerBeat, held: int, running: Sequence[tuple[UUID, str, int]]
+    ) -> list[tuple[UUID, str, int]]:
+        """Say that a worker lives and has `held` messages; of the attempts it runs, those no longer its own."""
         with self.pool.connection() as conn:
             conn.execute(
                 sql.BEAT,
@@ -143,6 +167,7 @@ class Engine:
                     "queues": list(beat.queues),
                     "concurrency": beat.concurrency,
                     "pool": beat.pool,
+                    "held": held,
                     "lease": beat.lease,
                 },
             )
@@ -210,16 +235,23 @@ class Engine:
         }
 
     def _settle(self, conn: Conn, joins: Sequence[Join]) -> list[Ready]:
-        """Look again at the joins that another transaction was looking at, now that ours has committed."""
-        if not joins:
-            return []
-        with conn.transaction():
-            conn.execute(sql.SHARE_RUNS, {"runs": [join.run.id for join in joins]})
-            advance = Advance(conn)
-            for join in joins:
-                advance.look(join)
-            advance.settle(wait=True)
-        return advance.ready
+        """Look again at the joins that another transaction was looking at, now that ours has committed.
+
+        One run at a time: within a run, waiting goes from inner joins to outer ones, so there is no circle.
+        """
+        ready: list[Ready] = []
+        by_run: defaultdict[UUID, list[Join]] = defaultdict(list)
+        for join in joins:
+            by_run[join.run.id].append(join)
+        for run_id, mine in by_run.items():
+            with conn.transaction():
+                conn.execute(sql.SHARE_RUNS, {"runs": [run_id]})
+                advance = Advance(conn)
+                for join in mine:
+                    advance.look(join)
+                advance.settle(wait=True)
+            ready += advance.ready
+        return ready
 
     # --- control ------------------------------------------------------------------------------------------
 
@@ -228,69 +260,83 @@ class Engine:
 
         Raises `NotFound`, and `Conflict` for a run that is completed or cancelled already.
         """
-        with self._owned(run_id) as (conn, state, _):
+        with self._owned(run_id) as (conn, standing):
             if conn.execute(sql.CANCEL_RUN, {"run": run_id, "reason": reason}).fetchone() is None:
-                raise Conflict(f"run {run_id} is {state} already", next_step=f"baton runs show {run_id}")
+                message = f"run {run_id} is {standing.state} already"
+                raise Conflict(message, next_step=f"baton runs show {run_id}")
 
     def resume(self, run_id: UUID) -> list[Ready]:
         """Run the failed steps of a failed run again; what is done stays done.
 
         Raises `NotFound`, and `Conflict` for a run that has not failed.
         """
-        with self._owned(run_id) as (conn, state, run):
-            if state != RunState.FAILED:
-                raise Conflict(
-                    f"run {run_id} is {state}: only a failed run can be resumed",
-                    next_step=f"baton runs show {run_id}",
-                )
-            reopened = _reopen(conn, run)
-            conn.execute(sql.RESUME_RUN, {"run": run_id, "timeout": run.plan.workflow.timeout})
-        return reopened
+        with self._owned(run_id) as (conn, standing):
+            if standing.state != RunState.FAILED:
+                message = f"run {run_id} is {standing.state}: only a failed run can be resumed"
+                raise Conflict(message, next_step=f"baton runs show {run_id}")
+            ready = reopen(conn, standing.run)
+            timeout = standing.run.plan.workflow.timeout
+            conn.execute(sql.RESUME_RUN, {"run": run_id, "timeout": timeout})
+        return ready
 
     def expire(self, *, most: int = 100) -> list[Ready]:
-        """Fire the deadlines of runs and fan-outs that have passed."""
+        """Fire the deadlines of runs and fan-outs that have passed, once each."""
         with self.pool.connection() as conn:
             runs = conn.execute(sql.SELECT_DUE_RUNS, {"most": most}).fetchall()
             joins = conn.execute(sql.SELECT_DUE_COMPOSITES, {"most": most}).fetchall()
-        ready: list[Ready] = []
         for (run_id,) in runs:
             self._expire_run(run_id)
-        for run_id, path in joins:
-            ready += self._expire_join(run_id, path)
-        return ready
+        return [ready for run_id, path in joins for ready in self._expire_join(run_id, path)]
 
     def _expire_run(self, run_id: UUID) -> None:
-        with self._owned(run_id) as (conn, state, run):
-            if state in (RunState.QUEUED, RunState.RUNNING):
-                limit = run.plan.workflow.timeout
-                error = error_text("DeadlineExceeded", f"the run took longer than its timeout of {limit:g} s")
-                conn.execute(sql.SKIP_UNFINISHED, {"run": run_id, "path": "", "error": error})
-                conn.execute(
-                    sql.END_RUNS,
-                    {"runs": [run_id], "states": ["failed"], "output_refs": [None], "errors": [error]},
-                )
+        with self._owned(run_id) as (conn, standing):
+            # Another sweep may have been first, and a resumed run has a new deadline.
+            if not standing.is_due or standing.state not in (RunState.QUEUED, RunState.RUNNING):
+                return
+            limit = standing.run.plan.workflow.timeout
+            error = error_text("DeadlineExceeded", f"the run took longer than its timeout of {limit:g} s")
+            conn.execute(sql.SKIP_UNFINISHED, {"run": run_id, "path": "", "error": error})
+            ending = {"runs": [run_id], "states": ["failed"], "output_refs": [None], "errors": [error]}
+            conn.execute(sql.END_RUNS, ending)
 
     def _expire_join(self, run_id: UUID, path: str) -> list[Ready]:
-        with self._owned(run_id) as (conn, _, run):
-            node: Any = run.plan.at(path).node
+        keys = {"run": run_id, "path": path}
+        with self._owned(run_id) as (conn, standing):
+            if conn.execute(sql.IS_DUE, keys).fetchone() is None:
+                return []
+            node: Any = standing.run.plan.at(path).node
             error = error_text("Late", f"it had not ended after {node.within:g} s")
-            conn.execute(sql.SKIP_UNFINISHED, {"run": run_id, "path": path, "error": error})
-            conn.execute(sql.SETTLE_DEADLINE, {"run": run_id, "path": path})
+            conn.execute(sql.SKIP_UNFINISHED, keys | {"error": error})
+            conn.execute(sql.SETTLE_DEADLINE, keys)
             advance = Advance(conn)
-            advance.look(Join(run, path))
+            advance.look(Join(standing.run, path))
             advance.settle(wait=True)
         return advance.ready
 
+    def settle_forgotten(self, *, most: int = 100) -> list[Ready]:
+        """Go on with fan-outs whose last branch has ended and whose worker died before it saw that."""
+        with self.pool.connection() as conn:
+            found = conn.execute(sql.SELECT_FORGOTTEN_JOINS, {"most": most}).fetchall()
+            joins = [Join(self.reference(conn, run_id), path) for run_id, path in found]
+            return self._settle(conn, joins)
+
+    def reference(self, conn: Conn, run_id: UUID) -> RunRef:
+        """A run that exists, with its plan."""
+        row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
+        assert row is not None  # noqa: S101  a step has a run
+        return RunRef(run_id, self.plans.load(row[1], conn), row[2])
+
     @contextmanager
-    def _owned(self, run_id: UUID) -> Iterator[tuple[Conn, str, RunRef]]:
-        """A transaction that has the run to itself."""
+    def _owned(self, run_id: UUID) -> Iterator[tuple[Conn, _Standing]]:
+        """A transaction that has the run to itself. Raises `NotFound`."""
         with self.pool.connection() as conn, conn.transaction():
             conn.execute(sql.OWN_RUN, {"run": run_id})
             row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
             if row is None:
                 raise NotFound(f"there is no run {run_id}", next_step="baton runs ls")
-            state, definition, priority = row
-            yield conn, state, RunRef(run_id, self.plans.load(definition, conn), priority)
+            state, definition, priority, is_due = row
+            run = RunRef(run_id, self.plans.load(definition, conn), priority)
+            yield conn, _Standing(run, state, bool(is_due))
 
 
 def _take_keys(conn: Conn, plan: Plan, submissions: Sequence[Submission]) -> dict[UUID, Submitted]:
@@ -396,31 +442,3 @@ def _unstorable(finished: Finished) -> Finished:
     message = "its output cannot be stored: Postgres does not take NUL characters (\\u0000) in JSON"
     error = ErrorInfo(type="InvalidOutput", message=message, retryable=False)
     return Finished(finished.run_id, finished.path, finished.attempt, Failed(error=error))
-
-
-def _reopen(conn: Conn, run: RunRef) -> list[Ready]:
-    """Set the steps that stand between the run and its end back to where they can go on."""
-    rows = conn.execute(sql.SELECT_UNDONE, {"run": run.id}).fetchall()
-    undone = {path for path, *_ in rows}
-    paths, states, dues = [], [], []
-    ready = []
-    for path, parent, kind, state, _, _ in rows:
-        if state not in ("failed", "skipped") or not _reaches_root(parent, undone):
-            continue
-        node: Any = run.plan.at(path).node
-        paths.append(path)
-        states.append("ready" if kind == "agent" else "open")
-        dues.append(getattr(node, "within", None))
-        if kind == "agent":
-            ready.append(Ready(run, path, node.agent))
-    conn.execute(sql.REOPEN_STEPS, {"run": run.id, "paths": paths, "states": states, "dues": dues})
-    return ready
-
-
-def _reaches_root(parent: str, undone: set[str]) -> bool:
-    """Whether no enclosing step is done: below a done one, a failed branch was a gap and stays one."""
-    while parent:
-        if parent not in undone:
-            return False
-        parent = parent.rpartition("/")[0]
-    return True

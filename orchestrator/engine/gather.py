@@ -59,6 +59,17 @@ def read_results(conn: Conn, run_id: UUID, plan: Plan, path: str) -> Results:
     return Results(tuple(names), tuple(values), tuple(gaps))
 
 
+def listed_results(conn: Conn, run_id: UUID, plan: Plan, path: str, field: str | None) -> list[str]:
+    """The list that an `each` finds in the results of the fan-out at `path`: JSON texts of its items.
+
+    Without `field` that is the results themselves, with it the list in that field of their natural shape.
+    """
+    if field is None:
+        return read_results(conn, run_id, plan, path).outputs
+    found = json.loads(resolve_all(conn, run_id, plan, f"all:{path}")).get(field)
+    return [json.dumps(item) for item in found or ()]
+
+
 def resolve_all(conn: Conn, run_id: UUID, plan: Plan, ref: str, shape: Shape | None = None) -> str:
     """The text behind an `all:PATH` reference, in `shape` or in the natural one of its node."""
     path = ref.removeprefix("all:")

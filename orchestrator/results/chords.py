@@ -10,7 +10,7 @@ it so and publishes the body again, under the same task id.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from celery import maybe_signature, states
@@ -112,11 +112,16 @@ class ChordKeeper(Waiter):
             return
         self._finish_header(task_id, TaskRevokedError(reason), state, request, store_result)
 
-    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
-        """Count a header whose result Celery has dealt with already."""
+    def on_chord_part_return(
+        self, request: Any, state: str, result: Any, told: Sequence[Any] = (), **kwargs: Any
+    ) -> None:
+        """Count a header whose result Celery has dealt with already.
+
+        `told` are errbacks that know of this failure, so that the body's failure need not call them again.
+        """
         if not request.group or not request.id:
             return
-        part = self._part(request, state, self.encode_result(result, state))
+        part = self._part(request, state, self.encode_result(result, state), told)
         self._count(request, part, lambda conn: None)
 
     def _finish_header(
@@ -131,14 +136,14 @@ class ChordKeeper(Waiter):
         work = result_queries.store_result
         self._count(request, part, lambda conn: work(conn, str(task_id), state, payload))
 
-    def _part(self, request: Any, state: str, encoded: Any) -> Part:
+    def _part(self, request: Any, state: str, encoded: Any, told: Sequence[Any] = ()) -> Part:
         index = request.group_index
         return Part(
             chord_id=str(request.group),
             task_id=str(request.id),
             group_index=result_queries.NO_INDEX if index is None else int(index),
             succeeded=state not in states.PROPAGATE_STATES,
-            payload=self.encode_bytes({"status": state, "result": encoded}),
+            payload=self.encode_bytes({"status": state, "result": encoded, "told": list(told)}),
         )
 
     def _count(self, request: Any, part: Part, record: Callable[[Conn], object]) -> None:
@@ -202,10 +207,13 @@ class ChordKeeper(Waiter):
         return self._reshape(self.decode_group(shape).results, dict(values))
 
     def _value(self, row: PartRow) -> Any:
-        value = self.decode_result(row.payload)["result"]
-        if not row.succeeded:
-            raise _create_chord_error_with_cause(f"Dependency {row.task_id} raised {value!r}", value)
-        return value
+        meta = self.decode_result(row.payload)
+        if row.succeeded:
+            return meta["result"]
+        why = f"Dependency {row.task_id} raised {meta['result']!r}"
+        error: Any = _create_chord_error_with_cause(why, meta["result"])
+        error.told = meta.get("told", ())
+        raise error
 
     def _reshape(self, results: Iterable[Any], values: dict[str, Any]) -> list[Any]:
         shaped = []

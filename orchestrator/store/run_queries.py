@@ -49,6 +49,7 @@ TOUCH_DEFINITION: LiteralString = "UPDATE definitions SET created_at = clock_tim
 INSERT_KEYS: LiteralString = """
 INSERT INTO idempotency_keys (tenant, key, run_id, digest)
 SELECT * FROM unnest(%(tenants)s::text[], %(keys)s::text[], %(runs)s::uuid[], %(digests)s::text[])
+ORDER BY 1, 2  -- the same order in every transaction, so that two never wait for each other
 ON CONFLICT DO NOTHING
 """
 
@@ -103,9 +104,10 @@ WITH source AS (
 ), sound AS (
     SELECT value FROM list WHERE jsonb_typeof(value) = 'array' AND jsonb_array_length(value) <= %(most)s
 ), made AS (
-    INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, ready_at)
+    INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
     SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
-           CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item, clock_timestamp()
+           CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item,
+           clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
     FROM sound, jsonb_array_elements(sound.value) WITH ORDINALITY AS i(item, n)
     RETURNING 1
 )
@@ -116,9 +118,10 @@ FROM list
 """
 
 INSERT_GIVEN_ITEMS: LiteralString = """
-INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, ready_at)
+INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
 SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
-       CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item::jsonb, clock_timestamp()
+       CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item::jsonb,
+       clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
 FROM unnest(%(items)s::text[]) WITH ORDINALITY AS i(item, n)
 """
 
@@ -297,12 +300,13 @@ RETURNING run_id
 """
 
 SELECT_RUN_STATE: LiteralString = """
-SELECT state, definition_id, priority FROM runs WHERE id = %(run)s
+SELECT state, definition_id, priority, due_at <= clock_timestamp() AS is_due FROM runs WHERE id = %(run)s
 """
 
 SELECT_UNDONE: LiteralString = """
-SELECT path, parent, kind, state, ordinal, input_ref FROM steps
-WHERE run_id = %(run)s AND state <> 'done' ORDER BY path
+SELECT path, parent, state, input_ref,
+       EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path) AS has_children
+FROM steps s WHERE run_id = %(run)s AND state <> 'done' ORDER BY parent, ordinal
 """
 
 REOPEN_STEPS: LiteralString = """
@@ -330,6 +334,19 @@ SELECT_DUE_COMPOSITES: LiteralString = """
 SELECT run_id, path FROM steps WHERE due_at <= clock_timestamp() AND state = 'open' LIMIT %(most)s
 """
 
+IS_DUE: LiteralString = """
+SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s AND due_at <= clock_timestamp() AND state = 'open'
+"""
+
+# Fan-outs whose last branch committed while nobody was left to see it: its worker died before it looked again.
+SELECT_FORGOTTEN_JOINS: LiteralString = """
+SELECT s.run_id, s.path FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
+WHERE s.state = 'open' AND s.kind IN ('fan_out', 'each')
+  AND NOT EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path
+                  AND c.state IN ('pending', 'ready', 'running', 'open'))
+LIMIT %(most)s
+"""
+
 SKIP_UNFINISHED: LiteralString = """
 WITH late AS (
     UPDATE steps
@@ -347,8 +364,8 @@ SELECT run_id, 'step.skipped', path, jsonb_build_object('error', %(error)s::json
 BURY_WORKERS: LiteralString = """
 UPDATE workers SET stopped_at = clock_timestamp()
 WHERE id IN (SELECT id FROM workers WHERE stopped_at IS NULL AND lease_until < clock_timestamp()
-             FOR UPDATE SKIP LOCKED)
-RETURNING id, name
+             AND id IS DISTINCT FROM %(self)s::uuid FOR UPDATE SKIP LOCKED)
+RETURNING id, name, queues, held
 """
 
 RELEASE_HELD: LiteralString = """
@@ -374,6 +391,7 @@ RELEASE_ATTEMPT: LiteralString = """
 WITH freed AS (
     UPDATE steps SET state = 'ready', losses = losses + 1, ready_at = clock_timestamp()
     WHERE run_id = %(run)s AND path = %(path)s AND state = 'running' AND worker_id = %(worker)s
+      AND (%(attempt)s::int IS NULL OR attempt = %(attempt)s)
     RETURNING run_id, path, attempt, worker_id, started_at
 ), tried AS (
     INSERT INTO attempts (run_id, path, attempt, worker_id, state, started_at)
@@ -393,23 +411,26 @@ INSERT_DEAD_LETTER: LiteralString = """
 INSERT INTO dead_letters (queue, reason, message) VALUES (%(queue)s, %(reason)s, %(message)s::jsonb)
 """
 
-# Ready for a while, and nobody claimed it although a worker of its queue has room: its message may be lost. A
-# delayed start (attempt 0) was never sent, a retry was. Moving `ready_at` makes the next look wait, so a backlog
-# is not sent again and again.
-TAKE_STRANDED: LiteralString = """
-WITH idle AS (
+# Queues with a step that has been ready for a while although their workers have room.
+SELECT_IDLE_QUEUES: LiteralString = """
+WITH room AS (
     SELECT q.queue FROM workers w, unnest(w.queues) AS q(queue)
     WHERE w.stopped_at IS NULL AND w.lease_until > clock_timestamp()
-    GROUP BY q.queue
-    HAVING sum(w.concurrency) > (SELECT count(*) FROM steps s WHERE s.state = 'running'
-                                 AND s.worker_id = ANY (array_agg(w.id)))
-), lost AS (
+    GROUP BY q.queue HAVING sum(w.concurrency) > sum(w.held)
+)
+SELECT queue FROM room
+WHERE EXISTS (SELECT FROM steps s WHERE s.state = 'ready' AND 'agent.' || s.agent = queue
+              AND s.ready_at < clock_timestamp() - make_interval(secs => %(patience)s))
+"""
+
+# Moving `ready_at` makes the next look wait, so that nothing is sent again and again.
+TAKE_STRANDED: LiteralString = """
+WITH lost AS (
     SELECT c.run_id, c.path
     FROM steps c JOIN runs r ON r.id = c.run_id AND r.state IN ('queued', 'running')
-    WHERE c.state = 'ready'
-      AND CASE WHEN c.due_at IS NOT NULL AND c.attempt = 0 THEN c.due_at < clock_timestamp()
-               ELSE coalesce(c.due_at, c.ready_at) + make_interval(secs => %(patience)s) < clock_timestamp()
-                    AND 'agent.' || c.agent IN (SELECT queue FROM idle) END
+    WHERE c.state = 'ready' AND 'agent.' || c.agent = ANY (%(queues)s::text[])
+      AND coalesce(c.due_at, c.ready_at) < clock_timestamp() - make_interval(secs => %(patience)s)
+      AND c.ready_at < clock_timestamp() - make_interval(secs => %(patience)s)
     ORDER BY c.ready_at LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 )
 UPDATE steps s SET ready_at = clock_timestamp(), due_at = NULL
@@ -417,15 +438,48 @@ FROM lost WHERE s.run_id = lost.run_id AND s.path = lost.path
 RETURNING s.run_id, s.path
 """
 
+# Delayed starts that have become due: their messages were never sent.
+TAKE_DUE: LiteralString = """
+WITH due AS (
+    SELECT c.run_id, c.path
+    FROM steps c JOIN runs r ON r.id = c.run_id AND r.state IN ('queued', 'running')
+    WHERE c.state = 'ready' AND c.attempt = 0 AND c.due_at <= clock_timestamp()
+    ORDER BY c.due_at LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE steps s SET ready_at = clock_timestamp(), due_at = NULL
+FROM due WHERE s.run_id = due.run_id AND s.path = due.path
+RETURNING s.run_id, s.path
+"""
+
+# Everything that was ready before the broker lost its memory, oldest first.
+TAKE_ALL_READY: LiteralString = """
+WITH lost AS (
+    SELECT c.run_id, c.path
+    FROM steps c JOIN runs r ON r.id = c.run_id AND r.state IN ('queued', 'running')
+    WHERE c.state = 'ready' AND c.ready_at < %(before)s AND (c.due_at IS NULL OR c.attempt > 0)
+    ORDER BY c.ready_at LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE steps s SET ready_at = clock_timestamp(), due_at = NULL
+FROM lost WHERE s.run_id = lost.run_id AND s.path = lost.path
+RETURNING s.run_id, s.path
+"""
+
+SELECT_NOW: LiteralString = "SELECT clock_timestamp()"
+
+# Steps that a living worker holds in its name but does not run: its claim was committed, and it never heard.
+SELECT_HELD_STEPS: LiteralString = """
+SELECT run_id, path, attempt FROM steps WHERE worker_id = %(worker)s AND state = 'running'
+"""
+
 # --- workers ----------------------------------------------------------------------------------------------
 
 BEAT: LiteralString = """
-INSERT INTO workers (id, name, queues, concurrency, pool, lease_until)
-VALUES (%(id)s, %(name)s, %(queues)s, %(concurrency)s, %(pool)s,
+INSERT INTO workers (id, name, queues, concurrency, pool, held, lease_until)
+VALUES (%(id)s, %(name)s, %(queues)s, %(concurrency)s, %(pool)s, %(held)s,
         clock_timestamp() + make_interval(secs => %(lease)s))
 ON CONFLICT (id) DO UPDATE
 SET seen_at = clock_timestamp(), lease_until = excluded.lease_until, stopped_at = NULL,
-    queues = excluded.queues, concurrency = excluded.concurrency
+    queues = excluded.queues, concurrency = excluded.concurrency, held = excluded.held
 """
 
 STOP_WORKER: LiteralString = "UPDATE workers SET stopped_at = clock_timestamp() WHERE id = %(id)s"

@@ -136,6 +136,12 @@ steps = Table(
     # What a dead worker held, and what waits for a worker.
     Index("steps_running", "worker_id", postgresql_where=text("state = 'running'")),
     Index("steps_ready", "ready_at", postgresql_where=text("state = 'ready'")),
+    Index(
+        "steps_joins",
+        "run_id",
+        "path",
+        postgresql_where=text("state = 'open' AND kind IN ('fan_out', 'each')"),
+    ),
     Index("steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     postgresql_with={"fillfactor": "80"},
 )
@@ -178,6 +184,7 @@ workers = Table(
     Column("queues", ARRAY(Text), nullable=False),
     Column("concurrency", Integer, nullable=False),
     Column("pool", Text, nullable=False),
+    Column("held", Integer, nullable=False, server_default="0"),
     Column("started_at", _Time, nullable=False, server_default=func.now()),
     Column("seen_at", _Time, nullable=False, server_default=func.now()),
     Column("lease_until", _Time, nullable=False),

@@ -97,6 +97,7 @@ def upgrade() -> None:
         sa.Column("queues", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("concurrency", sa.Integer(), nullable=False),
         sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("held", sa.Integer(), server_default="0", nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=False),
@@ -219,6 +220,13 @@ def upgrade() -> None:
     )
     op.create_index(
         "steps_due", "steps", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
+    )
+    op.create_index(
+        "steps_joins",
+        "steps",
+        ["run_id", "path"],
+        unique=False,
+        postgresql_where=sa.text("state = 'open' AND kind IN ('fan_out', 'each')"),
     )
     op.create_index(
         "steps_ready", "steps", ["ready_at"], unique=False, postgresql_where=sa.text("state = 'ready'")

@@ -1,0 +1,49 @@
+"""Waiting for a server that is away, instead of losing the work in hand."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LONGEST = 600.0
+"""Seconds after which a verb gives up; its worker's lease has run out long before."""
+
+
+def patiently(verb: Callable[P, R]) -> Callable[P, R]:
+    """Repeat a verb while Postgres is away, restarts, or breaks a deadlock. Only for verbs that are fenced.
+
+    A verb that had committed before its answer was lost finds, when repeated, nothing left to do; what its
+    first try made ready is then sent by recovery.
+    """
+
+    @wraps(verb)
+    def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
+        until, pause = time.monotonic() + LONGEST, 0.05
+        told = False
+        while True:
+            try:
+                result = verb(*args, **kwargs)
+            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+                if time.monotonic() > until:
+                    raise
+                if not told:
+                    log.warning("Postgres does not answer, trying again: %s", error)
+                told = True
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+            else:
+                if told:
+                    log.warning("Postgres answers again")
+                return result
+
+    return repeated
