@@ -122,6 +122,19 @@ def test_the_chord_error_names_the_header_that_failed() -> None:
     assert "eaten" in str(stored)
 
 
+@pytest.mark.filterwarnings("ignore:task_allow_error_cb_on_chord_header")
+def test_an_errback_of_nested_chords_is_called_once(key: str) -> None:
+    inner = chord([fail.s(), add.s(1, 1)], total.s())
+    middle = chord([inner, add.s(1, 1)], total.s())
+    outer = chord([middle, add.s(1, 1)], total.s())
+    outer.link_error(errback.s(key=key))
+    result = outer()
+    with pytest.raises((ChordError, NoSuchPaper)):
+        result.get(timeout=T)
+    eventually(lambda: AsyncResult(result.id, app=add.app).state == "FAILURE")
+    assert len(noted(key)) == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [
