@@ -11,11 +11,16 @@ _HASHES = re.compile(r"^\s{0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"^\s{0,3}([=\-~^\"'*+#`:._])\1{2,}\s*$")
 _ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)]|\([a-z0-9]\))\s+")
 _SKIPPED = re.compile(r"^\s*(?:\||\+[-=]|>>>|\.\. |\$ |:[a-z-]+:|\[[^\]]+\]:\s|<!--|\s*-->)")
+_HTML_BLOCK = re.compile(
+    r"^\s*</?(?:h\d|p|div|li|ul|ol|table|tr|td|details|summary|br|a|img|center|sup)\b", re.I
+)
 _DIRECTIVE = re.compile(r"^\s*\.\. [a-z-]*(?:code|literal|raw|table|toctree|contents|image|figure|highlight)")
 _PICTURE = re.compile(r"\[?!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])(?:\]\([^)]*\)|\]\[[^\]]*\])?")
 _LINK = re.compile(r"\[([^\]]+)\](?:\([^)]*\)|\[[^\]]*\])")
 _ROLE = re.compile(r":[\w:]+:(?=`)")
 _RST_LINK = re.compile(r"`([^`<]+?)\s*<[^>`]*>`_{1,2}")
+LOOSE_MARK = re.compile(r" (?=[.,;:!?](?:\s|$))")
+"""The blank before a punctuation mark that is left where markup was taken out."""
 _TAG = re.compile(r"</?[a-zA-Z][^>]*>|<!--.*?-->")
 _MARKS = re.compile(
     r"`+(?:_{1,2}(?!\w))?|\*\*+|(?<![\w`])_{1,2}(?=\w)|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])|(?<=\w)_{1,2}(?=[\s.,;:)]|$)|(?<!\w)\|\w+\|_?(?!\w)"
@@ -67,7 +72,7 @@ def blocks(text: str, first_line: int = 1) -> Iterator[Block]:
             paragraph = Block()
             yield from _close(Block(level, [(first_line + index, _heading_text(raw))]))
         elif not _UNDERLINE.match(raw):
-            if _ITEM.match(raw):
+            if _ITEM.match(raw) or _HTML_BLOCK.match(raw):
                 yield from _close(paragraph)
                 paragraph = Block()
             paragraph.lines.append((first_line + index, plain(raw)))
@@ -78,7 +83,8 @@ def plain(line: str) -> str:
     """One line without links, images, emphasis, tags and list markers."""
     line = _PICTURE.sub("", _ITEM.sub("", line))
     line = _RST_LINK.sub(r"\1", _ROLE.sub("", _LINK.sub(r"\1", line)))
-    return " ".join(_MARKS.sub("", _TAG.sub("", line)).lstrip("> ").split())
+    line = _MARKS.sub("", _TAG.sub("", line)).lstrip("> ")
+    return LOOSE_MARK.sub("", " ".join(line.split()))
 
 
 def _close(block: Block) -> Iterator[Block]:

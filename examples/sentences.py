@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from examples.prose import Block, blocks
+from examples.prose import LOOSE_MARK, Block, blocks
 
 MAX_RANKED = 60
 """Sentences that are compared with each other; the cost grows with the square."""
@@ -90,7 +90,8 @@ def _of(block: Block) -> Iterator[Sentence]:
     for _, piece in block.lines:
         starts.append(len(joined))
         joined += piece + " "
-    for start, text in _cut(joined):
+    for start, piece in _cut(joined):
+        text = LOOSE_MARK.sub("", piece)
         line = block.lines[bisect_right(starts, start) - 1][0]
         if _is_prose(text):
             yield Sentence(text, line, _meaningful(text))
@@ -113,7 +114,7 @@ def _cut(text: str) -> Iterator[tuple[int, str]]:
 
 def _is_prose(text: str) -> bool:
     """Between 5 and 50 words, and mostly letters: no fragments, no numbers, no leftovers of markup."""
-    words = text.split()
+    words = [word for word in text.split() if any(char.isalpha() for char in word)]
     letters = sum(char.isalpha() or char.isspace() for char in text)
     return 5 <= len(words) <= 50 and letters >= 0.8 * len(text) and "://" not in text and text[-1] != ":"
 
