@@ -43,7 +43,6 @@ def configuration(places: Places) -> dict[str, Any]:
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 2,
             "priority_steps": PRIORITY_STEPS,
-            "queue_order_strategy": "priority",
         },
         # Recovery re-sends what a publisher could not: fail fast instead of blocking a worker.
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2},

@@ -56,10 +56,11 @@ def step_of(task: str) -> Pointer | None:
 
 def pointer_of(signature: Any) -> Pointer | None:
     """The step that a signature (or its JSON form) points to; None if it is not a pointer."""
-    args = signature.get("args") or ()
+    args: Any = signature.get("args") or ()
     try:
-        return Pointer(UUID(args[0]), args[1])
-    except (IndexError, TypeError, ValueError, AttributeError):
+        run_id, path, *_ = args
+        return Pointer(UUID(run_id), path)
+    except (TypeError, ValueError, AttributeError):
         return None
 
 

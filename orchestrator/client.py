@@ -31,6 +31,10 @@ BATCH = 1_000
 """Runs that `submit_many` creates in one transaction."""
 
 
+LONGEST_NAME = 1_000
+"""Bytes of a tenant, a label or an idempotency key."""
+
+
 class RunHandle:
     """One run, as its producer holds it."""
 
@@ -122,9 +126,11 @@ class Client:
 
         All inputs are checked before the first run is created; otherwise as `submit`.
         """
+        _storable({"tenant": tenant or "", **{f"label {k}": k + v for k, v in (labels or {}).items()}})
         plan, validator = self._known(workflow)
         texts = [_checked(plan, validator, one) for one in inputs]
         keys = list(idempotency_keys) if idempotency_keys is not None else [None] * len(texts)
+        _storable({f"idempotency key {n}": key for n, key in enumerate(keys) if key is not None})
         submissions = [
             Submission(
                 id=new_id(),
@@ -233,10 +239,8 @@ class Client:
         self.close()
 
     def _known(self, workflow: Workflow | str) -> tuple[Plan, jsonschema_rs.Draft202012Validator]:
-        if isinstance(workflow, str):
-            plan = self._engine.plans.by_name(workflow)
-        else:
-            plan = compile_workflow(workflow)
+        plans = self._engine.plans
+        plan = plans.by_name(workflow) if isinstance(workflow, str) else compile_workflow(workflow)
         if plan.id not in self._plans:
             self._plans[plan.id] = (plan, jsonschema_rs.Draft202012Validator(plan.input_schema))
         return self._plans[plan.id]
@@ -259,6 +263,17 @@ def _checked(plan: Plan, validator: jsonschema_rs.Draft202012Validator, value: A
     if faults:
         raise InputError(what, faults)
     return text
+
+
+def _storable(texts: Mapping[str, str]) -> None:
+    """Refuse names that no index can hold. Raises `InputError`."""
+    faults = [
+        Fault(what, f"is longer than {LONGEST_NAME} bytes or contains a NUL character")
+        for what, text in texts.items()
+        if len(text.encode("utf-8", "replace")) > LONGEST_NAME or "\0" in text
+    ]
+    if faults:
+        raise InputError("submission", faults)
 
 
 def _priority(priority: int | None) -> int:

@@ -1,17 +1,18 @@
 """Kombu's Redis transport with fewer round trips.
 
-Kombu takes one message per BRPOP, writes its bookkeeping in a transaction of its own, deletes it in another, and
-builds a Redis client object for each of these. Here a wake-up takes as many messages as the worker has room for,
-and the bookkeeping of all of them travels in one pipeline per turn of the event loop. The keys and their meaning
-are Kombu's, so workers with and without this transport share queues.
+Kombu takes one message per BRPOP, writes down in a transaction of its own that it is unacknowledged, deletes that in
+another, and builds a Redis client object for each of these. Here a wake-up takes as many messages as the worker has
+room for. Unacknowledged messages are written down together, `DELAY` seconds late, so those that were dealt with by
+then never are. The keys and their meaning are Kombu's: workers with and without this transport share queues.
 
-A worker that dies before the pipeline was sent loses those messages to Redis; their steps stand in Postgres, and
-recovery sends them again, as it does for the message that Kombu itself loses between BRPOP and HSET.
+A worker that dies within the delay loses those messages to Redis. Their steps stand in Postgres, and recovery sends
+them again as soon as it has found the worker dead.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -19,33 +20,40 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
+DELAY = 0.05
+"""Seconds until an unacknowledged message is written down."""
+
 BULK = 100
 """Messages taken from one queue in one go."""
 
 
 class QoS(kombu_redis.QoS):
-    """Collects the bookkeeping of messages while an event loop runs, and writes it once a turn."""
+    """Writes down late, and together, which messages are unacknowledged."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._unwritten: list[tuple[str, str, str | None]] = []
-        self._writing = threading.Lock()
+        self._unwritten: dict[str, Any] = {}
+        self._acked: list[str] = []
+        self._lock = threading.Lock()
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        if not self.channel.has_loop:
+        if self.channel.soon is None:
             super().append(message, delivery_tag)
             return
-        info = message.delivery_info
-        raw = dumps([message._raw, info["exchange"], info["routing_key"]])
-        self._unwritten.append(("append", delivery_tag, raw))
+        with self._lock:
+            self._unwritten[delivery_tag] = message
+        self.channel.soon(self)
         # Skip the parent, which would write at once.
         super(kombu_redis.QoS, self).append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        if not self.channel.has_loop:
+        if self.channel.soon is None:
             super().ack(delivery_tag)
             return
-        self._unwritten.append(("ack", delivery_tag, None))
+        with self._lock:
+            if self._unwritten.pop(delivery_tag, None) is None:
+                self._acked.append(delivery_tag)
+        self.channel.soon(self)
         super(kombu_redis.QoS, self).ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -57,30 +65,37 @@ class QoS(kombu_redis.QoS):
         super().restore_unacked(client)
 
     def write(self) -> None:
-        """Send what was collected. On a connection error it is kept for the next turn."""
-        if not self._unwritten:
+        """Write what is still unacknowledged, delete what no longer is."""
+        with self._lock:
+            fresh, self._unwritten = self._unwritten, {}
+            acked, self._acked = self._acked, []
+        if not fresh and not acked:
             return
-        with self._writing, self.channel.conn_or_acquire() as client:
-            batch = self._unwritten[:]
+        now = time()
+        with self.channel.conn_or_acquire() as client:
             pipe = client.pipeline(transaction=False)
-            now = time()
-            for kind, tag, raw in batch:
-                if kind == "append":
-                    pipe.zadd(self.unacked_index_key, {tag: now})
-                    pipe.hset(self.unacked_key, tag, raw)
-                else:
-                    pipe.zrem(self.unacked_index_key, tag)
-                    pipe.hdel(self.unacked_key, tag)
+            if fresh:
+                pipe.zadd(self.unacked_index_key, dict.fromkeys(fresh, now))
+                pipe.hset(self.unacked_key, mapping={tag: _kept(message) for tag, message in fresh.items()})
+            if acked:
+                pipe.zrem(self.unacked_index_key, *acked)
+                pipe.hdel(self.unacked_key, *acked)
             pipe.execute()
-            del self._unwritten[: len(batch)]
+
+
+def _kept(message: Any) -> str:
+    """A message as Kombu keeps it until it is acknowledged."""
+    info = message.delivery_info
+    text: str = dumps([message._raw, info["exchange"], info["routing_key"]])
+    return text
 
 
 class Channel(kombu_redis.Channel):
     """Takes messages in bulk, and keeps one client for its commands."""
 
     QoS = QoS
-    has_loop = False
-    """Whether an event loop calls `write` for us."""
+    soon: Callable[[Any], None] | None = None
+    """Has the event loop call `write` before long; None while there is no loop."""
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -94,23 +109,23 @@ class Channel(kombu_redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         read = super()._brpop_read(**options)
-        if self.has_loop:
+        if self.soon is not None:
             self._take_more()
         return read
 
     def _take_more(self) -> None:
-        """After one message there are often others: take what there is room for, the most urgent first."""
+        """Where one message came from there are often others: take what there is room for, most urgent first."""
         room = self.qos.can_consume_max_estimate()
         left = BULK if room is None else min(room, BULK)
-        queues = self._queue_cycle.consume(len(self.active_queues))
-        keys = [(q, self._q_for_pri(q, priority)) for priority in self.priority_steps for q in queues]
+        if left < 1 or not self._queue_cycle.items:
+            return
+        queue = self._queue_cycle.items[-1]  # the queue just read was moved to the end
+        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps]
         with self.conn_or_acquire() as client:
-            if left < 1 or not keys:
-                return
             pipe = client.pipeline(transaction=False)
-            for _, key in keys:
+            for key in keys:
                 pipe.llen(key)
-            for (queue, key), length in zip(keys, pipe.execute(), strict=True):
+            for key, length in zip(keys, pipe.execute(), strict=True):
                 if length and left > 0:
                     items = client.rpop(key, min(left, length)) or ()
                     left -= len(items)
@@ -131,9 +146,16 @@ class Transport(kombu_redis.Transport):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         super().register_with_event_loop(connection, loop)
 
-        def write() -> None:
-            for channel in connection.channels:
-                channel.has_loop = True
-                channel.qos.write()
+        due: set[QoS] = set()
 
-        loop.on_tick.add(write)
+        def write() -> None:
+            while due:
+                due.pop().write()
+
+        def soon(qos: QoS) -> None:
+            if not due:
+                loop.call_later(DELAY, write)
+            due.add(qos)
+
+        for channel in connection.channels:
+            channel.soon = soon

@@ -116,11 +116,9 @@ def workflow(
 ) -> Workflow:
     """A definition that can run. Raises `DefinitionError` with every fault of it at once."""
     specs: dict[str, AgentSpec] = {}
-    faults = []
-    for spec in body.part.agents:
-        if specs.setdefault(spec.name, spec) != spec:
-            faults.append(Fault(f"agent {spec.name}", "two different agents have this name"))
-    if faults:
+    twice = {spec.name for spec in body.part.agents if specs.setdefault(spec.name, spec) != spec}
+    if twice:
+        faults = [Fault(f"agent {agent}", "two different agents have this name") for agent in sorted(twice)]
         raise DefinitionError(f"workflow {name!r}", faults)
     made = Workflow(
         name=name,

@@ -35,7 +35,7 @@ class Ended(NamedTuple):
     notes: tuple[dict[str, Any], ...]
 
 
-class Superseded(Exception):  # noqa: N818  not an error: the attempt is no longer wanted
+class Superseded(Exception):
     """The attempt was stopped because its outcome would be refused."""
 
 

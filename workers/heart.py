@@ -80,7 +80,7 @@ class Heart:
         claim's commit and this look, or an outcome's and that one, a single pulse may be wrong.
         """
         engine = self._process.engine
-        active = {step_of(request.id) for request in list(active_requests)}
+        active = {step_of(request.id) for request in _copied(active_requests)}
         found = {Attempt(*held) for held in engine.holdings() if Pointer(held[0], held[1]) not in active}
         for orphan in found & self._suspects:
             log.warning("step %s of run %s was ours, but nobody runs it", orphan.path, orphan.run_id)
@@ -96,10 +96,22 @@ class Heart:
             if self._reachable:
                 log.warning("Postgres does not answer, waiting for it: %s", error)
             self._reachable = False
+        except Exception:
+            # A heart that stops would have a healthy worker declared dead.
+            log.exception("a beat failed; the next one follows")
         else:
             if not self._reachable:
                 log.warning("Postgres answers again")
             self._reachable = True
+
+
+def _copied(requests: Any) -> list[Any]:
+    """The members of a weak set that other threads change: iterating it may fail, so try again."""
+    while True:
+        try:
+            return list(requests)
+        except RuntimeError:
+            continue
 
 
 class HeartStep(bootsteps.StartStopStep):

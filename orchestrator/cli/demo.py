@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WORKFLOW = "dependency-review"
 _PATIENCE = 90.0  # seconds until every pool must have a worker
+_CRASHES = 3  # starts of one process after which waiting is vain
 
 
 def demo(
@@ -102,9 +103,15 @@ def _await_pools(client: Client, stack: Stack) -> None:
             )
         if not missing:
             return
-        if waited > _PATIENCE:
+        crashed = [one.name for one in stack.supervisor.statuses() if one.starts >= _CRASHES]
+        if crashed or waited > _PATIENCE:
+            why = (
+                f"these end again and again: {', '.join(crashed)}"
+                if crashed
+                else f"{waited:.0f} s have passed"
+            )
             raise Unavailable(
-                f"No worker came up within {_PATIENCE:g} s for: {', '.join(missing)}.",
+                f"No worker came up for {', '.join(missing)}: {why}.",
                 next_step=f"read {stack.data_dir}/demo.log",
             )
         time.sleep(0.2)

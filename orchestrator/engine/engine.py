@@ -194,11 +194,11 @@ class Engine:
     def _record_batch(self, batch: Sequence[Finished]) -> list[Recorded]:
         try:
             return self._record_together(batch)
-        except psycopg.DataError:
+        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
             # One text that Postgres cannot store must not fail its neighbours.
             if len(batch) > 1:
                 return [recorded for one in batch for recorded in self._record_batch([one])]
-            return self._record_together([_unstorable(batch[0])])
+            return self._record_together([_unstorable(batch[0], error)])
 
     def _record_together(self, batch: Sequence[Finished]) -> list[Recorded]:
         with self.pool.connection() as conn:
@@ -438,7 +438,9 @@ def _with_late(results: list[Recorded], late: list[Ready]) -> list[Recorded]:
     return results
 
 
-def _unstorable(finished: Finished) -> Finished:
-    message = "its output cannot be stored: Postgres does not take NUL characters (\\u0000) in JSON"
+def _unstorable(finished: Finished, cause: psycopg.Error) -> Finished:
+    message = f"its output cannot be stored: {cause.diag.message_primary or cause}"
+    if "\\u0000" in (finished.output or ""):
+        message += " (it holds a NUL character, \\u0000, which Postgres cannot store)"
     error = ErrorInfo(type="InvalidOutput", message=message, retryable=False)
     return Finished(finished.run_id, finished.path, finished.attempt, Failed(error=error))

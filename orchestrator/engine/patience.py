@@ -19,6 +19,10 @@ LONGEST = 600.0
 """Seconds after which a verb gives up; its worker's lease has run out long before."""
 
 
+_PASSING = ("08", "40", "57P", "53300")
+"""SQLSTATEs of what waiting mends: connections, deadlocks, a server that stops or starts, no free connection."""
+
+
 def patiently(verb: Callable[P, R]) -> Callable[P, R]:
     """Repeat a verb while Postgres is away, restarts, or breaks a deadlock. Only for verbs that are fenced.
 
@@ -34,7 +38,7 @@ def patiently(verb: Callable[P, R]) -> Callable[P, R]:
             try:
                 result = verb(*args, **kwargs)
             except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
-                if time.monotonic() > until:
+                if not _passes(error) or time.monotonic() > until:
                     raise
                 if not told:
                     log.warning("Postgres does not answer, trying again: %s", error)
@@ -47,3 +51,8 @@ def patiently(verb: Callable[P, R]) -> Callable[P, R]:
                 return result
 
     return repeated
+
+
+def _passes(error: Exception) -> bool:
+    state = getattr(error, "sqlstate", None)
+    return state is None or state.startswith(_PASSING)

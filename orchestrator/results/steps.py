@@ -13,8 +13,8 @@ from celery import maybe_signature, states
 from celery.exceptions import TaskRevokedError
 
 from orchestrator.canvas import step_of
-from orchestrator.results.backend import Backend
 from orchestrator.engine.values import Pointer
+from orchestrator.results.backend import Backend
 from orchestrator.store import view_queries as sql
 from schemas.errors import RunFailed
 
@@ -72,9 +72,9 @@ class StepBackend(Backend):
         else:
             self._publish_join(request)
 
-    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:
+    def on_chord_part_return(self, request: Any, state: str, result: Any, *args: Any, **kwargs: Any) -> None:
         if step_of(str(request.id)) is None:
-            super().on_chord_part_return(request, state, result, **kwargs)
+            super().on_chord_part_return(request, state, result, *args, **kwargs)
 
     def _publish_join(self, request: Any) -> None:
         if request is not None and request.chord and getattr(request, "join_ready", False):

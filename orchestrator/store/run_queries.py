@@ -102,7 +102,9 @@ WITH source AS (
 ), list AS (
     SELECT CASE WHEN %(field)s::text IS NULL THEN value ELSE value -> %(field)s::text END AS value FROM source
 ), sound AS (
-    SELECT value FROM list WHERE jsonb_typeof(value) = 'array' AND jsonb_array_length(value) <= %(most)s
+    -- AND promises no order, and the length of a text is an error.
+    SELECT value FROM list
+    WHERE CASE jsonb_typeof(value) WHEN 'array' THEN jsonb_array_length(value) <= %(most)s ELSE false END
 ), made AS (
     INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
     SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,

@@ -74,7 +74,9 @@ def upgrade() -> None:
             "at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
         ),
         sa.CheckConstraint(
-            "kind IN ('run.submitted', 'run.started', 'run.completed', 'run.failed', 'run.cancelled', 'run.resumed', 'step.opened', 'step.started', 'step.retrying', 'step.lost', 'step.done', 'step.failed', 'step.skipped', 'step.progress')",
+            "kind IN ('run.submitted', 'run.started', 'run.completed', 'run.failed', 'run.cancelled', "
+            "'run.resumed', 'step.opened', 'step.started', 'step.retrying', 'step.lost', 'step.done', "
+            "'step.failed', 'step.skipped', 'step.progress')",
             name=op.f("ck_events_kind_known"),
         ),
         sa.CheckConstraint("number > 0", name=op.f("ck_events_number_from_one")),

@@ -1,0 +1,207 @@
+"""An executor in one thread: it claims what is ready in random order, duplicates messages, loses claims, and
+records outcomes in batches, as many workers on a bad network would.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from orchestrator.compile import compile_workflow
+from orchestrator.engine import Claimed, Engine, Finished, Pointer, Ready, Recorded, Refused, Submission, WorkerId
+from orchestrator.feed import Feed
+from orchestrator.identify import new_id
+from orchestrator.recovery import Recovery
+from orchestrator.store.connect import Pool
+from orchestrator.views import RunEnd, Views
+from orchestrator.vocabulary import Part
+from schemas.agents import AgentSpec
+from schemas.events import Event
+from schemas.outcomes import Done, ErrorInfo, Failed
+from schemas.runs import RunView
+from schemas.workflows import Leaf, Workflow
+
+Act = Callable[[str, Any, Claimed], Any]
+
+
+class Boom(Exception):
+    """The agent failed; `retry_in` seconds from now it is tried again."""
+
+    def __init__(self, message: str, retry_in: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_in = retry_in
+
+
+def named(name: str, *, takes: dict[str, Any] | None = None, gives: dict[str, Any] | None = None) -> Part:
+    """An agent that exists as data only."""
+    return Part(Leaf(agent=name), (AgentSpec(name=name, input_schema=takes or {}, output_schema=gives or {}),))
+
+
+def echo(agent: str, value: Any, claimed: Claimed) -> Any:
+    """An agent that returns its input."""
+    return value
+
+
+class Bench:
+    """Engines on one database, and the messages that are under way."""
+
+    def __init__(self, url: str, *, seed: int = 0, engines: int = 1) -> None:
+        self.url = url
+        self.pool = Pool(url, size=8)
+        self.engines = [Engine(self.pool, WorkerId(uuid4(), f"worker-{n}")) for n in range(engines)]
+        self.rng = random.Random(seed)
+        self.messages: list[Ready] = []
+        self.executed: Counter[tuple[UUID, str]] = Counter()
+        """How many outcomes of each step were accepted."""
+        self.views = Views(self.pool, self.engine.plans)
+
+    @property
+    def engine(self) -> Engine:
+        return self.engines[0]
+
+    # --- producing ----------------------------------------------------------------------------------------
+
+    def submit(self, workflow: Workflow, value: Any = None, **fields: Any) -> UUID:
+        """Start a run; its first messages are under way."""
+        submission = Submission(new_id(), json.dumps(value), **fields)
+        answers, ready = self.engine.submit(compile_workflow(workflow), [submission])
+        self.messages += ready
+        return answers[0].run_id
+
+    # --- working ------------------------------------------------------------------------------------------
+
+    def claim(self, run: UUID, path: str, engine: Engine | None = None) -> Claimed:
+        """Claim one step, which must be possible."""
+        claimed = (engine or self.engine).claim(Pointer(run, path))
+        assert isinstance(claimed, Claimed), claimed
+        return claimed
+
+    def finish(self, claimed: Claimed, output: Any = None, engine: Engine | None = None) -> Recorded:
+        """Record a success; what becomes ready is under way."""
+        return self._record(engine or self.engine, done(claimed, output))
+
+    def fail(self, claimed: Claimed, message: str = "boom", retry_in: float | None = None) -> Recorded:
+        """Record a failure; what becomes ready is under way."""
+        return self._record(self.engine, failed(claimed, message, retry_in))
+
+    def drain(self, act: Act = echo, *, chaos: float = 0.0) -> None:
+        """Work until no message is left; with `chaos`, the chance of each kind of mishap."""
+        while self.messages:
+            engine = self.rng.choice(self.engines)
+            batch = self._take(self.rng.randint(1, 8) if chaos else 1)
+            if chaos:
+                self.messages += [one for one in batch if self.rng.random() < chaos]
+            finished = []
+            for claimed in engine.claim._execute([Pointer(one.run.id, one.path) for one in batch]):
+                if isinstance(claimed, Refused):
+                    self._early(claimed, batch)
+                elif self.rng.random() < chaos / 3:
+                    self._lose(engine, claimed, act)
+                else:
+                    finished.append(outcome(claimed, act))
+            self._record_all(engine, finished)
+            if finished and self.rng.random() < chaos:
+                again = engine.record._execute(finished)
+                assert not any(one.accepted for one in again), "an outcome was accepted twice"
+
+    def sweep(self, patience: float = 0.0) -> int:
+        """One sweep of recovery; what it sends is under way."""
+        recovery = Recovery(self.engine, self, patience=patience)  # type: ignore[arg-type]
+        return recovery.sweep()
+
+    def send(self, ready: Sequence[Ready]) -> bool:
+        """Take the place of the dispatcher: the broker is a list here."""
+        self.messages += ready
+        return True
+
+    # --- looking ------------------------------------------------------------------------------------------
+
+    def end(self, run: UUID) -> RunEnd:
+        """How the run ended; it must have ended."""
+        end = self.views.end(run)
+        if end is None:
+            raise AssertionError(f"the run has not ended: {self.states(run)}")
+        return end
+
+    def view(self, run: UUID) -> RunView:
+        return self.views.run(run)
+
+    def states(self, run: UUID) -> dict[str, str]:
+        """The state of every step by path."""
+        rows = self.query("SELECT path, state FROM steps WHERE run_id = %s ORDER BY path", run)
+        return {path: state for path, state in rows}
+
+    def events(self, run: UUID) -> list[Event]:
+        return Feed(self.pool).read(run, limit=100_000)
+
+    def kinds(self, run: UUID, path: str | None = None) -> list[str]:
+        """The kinds of its events, or of those of one step."""
+        return [e.kind.value for e in self.events(run) if path is None or e.path == path]
+
+    def query(self, statement: Any, *values: Any) -> list[tuple[Any, ...]]:
+        with self.pool.connection() as conn:
+            cursor = conn.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        self.pool.close()
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _take(self, most: int) -> list[Ready]:
+        self.rng.shuffle(self.messages)
+        batch, self.messages = self.messages[:most], self.messages[most:]
+        return list({(one.run.id, one.path): one for one in batch}.values())
+
+    def _early(self, refused: Refused, batch: Sequence[Ready]) -> None:
+        if refused.due_in is not None:
+            self.messages += batch
+
+    def _lose(self, engine: Engine, claimed: Claimed, act: Act) -> None:
+        """The worker dies with its claim, another gets the step, and the dead one's outcome comes late."""
+        engine.release(Pointer(claimed.run.id, claimed.path))
+        leaf: Any = claimed.run.plan.at(claimed.path).node
+        self.messages.append(Ready(claimed.run, claimed.path, leaf.agent))
+        late = engine.record(outcome(claimed, act))
+        assert not late.accepted, "the outcome of a lost attempt was accepted"
+
+    def _record(self, engine: Engine, finished: Finished) -> Recorded:
+        return self._record_all(engine, [finished])[0]
+
+    def _record_all(self, engine: Engine, batch: Sequence[Finished]) -> list[Recorded]:
+        answers = engine.record._execute(batch) if batch else []
+        for one, recorded in zip(batch, answers, strict=True):
+            self.messages += recorded.ready
+            retried = isinstance(one.outcome, Failed) and one.outcome.retry_in is not None
+            if retried and recorded.accepted:
+                self.messages += self._again(one)
+            elif recorded.accepted:
+                self.executed[one.run_id, one.path] += 1
+        return list(answers)
+
+    def _again(self, finished: Finished) -> list[Ready]:
+        with self.pool.connection() as conn:
+            recovery = Recovery(self.engine, self)  # type: ignore[arg-type]
+            return recovery._located(conn, [(finished.run_id, finished.path)])
+
+
+def outcome(claimed: Claimed, act: Act) -> Finished:
+    """Run the agent of a claimed step."""
+    leaf: Any = claimed.run.plan.at(claimed.path).node
+    try:
+        return done(claimed, act(leaf.agent, json.loads(claimed.input), claimed))
+    except Boom as boom:
+        return failed(claimed, str(boom), boom.retry_in)
+
+
+def done(claimed: Claimed, output: Any = None) -> Finished:
+    return Finished(claimed.run.id, claimed.path, claimed.attempt, Done(), json.dumps(output))
+
+
+def failed(claimed: Claimed, message: str = "boom", retry_in: float | None = None) -> Finished:
+    error = ErrorInfo(type="Boom", message=message)
+    return Finished(claimed.run.id, claimed.path, claimed.attempt, Failed(error=error, retry_in=retry_in))
