@@ -12,10 +12,20 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from orchestrator.compile import compile_workflow
-from orchestrator.engine import Claimed, Engine, Finished, Pointer, Ready, Recorded, Refused, Submission, WorkerId
+from orchestrator.engine import (
+    Claimed,
+    Engine,
+    Finished,
+    Pointer,
+    Ready,
+    Recorded,
+    Refused,
+    Submission,
+    WorkerId,
+)
 from orchestrator.feed import Feed
 from orchestrator.identify import new_id
-from orchestrator.recovery import Recovery
+from orchestrator.recovery import RARELY, Recovery
 from orchestrator.store.connect import Pool
 from orchestrator.views import RunEnd, Views
 from orchestrator.vocabulary import Part
@@ -38,7 +48,9 @@ class Boom(Exception):
 
 def named(name: str, *, takes: dict[str, Any] | None = None, gives: dict[str, Any] | None = None) -> Part:
     """An agent that exists as data only."""
-    return Part(Leaf(agent=name), (AgentSpec(name=name, input_schema=takes or {}, output_schema=gives or {}),))
+    return Part(
+        Leaf(agent=name), (AgentSpec(name=name, input_schema=takes or {}, output_schema=gives or {}),)
+    )
 
 
 def echo(agent: str, value: Any, claimed: Claimed) -> Any:
@@ -109,14 +121,20 @@ class Bench:
                 assert not any(one.accepted for one in again), "an outcome was accepted twice"
 
     def sweep(self, patience: float = 0.0) -> int:
-        """One sweep of recovery; what it sends is under way."""
+        """A few sweeps of recovery; what it sends is under way."""
         recovery = Recovery(self.engine, self, patience=patience)  # type: ignore[arg-type]
-        return recovery.sweep()
+        return sum(recovery.sweep() for _ in range(RARELY))
 
     def send(self, ready: Sequence[Ready]) -> bool:
         """Take the place of the dispatcher: the broker is a list here."""
         self.messages += ready
         return True
+
+    def backlog(self, queue: str) -> int:
+        return sum(f"agent.{one.agent}" == queue for one in self.messages)
+
+    def broker_is_new(self) -> bool:
+        return False
 
     # --- looking ------------------------------------------------------------------------------------------
 
@@ -133,7 +151,7 @@ class Bench:
     def states(self, run: UUID) -> dict[str, str]:
         """The state of every step by path."""
         rows = self.query("SELECT path, state FROM steps WHERE run_id = %s ORDER BY path", run)
-        return {path: state for path, state in rows}
+        return dict(rows)
 
     def events(self, run: UUID) -> list[Event]:
         return Feed(self.pool).read(run, limit=100_000)

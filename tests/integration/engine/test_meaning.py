@@ -55,7 +55,10 @@ def test_random_workflows_end_as_the_reference_says(
         assert (end.state, found) == (state, expected), definition.model_dump_json(indent=1)
     assert set(crowd.executed.values()) <= {1}
     # And nothing is left to do
-    assert crowd.query("SELECT path, state FROM steps WHERE state IN ('pending', 'ready', 'running', 'open')") == []
+    assert (
+        crowd.query("SELECT path, state FROM steps WHERE state IN ('pending', 'ready', 'running', 'open')")
+        == []
+    )
 
 
 def test_results_of_a_fan_out_can_be_taken_in_four_shapes(bench: Bench) -> None:
@@ -88,14 +91,15 @@ def test_results_of_a_fan_out_can_be_taken_in_four_shapes(bench: Bench) -> None:
 
 
 def test_each_takes_its_list_from_a_field(bench: Bench) -> None:
-    run = bench.submit(workflow("w", named("a") >> each(named("b"), items="parts")), {"parts": [1, None, "x"]})
+    run = bench.submit(
+        workflow("w", named("a") >> each(named("b"), items="parts")), {"parts": [1, None, "x"]}
+    )
 
     bench.drain()
 
     assert bench.end(run).output == {"results": [1, None, "x"], "gaps": []}
 
 
-@pytest.mark.xfail(reason="`items` is ignored when each follows a fan-out")
 def test_each_takes_its_list_from_one_branch_of_a_fan_out(bench: Bench) -> None:
     run = bench.submit(workflow("w", fan_out(named("a"), named("b")) >> each(named("c"), items="b")))
 
