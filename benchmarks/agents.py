@@ -1,0 +1,69 @@
+"""What Baton runs in the benchmarks: agents that do nothing, and one that waits for a server."""
+
+from __future__ import annotations
+
+import os
+
+import aiohttp
+
+from orchestrator import each, fan_out, workflow
+from workers import agent
+
+
+@agent
+async def first(n: int) -> int:
+    return n + 1
+
+
+@agent
+async def second(n: int) -> int:
+    return n + 1
+
+
+@agent
+async def third(n: int) -> int:
+    return n + 1
+
+
+@agent
+async def fourth(n: int) -> int:
+    return n + 1
+
+
+@agent
+async def fifth(n: int) -> int:
+    return n + 1
+
+
+@agent
+async def branch(n: int) -> int:
+    return n + 1
+
+
+@agent
+async def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@agent
+async def total_named(numbers: dict[str, int]) -> int:
+    return sum(numbers.values())
+
+
+_session: aiohttp.ClientSession | None = None
+
+
+@agent
+async def ask(n: int) -> int:
+    """One request, over connections that the whole process shares."""
+    global _session
+    if _session is None:
+        _session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    async with _session.get(os.environ["BENCHMARK_SERVER"]) as answer:
+        return n + len(await answer.read())
+
+
+pipeline = workflow("benchmark-pipeline", first >> second >> third >> fourth >> fifth)
+ten = workflow("benchmark-fan-out", fan_out(**{f"b{i}": branch for i in range(10)}, join=total_named))
+many = workflow("benchmark-each", each(branch, join=total))
+waiting = workflow("benchmark-waits", each(ask, join=total, parallel=1_000))
