@@ -64,7 +64,7 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
 )
 _GNU = re.compile(
-    r"(?:the )?(?:gnu )?(?P<kind>lesser|library|affero)? ?(?P<short>a?l?gpl|general public licen[cs]e)?"
+    r"(?:.*? )?(?P<kind>lesser|library|affero)? ?\b(?P<short>a?l?gpl|general public licen[cs]e)\b"
     r" ?(?:licen[cs]e)? ?(?:v|version)? ?(?P<number>\d(?: \d)?)?(?P<rest>.*)"
 )
 
@@ -119,7 +119,7 @@ def ids_of(name: str) -> tuple[str, ...]:
 def _gnu(words: str) -> tuple[str, ...]:
     words = re.sub(r"\b(a?l?gpl)v?(\d)", r"\1 \2", words)
     match = _GNU.fullmatch(words)
-    if not match or not match["short"]:
+    if not match:
         return ()
     short = match["short"].upper()
     kind = {"lesser": "LGPL", "library": "LGPL", "affero": "AGPL"}.get(match["kind"] or "")

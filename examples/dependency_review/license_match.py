@@ -114,7 +114,7 @@ def _within(one: Match, text: Match, words: Words) -> bool:
 
 def _with_exception(words: Words, match: Match) -> Match:
     """GPL texts and notices whose file adds a permission, such as that of the GCC runtime."""
-    if not match.license.startswith(("GPL", "LGPL", "AGPL", "Apache")):
+    if not match.license.startswith(("GPL", "Apache")):
         return match
     for exception, phrase in EXCEPTIONS:
         suits = ("Apache" in match.license) == (exception == "LLVM-exception")

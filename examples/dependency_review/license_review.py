@@ -21,7 +21,14 @@ from examples.dependency_review.license_terms import (
     worst,
 )
 from examples.dependency_review.metadata import Metadata, cite
-from examples.dependency_review.models import Citation, Finding, LicenseFile, LicenseReview, Material
+from examples.dependency_review.models import (
+    Citation,
+    Finding,
+    LicenseFile,
+    LicenseReview,
+    Material,
+    Severity,
+)
 from examples.dependency_review.spdx_expression import normalised, parse
 from workers import agent
 
@@ -95,12 +102,17 @@ class _Case:
     def license(self) -> str:
         """An SPDX expression where possible; what a text grants counts more than what is declared."""
         if self.said and self.said.expression and not self.contradicted:
-            return self.said.expression
+            return next(iter(self._with_exception(self.said.expression)), self.said.expression)
         texts = [one.license for one in (self.agreeing or self.own)]
         if texts:
             joined = " AND ".join(texts)
             return normalised(joined) or joined
         return self.said.text if self.said else "unknown"
+
+    def _with_exception(self, expression: str) -> list[str]:
+        """The declared licence with the added permission that its text has, and the metadata often omit."""
+        texts = [one.license for one in self.agreeing if " WITH " in one.license]
+        return [one for one in texts if one.partition(" WITH ")[0] in (expression, base(expression))]
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -139,7 +151,13 @@ def _without_base_texts(found: list[Identified], said: Declared | None) -> list[
     """LGPL packages ship the GPL's text as well, which theirs builds upon: that is no second licence."""
     if not any(base(one.license).startswith("LGPL") for one in found):
         return found
-    return [one for one in found if not one.license.startswith("GPL") or (said and said.allows(one.license))]
+    return [
+        one
+        for one in found
+        if not one.license.startswith("GPL")
+        or " WITH " in one.license
+        or (said is not None and said.allows(one.license))
+    ]
 
 
 def _declaration(case: _Case) -> Iterator[Finding]:
@@ -213,7 +231,7 @@ def _conflicts(case: _Case) -> Iterator[Finding]:
         if not any(same(one.license, id) for id in case.ids):
             verdict = judge(one.license, case.project)
             message = f"Parts of it are under {one.license}" + (f": {verdict.why}" if verdict.why else "")
-            yield _finding("license.part", verdict.severity, message, [one.citation])
+            yield _finding("license.part", _milder(verdict.severity), message, [one.citation])
 
 
 def _bundled(case: _Case) -> Iterator[Finding]:
@@ -225,16 +243,20 @@ def _bundled(case: _Case) -> Iterator[Finding]:
         ) is Strength.PERMISSIVE and verdict.severity == "info":
             fine.append(one)
         else:
-            # Nobody can tell from a licence file whether that part is ever loaded: look, before worrying.
-            severity = "major" if verdict.severity == "critical" else verdict.severity
             message = (
                 f"Bundles something under {one.license}, which {case.project} may not allow: see what it is"
             )
-            yield _finding("license.bundled", severity, message, [one.citation])
+            yield _finding("license.bundled", _milder(verdict.severity), message, [one.citation])
     if fine:
         names = ", ".join(sorted({one.license for one in fine}))
         places = [one.citation for one in fine]
         yield _finding("license.bundled", "info", f"Bundles something under {names}", places)
+
+
+def _milder(severity: Severity) -> Severity:
+    """One step down for a part of a package: a licence file does not tell whether that part is ever used."""
+    steps: dict[Severity, Severity] = {"critical": "major", "major": "minor"}
+    return steps.get(severity, severity)
 
 
 def _notice_files(case: _Case) -> Iterator[Finding]:

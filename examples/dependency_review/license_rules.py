@@ -107,11 +107,12 @@ FAMILIES: tuple[Family, ...] = (
         3000,
         (Variant("Python-2.0", ("beopen",)), Variant("Python-2.0", ("cnri",))),
     ),
-    _one(
-        "PSF-2.0",
-        "this license agreement is between the python software foundation",
-        "agrees to be bound by the terms and conditions of this license agreement",
+    Family(
+        # Others, such as Matplotlib, took it over with their own name in it.
+        ("this license agreement is between the",),
+        ("agrees to be bound by the terms and conditions of this license agreement",),
         900,
+        (Variant("CNRI-Python", ("corporation for national research initiatives",)), Variant("PSF-2.0")),
     ),
     Family(
         ("apache license version 2 0 january 2004",),
@@ -210,6 +211,7 @@ FAMILIES: tuple[Family, ...] = (
 EXCEPTIONS: tuple[tuple[str, str], ...] = (
     ("GCC-exception-3.1", "gcc runtime library exception"),
     ("Classpath-exception-2.0", "linking this library statically or dynamically with other modules"),
+    ("Bootloader-exception", "link or embed compiled bootloader and related files"),
     ("LLVM-exception", "llvm exceptions to the apache 2 0 license"),
 )
 """Added permissions (spdx.org/licenses/exceptions-index.html), each with the phrase that grants it."""

@@ -35,7 +35,7 @@ class Metadata:
     @cached_property
     def _end(self) -> int:
         """The number of header lines."""
-        return next((i for i, line in enumerate(self.lines) if not line.strip()), len(self.lines))
+        return next((i for i, line in enumerate(self.lines) if not line), len(self.lines))
 
     @cached_property
     def fields(self) -> list[Field]:

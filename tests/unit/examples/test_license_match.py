@@ -102,6 +102,7 @@ def test_any_text_can_be_read(text: str) -> None:
         ("Apache License, Version 2.0", ("Apache-2.0",)),
         ("New BSD License", ("BSD-3-Clause",)),
         ("Mozilla Public License 2.0 (MPL 2.0)", ("MPL-2.0",)),
+        ("Dual licensed: GNU Affero GPL 3.0 or a commercial license", ("AGPL-3.0",)),
         ("Dual License", ()),
         ("see the file", ()),
     ],

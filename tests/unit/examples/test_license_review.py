@@ -121,3 +121,26 @@ def test_a_license_in_the_package_folder(tmp_path: Path) -> None:
     review = licenses(tmp_path, "thing")
     assert review.identified == ["MIT"]
     assert all(str(folder.parent) in place.file for one in review.findings for place in one.citations)
+
+
+def test_an_added_permission_that_the_metadata_omit(tmp_path: Path) -> None:
+    text = f"You may link or embed compiled bootloader and related files into anything.\n{GPL_3}"
+    install(tmp_path, "thing", "License: GPLv3\n", {LICENSE: text})
+    review = licenses(tmp_path, "thing")
+    assert review.license == "GPL-3.0 WITH Bootloader-exception"
+    assert rules(review)["license.condition"] == "minor"
+
+
+def test_a_part_weighs_less_than_the_whole(tmp_path: Path) -> None:
+    install(tmp_path, "thing", "License-Expression: MIT\n", {LICENSE: f"{MIT}\n{GPL_3}"})
+    review = licenses(tmp_path, "thing")
+    assert (review.license, rules(review)["license.part"]) == ("MIT", "major")
+
+
+def test_a_license_field_of_several_lines(tmp_path: Path) -> None:
+    fields = (
+        "License: Mine\n        \n        All yours.\nClassifier: License :: OSI Approved :: MIT License\n"
+    )
+    install(tmp_path, "thing", fields, {LICENSE: MIT})
+    review = licenses(tmp_path, "thing")
+    assert (review.license, review.declared) == ("MIT", "MIT")
