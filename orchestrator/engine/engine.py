@@ -274,10 +274,10 @@ class Engine:
             if standing.state != RunState.FAILED:
                 message = f"run {run_id} is {standing.state}: only a failed run can be resumed"
                 raise Conflict(message, next_step=f"baton runs show {run_id}")
-            ready = reopen(conn, standing.run)
+            # First the run, then its steps: they may fail at once, and end the run again.
             timeout = standing.run.plan.workflow.timeout
             conn.execute(sql.RESUME_RUN, {"run": run_id, "timeout": timeout})
-        return ready
+            return reopen(conn, standing.run)
 
     def expire(self, *, most: int = 100) -> list[Ready]:
         """Fire the deadlines of runs and fan-outs that have passed, once each."""
