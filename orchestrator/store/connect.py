@@ -30,7 +30,7 @@ class Pool:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._pool: ConnectionPool[Conn] | None = None
-        self._pid = 0
+        self._pid = os.getpid()
         self._abandoned: list[object] = []
 
     @contextmanager
