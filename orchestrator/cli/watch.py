@@ -77,7 +77,8 @@ def follow(
 
 def event_line(event: Event) -> Text:
     """One event in one line."""
-    data = as_json(event.data) if event.data else ""
+    told = {name: value for name, value in event.data.items() if not _is_nothing(value)}
+    data = as_json(told) if told else ""
     cut = data if len(data) <= _LONGEST_DATA else f"{data[:_LONGEST_DATA]}…"
     when = event.at.astimezone().strftime("%H:%M:%S")
     return Text.assemble(
@@ -86,6 +87,11 @@ def event_line(event: Event) -> Text:
         f"  {event.path}" if event.path else "",
         (f"  {cut}", "dim"),
     )
+
+
+def _is_nothing(value: object) -> bool:
+    """Such as the usage of a step that called no model."""
+    return not value or (isinstance(value, dict) and all(_is_nothing(inner) for inner in value.values()))
 
 
 def _live(moments: Iterator[Frame], console: Console) -> RunView:

@@ -114,7 +114,8 @@ def test_an_error_is_one_sentence_and_the_next_command(words: list[str], sentenc
     [
         ["nothing"], ["runs", "shwo"], ["run"], ["pools", "scale", "draft"], ["pools", "scale", "draft=many"],
         ["run", "line", "--priority", "10"], ["run", "line", "--delay", "-1"],
-        ["runs", "ls", "--state", "odd"], ["worker"], ["worker", "draft", "--pool", "gevent"], ["runs", "ls", "--limit", "0"],
+        ["runs", "ls", "--state", "odd"], ["runs", "ls", "--limit", "0"],
+        ["worker"], ["worker", "draft", "--pool", "gevent"],
     ],
 )  # fmt: skip
 def test_wrong_use_is_explained_with_code_2(words: list[str]) -> None:
