@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import aiohttp
 
@@ -64,6 +65,7 @@ async def ask(n: int) -> int:
 
 
 pipeline = workflow("benchmark-pipeline", first >> second >> third >> fourth >> fifth)
-ten = workflow("benchmark-fan-out", fan_out(**{f"b{i}": branch for i in range(10)}, join=total_named))
+_branches: dict[str, Any] = {f"b{number}": branch for number in range(10)}
+ten = workflow("benchmark-fan-out", fan_out(join=total_named, **_branches))
 many = workflow("benchmark-each", each(branch, join=total))
 waiting = workflow("benchmark-waits", each(ask, join=total, parallel=1_000))

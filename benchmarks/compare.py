@@ -78,7 +78,9 @@ def both_sides(servers: Servers, sizes: Sizes, folder: Path) -> Iterator[tuple[P
     """Both with the same concurrency, warmed up."""
     with (
         PlainCelery(servers.plain_url, concurrency=sizes.concurrency, folder=folder) as plain,
-        Baton(servers.database_url, servers.broker_url, concurrency=sizes.concurrency, folder=folder) as baton,
+        Baton(
+            servers.database_url, servers.broker_url, concurrency=sizes.concurrency, folder=folder
+        ) as baton,
     ):
         for side in (plain, baton):
             side.pipelines(min(20, sizes.pipelines))

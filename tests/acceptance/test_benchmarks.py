@@ -1,0 +1,30 @@
+"""The benchmarks run, whatever the numbers: each scenario in its smallest form, on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import commits, report
+from benchmarks.__main__ import NAMES, measure
+from benchmarks.compare import Servers
+from benchmarks.scenarios import SCENARIOS, TINY
+
+
+def test_every_scenario_runs_and_its_report_can_be_read(
+    database: str, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits.count_commits, "__defaults__", (0.1,))
+    base = broker.rsplit("/", 1)[0]
+
+    made = measure(Servers(database, f"{base}/0", f"{base}/1"), replace(TINY), NAMES, tmp_path)
+
+    assert len(made.comparisons) == len(SCENARIOS)
+    assert [growth.cpu > 0 for growth in made.growth] == [True, True, True]
+    assert made.commits[0].writes > 0
+    assert '"slow_disk": false' in report.as_json(made)
+    assert "| pipeline of 5, many at a time |" in report.as_markdown(made)
+    report.show(made, Console())
