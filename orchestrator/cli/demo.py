@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.local.lines import Lines
     from orchestrator.local.stack import Stack
     from schemas.runs import RunView
+    from schemas.workflows import Workflow
 
 _WORKFLOW = "dependency-review"
 _PATIENCE = 90.0  # seconds until every pool must have a worker
@@ -30,6 +31,9 @@ def demo(
     keep: Annotated[
         bool, typer.Option("--keep", envvar="KEEP", help="Leave everything running until Ctrl-C.")
     ] = False,
+    kill: Annotated[
+        bool, typer.Option(help="Kill a busy worker in the middle, to show that nothing is lost.")
+    ] = True,
     data_dir: options.DataDir = None,
 ) -> None:
     """Start everything, review this environment's dependencies with a live view, then stop everything."""
@@ -43,7 +47,7 @@ def demo(
         try:
             _start(stack)
             with environment.connected() as client:
-                view = _show(client, stack, workflow)
+                view = _show(client, stack, workflow, kill=kill)
             _suggest(stack, view, keep=keep)
             if keep:
                 stack.supervisor.run()
@@ -75,15 +79,19 @@ def _start(stack: Stack) -> None:
     typer.echo(f"  servers answer and the tables are there ({took(time.monotonic() - began)})")
 
 
-def _show(client: Client, stack: Stack, workflow: Any) -> RunView:
+def _show(client: Client, stack: Stack, workflow: Workflow, *, kill: bool) -> RunView:
+    from orchestrator.cli.sabotage import Sabotage
     from orchestrator.cli.watch import follow
 
     _await_pools(client, stack)
     handle = client.submit(workflow, {})
     typer.echo(f"  submitted {workflow.name} as run {handle.id}\n")
-    view = follow(client, handle.id, console())
+    screen = console()
+    with Sabotage(client, stack, handle.id, screen) if kill else nullcontext():
+        view = follow(client, handle.id, screen)
     typer.echo()
     _print_result(view)
+    _count(view)
     return view
 
 
@@ -125,6 +133,14 @@ def _print_result(view: RunView) -> None:
         print_output(view.output)
     else:
         console().print(render(view.output))
+
+
+def _count(view: RunView) -> None:
+    """Say in numbers what a reader of the tree has to believe."""
+    done = sum(step.state == "done" for step in view.steps)
+    lost = sum(step.losses for step in view.steps)
+    typer.secho(f"\n{done:,} of {len(view.steps):,} steps are done.", bold=True, nl=False)
+    typer.echo(f" {lost:,} attempts were lost with a killed worker and made again." if lost else "")
 
 
 def _suggest(stack: Stack, view: RunView, *, keep: bool) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
+from orchestrator.cli.sabotage import victims
 from orchestrator.cli.tree import fitted, picture
 from orchestrator.cli.watch import event_line, follow, frames
 from schemas.events import Event, EventKind
@@ -198,3 +199,12 @@ def test_an_event_with_much_data_stays_one_line() -> None:
 
     assert "\n" not in line
     assert len(line) < 200
+
+
+def test_the_demo_kills_only_busy_workers_of_a_run_that_has_something_to_lose() -> None:
+    done = [step(f"0/{n}", StepState.DONE, took=1) for n in range(10)]
+    busy = step("0/10", StepState.RUNNING, worker="draft-1@host")
+    waiting = step("0/11", StepState.READY)
+
+    assert victims(run(*done[:9], busy)) == []
+    assert victims(run(*done, busy, waiting)) == [busy]
