@@ -44,6 +44,8 @@ def configuration(places: Places) -> dict[str, Any]:
             "unacked_restore_throttle": 2,
             "priority_steps": PRIORITY_STEPS,
         },
+        # Every thread of a pool publishes.
+        "broker_pool_limit": 50,
         # Recovery re-sends what a publisher could not: fail fast instead of blocking a worker.
         "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2},
         "task_serializer": "json",

@@ -40,6 +40,21 @@ def fragments(app: Celery, ready: Iterable[Ready]) -> Iterator[Any]:
             yield _fragment(app, siblings[start : start + GROUP_SIZE])
 
 
+def publish(fragment: Any, producer: Any) -> None:
+    """Send a fragment through one producer."""
+    if isinstance(fragment, chord):
+        # `chord.apply_async` drops its producer and would take a second one from the pool while this one is held,
+        # a deadlock when all threads do so. The rest of what it does, counting rows, steps do not need.
+        join = pointer_of(fragment.body)
+        assert join is not None  # noqa: S101  every body is a pointer
+        # The header's id names the fan-out, which tells the result backend that its steps are counted already.
+        fan_out = Pointer(join.run_id, join.path.rpartition("/")[0])
+        header = group(fragment.tasks, app=fragment.app, task_id=task_id(fan_out))
+        header.apply_async(producer=producer, chord=fragment.body)
+    else:
+        fragment.apply_async(producer=producer)
+
+
 def task_id(pointer: Pointer) -> str:
     """The Celery task id of a step, e.g. `<run id>.0.review.2`; the same each time it is sent."""
     return f"{pointer.run_id}.{pointer.path.replace('/', '.')}"
@@ -80,9 +95,7 @@ def _fragment(app: Celery, siblings: Sequence[Ready]) -> Any:
     node = first.run.plan.at(fan_out).node if fan_out else None
     if isinstance(node, Joining) and node.join is not None:
         body = Ready(first.run, f"{fan_out}/join", node.join)
-        # The header's id names the fan-out, which tells the result backend that its steps are counted already.
-        header = group(heads, app=app, task_id=task_id(Pointer(first.run.id, fan_out)))
-        return chord(header, _signature(app, body), app=app)
+        return chord(heads, _signature(app, body), app=app)
     return group(heads, app=app)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from celery import Celery
-from kombu.exceptions import ChannelError, KombuError
+from kombu.exceptions import ChannelError, EncodeError, KombuError, LimitExceeded
 from redis.exceptions import RedisError
 
-from orchestrator.canvas import fragments
+from orchestrator.canvas import fragments, publish
 from orchestrator.engine.values import Ready
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,10 @@ BATCH = 500
 MARK = "baton.mark"
 """The key that is gone when Redis was flushed or restarted empty."""
 
-_UNREACHABLE = (OSError, KombuError, RedisError)
+PATIENCE = 10.0
+"""Seconds to wait for a free connection to the broker."""
+
+_UNREACHABLE = (OSError, KombuError, LimitExceeded, RedisError)
 
 
 class Dispatcher:
@@ -38,13 +42,18 @@ class Dispatcher:
         if not ready:
             return True
         try:
-            with self._app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=BATCH):
+            with self._producer() as producer, producer.batch(max_size=BATCH):
                 for fragment in fragments(self._app, ready):
-                    fragment.apply_async(producer=producer)
+                    publish(fragment, producer)
+        except EncodeError:
+            raise
         except _UNREACHABLE as error:
             log.warning("could not send %d steps, recovery will: %s", len(ready), error)
             return False
         return True
+
+    def _producer(self) -> Any:
+        return self._app.producer_pool.acquire(block=True, timeout=PATIENCE)
 
     def backlog(self, queue: str) -> int | None:
         """Messages that wait in a queue of the broker; None when the broker cannot tell."""
@@ -61,7 +70,7 @@ class Dispatcher:
         Other brokers keep durable queues; what they lose is found as stranded.
         """
         try:
-            with self._app.producer_pool.acquire(block=True) as producer:
+            with self._producer() as producer:
                 client = getattr(producer.channel, "client", None)
                 return bool(client is not None and client.set(MARK, "1", nx=True))
         except _UNREACHABLE:

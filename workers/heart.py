@@ -31,7 +31,7 @@ STILL = 2.5
 
 
 class Heart:
-    """The thread that beats, and sweeps for what others left undone."""
+    """The threads that beat, and sweep for what others left undone."""
 
     def __init__(self, process: WorkerProcess, beat: WorkerBeat) -> None:
         self._process = process
@@ -42,10 +42,14 @@ class Heart:
         self._suspects: set[Attempt] = set()
         self.excused = False
         """Set while the consumer is known to stand still: it drains, or waits for the broker."""
-        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._beat_on, name="heart", daemon=True),
+            threading.Thread(target=self._sweep_on, name="sweeper", daemon=True),
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def tick(self) -> None:
         """The consumer's loop is turning."""
@@ -55,14 +59,19 @@ class Heart:
         """Stop beating and say so, so that nobody waits for the lease to run out; may be called twice."""
         if not self._stopped.is_set():
             self._stopped.set()
-            self._thread.join(timeout=5)
+            for thread in self._threads:
+                thread.join(timeout=5)
 
-    def _run(self) -> None:
-        recovery = Recovery(self._process.engine, self._process.dispatcher)
+    def _beat_on(self) -> None:
         while not self._stopped.wait(settings().heartbeat / 2):
             self._guarded(self._pulse)
-            self._guarded(recovery.sweep)
         self._guarded(self._process.engine.stop_worker)
+
+    def _sweep_on(self) -> None:
+        """A thread of its own, since a sweep talks to the broker, which may be slow when it is away."""
+        recovery = Recovery(self._process.engine, self._process.dispatcher)
+        while not self._stopped.wait(settings().heartbeat / 2):
+            self._guarded(recovery.sweep)
 
     def _pulse(self) -> None:
         if not self.excused and time.monotonic() - self._ticked > STILL:

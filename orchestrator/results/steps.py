@@ -7,6 +7,7 @@ join is ready; this backend then publishes the chord's body. Every other task is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from celery import maybe_signature, states
@@ -72,6 +73,18 @@ class StepBackend(Backend):
         else:
             self._publish_join(request)
 
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: str = "",
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.REVOKED,
+    ) -> None:
+        """A revoked message of a step changes nothing: cancelling is for the run."""
+        if step_of(str(task_id)) is None:
+            super().mark_as_revoked(task_id, reason, request, store_result, state)
+
     def on_chord_part_return(self, request: Any, state: str, result: Any, *args: Any, **kwargs: Any) -> None:
         if step_of(str(request.id)) is None:
             super().on_chord_part_return(request, state, result, *args, **kwargs)
@@ -92,6 +105,13 @@ class StepBackend(Backend):
     def _get_task_meta_for(self, task_id: str) -> Any:
         step = step_of(str(task_id))
         return super()._get_task_meta_for(task_id) if step is None else self._step_meta(task_id, step)
+
+    def read_ready(self, task_ids: Sequence[str]) -> dict[str, Any]:
+        steps = {task_id: step for task_id in task_ids if (step := step_of(str(task_id))) is not None}
+        metas = {task_id: self._step_meta(task_id, step) for task_id, step in steps.items()}
+        ready = {task_id: meta for task_id, meta in metas.items() if meta["status"] in states.READY_STATES}
+        others = [task_id for task_id in task_ids if task_id not in steps]
+        return {**super().read_ready(others), **ready} if others else ready
 
     def _step_meta(self, task_id: str, step: Pointer) -> dict[str, Any]:
         keys = {"run": step.run_id, "path": step.path}
