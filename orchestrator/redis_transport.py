@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import time
+from time import monotonic, time
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
@@ -22,6 +22,9 @@ from kombu.utils.json import dumps, loads
 
 DELAY = 0.05
 """Seconds until an unacknowledged message is written down."""
+
+BUSY = 0.005
+"""Seconds between two messages that come one by one, below which there are probably more."""
 
 BULK = 100
 """Messages taken from one queue in one go."""
@@ -94,6 +97,7 @@ class Channel(kombu_redis.Channel):
     """Takes messages in bulk, and keeps one client for its commands."""
 
     QoS = QoS
+    _read_at = 0.0
     soon: Callable[[Any], None] | None = None
     """Has the event loop call `write` before long; None while there is no loop."""
 
@@ -109,8 +113,10 @@ class Channel(kombu_redis.Channel):
 
     def _brpop_read(self, **options: Any) -> Any:
         read = super()._brpop_read(**options)
-        if self.soon is not None:
+        now = monotonic()
+        if self.soon is not None and now - self._read_at < BUSY:
             self._take_more()
+        self._read_at = now
         return read
 
     def _take_more(self) -> None:

@@ -70,8 +70,10 @@ class Heart:
     def _sweep_on(self) -> None:
         """A thread of its own, since a sweep talks to the broker, which may be slow when it is away."""
         recovery = Recovery(self._process.engine, self._process.dispatcher)
-        while not self._stopped.wait(settings().heartbeat / 2):
+        while True:
             self._guarded(recovery.sweep)
+            if self._stopped.wait(settings().heartbeat / 2):
+                return
 
     def _pulse(self) -> None:
         if not self.excused and time.monotonic() - self._ticked > STILL:

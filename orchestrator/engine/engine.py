@@ -92,10 +92,9 @@ class Engine:
         assert self.worker is not None, "only a worker claims"  # noqa: S101
         runs, paths = [p.run_id for p in pointers], [p.path for p in pointers]
         with self.pool.connection() as conn:
-            with conn.transaction(), conn.pipeline():
-                # A claim that is lost in a crash of the server is claimed again: it need not wait for the disk.
-                conn.execute("SET LOCAL synchronous_commit = off")
-                conn.execute(sql.SHARE_RUNS, {"runs": runs})
+            with conn.pipeline(), conn.transaction():
+                # A claim that is lost in a crash of the server is claimed again.
+                conn.execute(sql.SHARE_RUNS_LIGHTLY, {"runs": runs})
                 cursor = conn.execute(
                     sql.CLAIM,
                     {"runs": runs, "paths": paths, "worker": self.worker.id, "worker_name": self.worker.name},
@@ -202,7 +201,7 @@ class Engine:
 
     def _record_together(self, batch: Sequence[Finished]) -> list[Recorded]:
         with self.pool.connection() as conn:
-            with conn.transaction():
+            with conn.pipeline(), conn.transaction():
                 accepted = self._accept(conn, batch)
                 advance = Advance(conn)
                 ready: dict[tuple[UUID, str, int], list[Ready]] = {}
@@ -223,15 +222,13 @@ class Engine:
 
     def _accept(self, conn: Conn, batch: Sequence[Finished]) -> dict[tuple[UUID, str, int], RunRef]:
         noted = [(f.run_id, f.path, note) for f in batch for note in f.notes]
-        with conn.pipeline():
-            conn.execute(sql.SHARE_RUNS, {"runs": [f.run_id for f in batch]})
-            cursor = conn.execute(sql.ACCEPT, _columns(batch))
-            if noted:
-                _note_progress(conn, noted)
-            rows = cursor.fetchall()
+        conn.execute(sql.SHARE_RUNS, {"runs": [f.run_id for f in batch]})
+        cursor = conn.execute(sql.ACCEPT, _columns(batch))
+        if noted:
+            _note_progress(conn, noted)
         return {
             (run_id, path, attempt): RunRef(run_id, self.plans.load(definition, conn), priority)
-            for run_id, path, attempt, definition, priority in rows
+            for run_id, path, attempt, definition, priority in cursor.fetchall()
         }
 
     def _settle(self, conn: Conn, joins: Sequence[Join]) -> list[Ready]:

@@ -70,9 +70,22 @@ class Pool:
             max_size=self._size,
             timeout=self._timeout,
             max_idle=300,
+            configure=_configure,
             check=_check,
             open=True,
         )
+
+
+def _configure(conn: Conn) -> None:
+    """Plan each statement once, for tables of any size.
+
+    Every hot statement looks rows up by key in arrays of any length. A plan made anew for each call costs more than
+    the call; and one that was made while the tables were small would scan them when they are large.
+    """
+    for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off", "enable_hashjoin = off"):
+        conn.execute(f"SET {setting}")
+    conn.execute("SET enable_mergejoin = off")
+    conn.prepare_threshold = 1
 
 
 def _check(conn: Conn) -> None:

@@ -14,6 +14,12 @@ SELECT pg_advisory_xact_lock_shared(7001, key)
 FROM (SELECT DISTINCT hashtext(id::text) AS key FROM unnest(%(runs)s::uuid[]) AS id ORDER BY key) AS keys
 """
 
+# The same for a transaction that need not wait for the disk.
+SHARE_RUNS_LIGHTLY: LiteralString = """
+SELECT pg_advisory_xact_lock_shared(7001, key), set_config('synchronous_commit', 'off', true)
+FROM (SELECT DISTINCT hashtext(id::text) AS key FROM unnest(%(runs)s::uuid[]) AS id ORDER BY key) AS keys
+"""
+
 OWN_RUN: LiteralString = "SELECT pg_advisory_xact_lock(7001, hashtext(%(run)s::text))"
 
 TRY_JOINS: LiteralString = """

@@ -24,7 +24,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
-    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -65,7 +64,8 @@ runs = Table(
     "runs",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("definition_id", Text, ForeignKey("definitions.id"), nullable=False),
+    # No foreign keys here: checking one would lock the same row in every transaction that creates a run or a step.
+    Column("definition_id", Text, nullable=False),
     Column("workflow", Text, nullable=False),
     Column("tenant", Text, nullable=False, server_default="default"),
     Column("priority", SmallInteger, nullable=False, server_default="0"),
@@ -92,7 +92,7 @@ runs = Table(
 steps = Table(
     "steps",
     metadata,
-    Column("run_id", Uuid, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("run_id", Uuid, primary_key=True),
     Column("path", Text, primary_key=True),
     Column("parent", Text, nullable=False),
     Column("ordinal", Integer, nullable=False),

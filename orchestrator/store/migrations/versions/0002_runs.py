@@ -155,9 +155,6 @@ def upgrade() -> None:
             name=op.f("ck_runs_state_known"),
         ),
         sa.CheckConstraint("priority BETWEEN 0 AND 9", name=op.f("ck_runs_priority_range")),
-        sa.ForeignKeyConstraint(
-            ["definition_id"], ["definitions.id"], name=op.f("fk_runs_definition_id_definitions")
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_runs")),
     )
     op.create_index(
@@ -214,9 +211,6 @@ def upgrade() -> None:
             name=op.f("ck_steps_state_known"),
         ),
         sa.CheckConstraint("(input IS NULL) <> (input_ref IS NULL)", name=op.f("ck_steps_one_input")),
-        sa.ForeignKeyConstraint(
-            ["run_id"], ["runs.id"], name=op.f("fk_steps_run_id_runs"), ondelete="CASCADE"
-        ),
         sa.PrimaryKeyConstraint("run_id", "path", name=op.f("pk_steps")),
         postgresql_with={"fillfactor": "80"},
     )
