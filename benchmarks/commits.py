@@ -42,5 +42,7 @@ def count_commits(side: Baton, sizes: Sizes, lag: float = LAG) -> tuple[Reading,
 
 
 def _settled(side: Baton, lag: float) -> Reading:
+    """A reading after all sessions told their counts; the client's does so with its next statement."""
     time.sleep(lag)
+    side.client.runs(limit=1)
     return side.meter.read()
