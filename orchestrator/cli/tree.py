@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 from rich.tree import Tree
 
@@ -47,15 +48,24 @@ _SHOWN_GAPS = 3
 def fitted(view: RunView, *, now: datetime, height: int) -> RenderableType:
     """The view with as many branches as `height` lines allow, at least one of each fan-out."""
     steps = _Steps(view)
-    for branches in (BRANCHES, 8, 5, 3, 2):
-        if _lines(steps, "", branches) + len(view.notes) + 2 <= height:
-            return _render(view, steps, now, branches)
-    return _render(view, steps, now, 1)
+    fits = (n for n in (BRANCHES, 8, 5, 3, 2) if _lines(steps, "", n) + len(view.notes) + 2 <= height)
+    # A line that wraps would take the place of another one.
+    return _Unwrapped(_render(view, steps, now, next(fits, 1)))
 
 
 def picture(view: RunView, *, now: datetime, branches: int = BRANCHES) -> RenderableType:
     """The run with its steps and notes."""
     return _render(view, _Steps(view), now, branches)
+
+
+@dataclass(frozen=True)
+class _Unwrapped:
+    """Cuts long lines off instead of wrapping them."""
+
+    what: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.what, options.update(no_wrap=True, overflow="ellipsis"))
 
 
 class _Steps:

@@ -117,8 +117,8 @@ def test_notes_tell_why_nothing_moves() -> None:
 @pytest.mark.parametrize("height", [8, 12, 24, 60])
 def test_the_live_view_fits_the_terminal(height: int) -> None:
     steps: list[StepView] = [step("0", StepState.OPEN, kind=StepKind.EACH)]
-    steps += [step(f"0/{n}", StepState.RUNNING) for n in range(1000)]
-    console = Console(width=100, file=io.StringIO())
+    steps += [step(f"0/{n}", StepState.RUNNING, worker="draft-1@" + "host" * 40) for n in range(1000)]
+    console = Console(width=60, file=io.StringIO())
 
     console.print(fitted(run(*steps), now=NOW, height=height))
 
