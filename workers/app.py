@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, concurrency, signals
 
 from orchestrator.broker import make_app
 from orchestrator.places import find
@@ -27,6 +27,10 @@ GRACE = 5.0
 """Seconds between the soft and the hard time limit of a prefork child."""
 
 DEFAULT_CONCURRENCY = 16
+
+
+# `--pool threads` is the threads of Celery for sync agents, and one event loop for async ones.
+concurrency.ALIASES["threads"] = "workers.pool:StepPool"
 
 
 def build() -> Celery:

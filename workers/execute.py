@@ -7,7 +7,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import ValidationError
 
 from orchestrator.engine import Claimed
-from schemas.errors import AttemptTimeout, Permanent
+from schemas.errors import AgentError, AttemptTimeout, Permanent
 from schemas.outcomes import Done, ErrorInfo, Failed
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
@@ -56,29 +56,44 @@ class Runner:
         self._attempts = attempts
 
     def run(self, agent: Agent, claimed: Claimed) -> Ended:
-        """One attempt. Raises `Superseded` if it was stopped from outside; every other ending is a value."""
-        limit = min(agent.spec.timeout, claimed.run_left if claimed.run_left is not None else float("inf"))
-        ctx = _context(claimed, max(limit, 0.0))
+        """One attempt, on this thread. Raises `Superseded` if it was stopped from outside."""
+        if agent.spec.is_async:
+            return self._loop.submit(self.attempt(agent, claimed)).result()
+        ctx, limit = _envelope(agent, claimed)
         try:
-            value = _validated(agent, claimed)
-            result = self._call(agent, claimed, ctx, value, max(limit, 0.0))
-            output = _serialised(agent, result)
+            result = self._call(agent, claimed, ctx, limit)
+            return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
             return Ended(_failed(agent, claimed, ctx, error), None, tuple(ctx._notes))
-        return Ended(Done(usage=ctx.usage), output, tuple(ctx._notes))
 
-    def _call(self, agent: Agent, claimed: Claimed, ctx: Context, value: Any, limit: float) -> Any:
-        if agent.spec.is_async:
-            return self._await(self._loop.submit(_bounded(agent, ctx, value, limit)), claimed, None)
+    async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
+        """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
+        ctx, limit = _envelope(agent, claimed)
+        stop = _Stop(asyncio.get_running_loop(), asyncio.current_task())
+        with self._attempts.running(_name(claimed), stop):
+            try:
+                async with asyncio.timeout(limit) as clock:
+                    result = await agent.invoke(ctx, _validated(agent, claimed))
+                return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
+            except asyncio.CancelledError as error:
+                if stop.called:
+                    raise Superseded from None
+                failure: Exception = AgentError(f"it was cancelled from inside: {error}")
+            except TimeoutError as error:
+                late = AttemptTimeout(f"it took longer than {limit:g} s")
+                failure = late if clock.expired() else error
+            except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
+                failure = error
+        return Ended(_failed(agent, claimed, ctx, failure), None, tuple(ctx._notes))
+
+    def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
+        value = _validated(agent, claimed)
         if self._threads is None:
             return agent.invoke(ctx, value)
-        return self._await(self._threads.submit(agent.invoke, ctx, value), claimed, limit)
-
-    def _await(self, future: Future[Any], claimed: Claimed, limit: float | None) -> Any:
-        attempt = Attempt(claimed.run.id, claimed.path, claimed.attempt)
-        with self._attempts.running(attempt, future.cancel):
+        future = self._threads.submit(agent.invoke, ctx, value)
+        with self._attempts.running(_name(claimed), future.cancel):
             try:
                 return future.result(limit)
             except CancelledError:
@@ -90,14 +105,29 @@ class Runner:
                 raise AttemptTimeout(f"it took longer than {limit:g} s") from None
 
 
-async def _bounded(agent: Agent, ctx: Context, value: Any, limit: float) -> Any:
-    try:
-        async with asyncio.timeout(limit) as clock:
-            return await agent.invoke(ctx, value)
-    except TimeoutError:
-        if clock.expired():
-            raise AttemptTimeout(f"it took longer than {limit:g} s") from None
-        raise
+class _Stop:
+    """Cancels a task from any thread, and remembers that it did."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+        self._loop = loop
+        self._task = task
+        self.called = False
+
+    def __call__(self) -> None:
+        self.called = True
+        if self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+def _name(claimed: Claimed) -> Attempt:
+    return Attempt(claimed.run.id, claimed.path, claimed.attempt)
+
+
+def _envelope(agent: Agent, claimed: Claimed) -> tuple[Context, float]:
+    """The agent's context, and the seconds it has."""
+    left = agent.spec.timeout if claimed.run_left is None else min(agent.spec.timeout, claimed.run_left)
+    limit = max(left, 0.0)
+    return _context(claimed, limit), limit
 
 
 def _context(claimed: Claimed, limit: float) -> Context:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -19,10 +19,22 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
+        # The loop itself holds its tasks only weakly.
+        self._kept: set[asyncio.Future[object]] = set()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine; cancelling the future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def start_all(self, works: Sequence[Coroutine[Any, Any, object]]) -> None:
+        """Start many coroutines at once; nobody waits for them."""
+        self._running().call_soon_threadsafe(self._start_all, works)
+
+    def _start_all(self, works: Sequence[Coroutine[Any, Any, object]]) -> None:
+        for work in works:
+            task = asyncio.ensure_future(work)
+            self._kept.add(task)
+            task.add_done_callback(self._kept.discard)
 
     def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is not None and self._pid == os.getpid():

@@ -41,6 +41,8 @@ class WorkerProcess:
         self.in_threads = True
         self.concurrency = 1
         self.heart: Stoppable | None = None
+        self.prepared: dict[str, object] = {}
+        """What the pool did of a step already, by task id, before it hands the message to the task."""
         self.attempts = Attempts()
 
     def born(self, name: str, *, in_threads: bool, concurrency: int) -> None:
@@ -71,7 +73,11 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        return Runner(LoopThread(), threads, self.attempts)
+        return Runner(self.loop, threads, self.attempts)
+
+    @cached_property
+    def loop(self) -> LoopThread:
+        return LoopThread()
 
     def set_aside(self, queue: str, reason: str, message: Any) -> None:
         """Keep a message that no agent can run as a dead letter."""
@@ -85,6 +91,6 @@ class WorkerProcess:
 
     def forked(self) -> None:
         """Forget, in a prefork child, whatever must not be shared with the parent."""
-        for name in ("engine", "dispatcher", "runner"):
+        for name in ("engine", "dispatcher", "runner", "loop"):
             self.__dict__.pop(name, None)
         self.attempts = Attempts()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from billiard.exceptions import WorkerLostError
@@ -24,6 +24,13 @@ log = logging.getLogger(__name__)
 
 PATIENT = 30.0
 """Seconds for which Celery may hold a message that came early; later ones are left to the timers in Postgres."""
+
+
+class Prepared(NamedTuple):
+    """A step that the pool has run and recorded; the task goes on from here."""
+
+    finished: Finished
+    recorded: Recorded
 
 
 class StepFailed(BatonError):
@@ -67,9 +74,13 @@ class StepTask(Task):
         except ValueError as error:
             self.process.set_aside(self.name, str(error), {"args": args, "kwargs": kwargs})
             raise Ignore(str(error)) from None
-        match self.process.engine.claim(pointer):
+        match self.process.prepared.pop(self.request.id, None) or self.process.engine.claim(pointer):
             case Claimed() as claimed:
                 return self._work(claimed)
+            case Prepared(finished, recorded) if (finished.run_id, finished.path) == pointer:
+                return self._continue(finished, recorded)
+            case Superseded():
+                raise Ignore("superseded")
             case Refused(done=True):
                 # Its worker died between the commit and the next message: the chain goes on from here.
                 return {"run": str(pointer.run_id), "step": pointer.path}
@@ -78,7 +89,7 @@ class StepTask(Task):
             case Refused(reason=reason):
                 log.info("nothing to do for step %s of run %s: %s", pointer.path, pointer.run_id, reason)
                 raise Ignore(reason)
-        raise AssertionError("a claim is Claimed or Refused")
+        raise Ignore("its id and its arguments point to different steps")
 
     def _work(self, claimed: Claimed) -> dict[str, str]:
         ended = self._execute(claimed)

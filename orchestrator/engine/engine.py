@@ -56,9 +56,13 @@ class Engine:
         self.pool = pool
         self.worker = worker
         self.plans = Plans(pool)
-        self.claim = Combiner(patiently(self._claim_batch))
+        self.claim_all = patiently(self._claim_batch)
+        """`claim_all([Pointer, ...]) -> [Claimed | Refused, ...]` in one transaction."""
+        self.record_all = patiently(self._record_batch)
+        """`record_all([Finished, ...]) -> [Recorded, ...]` in one transaction."""
+        self.claim = Combiner(self.claim_all)
         """`claim(Pointer) -> Claimed | Refused`; safe from many threads, which share transactions."""
-        self.record = Combiner(patiently(self._record_batch))
+        self.record = Combiner(self.record_all)
         """`record(Finished) -> Recorded`; safe from many threads, which share transactions."""
 
     # --- submit -------------------------------------------------------------------------------------------
