@@ -287,4 +287,4 @@ def _pauses() -> Iterator[float]:
     pause = 0.002
     while True:
         yield pause
-        pause = min(pause * 1.1, 0.1)
+        pause = min(pause * 1.1, 0.03)

@@ -60,7 +60,9 @@ class Dispatcher:
         try:
             with self._app.connection_for_read() as connection, connection.channel() as channel:
                 declared = channel.queue_declare(queue, passive=True)
-        except (*_UNREACHABLE, ChannelError):
+        except ChannelError:
+            return 0  # Redis forgets a queue that is empty
+        except _UNREACHABLE:
             return None
         return int(declared.message_count)
 

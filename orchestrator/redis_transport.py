@@ -36,6 +36,7 @@ class QoS(kombu_redis.QoS):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._unwritten: dict[str, Any] = {}
+        self._aged: set[str] = set()
         self._acked: list[str] = []
         self._lock = threading.Lock()
 
@@ -67,13 +68,19 @@ class QoS(kombu_redis.QoS):
         self.write()
         super().restore_unacked(client)
 
-    def write(self) -> None:
-        """Write what is still unacknowledged, delete what no longer is."""
+    def write(self, *, everything: bool = True) -> bool:
+        """Write what is still unacknowledged, delete what no longer is; whether something is left for next time.
+
+        Unless `everything` is to be written, messages get until the second call: most are done by then.
+        """
         with self._lock:
-            fresh, self._unwritten = self._unwritten, {}
+            fresh = {tag: m for tag, m in self._unwritten.items() if everything or tag in self._aged}
+            self._unwritten = {tag: m for tag, m in self._unwritten.items() if tag not in fresh}
+            self._aged = set(self._unwritten)
             acked, self._acked = self._acked, []
+            left = bool(self._unwritten)
         if not fresh and not acked:
-            return
+            return left
         now = time()
         with self.channel.conn_or_acquire() as client:
             pipe = client.pipeline(transaction=False)
@@ -84,6 +91,7 @@ class QoS(kombu_redis.QoS):
                 pipe.zrem(self.unacked_index_key, *acked)
                 pipe.hdel(self.unacked_key, *acked)
             pipe.execute()
+        return left
 
 
 def _kept(message: Any) -> str:
@@ -155,8 +163,10 @@ class Transport(kombu_redis.Transport):
         due: set[QoS] = set()
 
         def write() -> None:
-            while due:
-                due.pop().write()
+            again = {qos for qos in tuple(due) if qos.write(everything=False)}
+            due.clear()
+            for qos in again:
+                soon(qos)
 
         def soon(qos: QoS) -> None:
             if not due:

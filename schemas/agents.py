@@ -8,6 +8,9 @@ from pydantic import Field
 
 from schemas.base import Frozen
 
+DEFAULT_CONCURRENCY = 16
+"""Attempts that a worker process runs at a time when neither it nor its agents say otherwise."""
+
 AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 JsonSchema = dict[str, Any]
 

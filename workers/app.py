@@ -11,22 +11,21 @@ from typing import Any
 from celery import Celery, concurrency, signals
 
 from orchestrator.broker import make_app
+from orchestrator.loading import load
 from orchestrator.places import find
 from orchestrator.store.schema import check
+from schemas.agents import DEFAULT_CONCURRENCY
 from schemas.errors import BatonError
 from schemas.settings import settings
 from workers.agent import Agent
 from workers.heart import HeartStep
 from workers.process import WorkerProcess
-from workers.registry import load_agents
 from workers.step import StepTask
 
 log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds between the soft and the hard time limit of a prefork child."""
-
-DEFAULT_CONCURRENCY = 16
 
 
 # `--pool threads` is the threads of Celery for sync agents, and one event loop for async ones.
@@ -39,12 +38,18 @@ def build() -> Celery:
     app = make_app(places)
     app.conf.worker_pool = "threads"
     app.baton = WorkerProcess(app, places)
-    agents = load_agents(settings().app)
+    agents = _agents()
     for agent in agents.values():
         _register(app, agent)
     app.steps["consumer"].add(HeartStep)
     _listen(app, agents)
     return app
+
+
+def _agents() -> dict[str, Agent]:
+    """The agents of the app that the environment names; none for a process that only looks, such as Flower."""
+    found = load(settings().app).agents if settings().app else {}
+    return {name: agent for name, agent in found.items() if isinstance(agent, Agent)}
 
 
 def _register(app: Celery, agent: Agent) -> None:
@@ -138,4 +143,7 @@ def _readable(message: Any) -> dict[str, Any]:
 if str(Path.cwd()) not in sys.path:
     sys.path.insert(0, str(Path.cwd()))
 
-app = build()
+try:
+    app = build()
+except BatonError as error:
+    sys.exit(f"{error}\n  next: {error.next_step}")

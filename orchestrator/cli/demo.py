@@ -43,7 +43,7 @@ def demo(
     found = environment.loaded()
     workflow = found.workflow(_WORKFLOW)
     with _quiet_lines() as lines:
-        stack = stack_of(found, flower=keep, lines=lines)
+        stack = stack_of(found, flower=True, lines=lines)
         try:
             _start(stack)
             with environment.connected() as client:
@@ -146,8 +146,15 @@ def _count(view: RunView) -> None:
 def _suggest(stack: Stack, view: RunView, *, keep: bool) -> None:
     typer.secho("\nWhat to try next:", bold=True)
     if not keep:
-        typer.echo("  make demo KEEP=1                the same, and everything stays up")
+        typer.echo("  make demo KEEP=1     the same, and everything stays up")
         typer.echo(f"  baton up --app {EXAMPLE}")
+        typer.echo(
+            "                       the same stack in the foreground, on the same data; then, beside it:"
+        )
+        typer.echo(f"  baton runs show {view.id}")
+        typer.echo(
+            f"  Flower               {stack.flower_url} while the stack is up; `baton up` prints its address"
+        )
         return
     typer.echo(f"  baton runs show {view.id}")
     typer.echo(f"  baton run {_WORKFLOW} --app {EXAMPLE} --watch")

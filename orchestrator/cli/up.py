@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from orchestrator.local.stack import Stack
     from schemas.workflows import Workflow
 
-CONCURRENCY = 16
-"""Attempts at a time of an agent that does not say how many: most agents wait for others, not for a CPU."""
-
 EXAMPLE = "examples.dependency_review"
 """What is served when no app is named."""
 
@@ -52,6 +49,7 @@ def stack_of(found: Loaded, *, flower: bool, lines: Lines | None = None) -> Stac
     from pathlib import Path
 
     from orchestrator.local.stack import PoolSpec, Stack
+    from schemas.agents import DEFAULT_CONCURRENCY
     from schemas.settings import settings
 
     given = settings()
@@ -59,7 +57,7 @@ def stack_of(found: Loaded, *, flower: bool, lines: Lines | None = None) -> Stac
         given.app,
         given.data_dir,
         pools=[
-            PoolSpec(agent=spec.name, queue=spec.queue, concurrency=spec.concurrency or CONCURRENCY)
+            PoolSpec(agent=spec.name, queue=spec.queue, concurrency=spec.concurrency or DEFAULT_CONCURRENCY)
             for spec in found.specs.values()
         ],
         database_url=given.database_url,
