@@ -14,9 +14,11 @@ from orchestrator.compile import Plan
 from orchestrator.engine.advance import Advance, Join, error_text
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.gather import resolve_all
+from orchestrator.engine.intents import Intents
 from orchestrator.engine.patience import patiently
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.reopen import reopen
+from orchestrator.engine.run_locks import owning, sharing
 from orchestrator.engine.values import (
     Claimed,
     Finished,
@@ -45,6 +47,10 @@ class _Standing(NamedTuple):
     state: str
     is_due: bool
 
+    @property
+    def ended(self) -> bool:
+        return self.state in (RunState.COMPLETED, RunState.CANCELLED)
+
 
 class Engine:
     """Moves runs on. Any number of engines, in any number of processes, work on the same database.
@@ -56,6 +62,7 @@ class Engine:
         self.pool = pool
         self.worker = worker
         self.plans = Plans(pool)
+        self._intents = Intents()
         self.claim_all = patiently(self._claim_batch)
         """`claim_all([Pointer, ...]) -> [Claimed | Refused, ...]` in one transaction."""
         self.record_all = patiently(self._record_batch)
@@ -96,20 +103,23 @@ class Engine:
         assert self.worker is not None, "only a worker claims"  # noqa: S101
         runs, paths = [p.run_id for p in pointers], [p.path for p in pointers]
         with self.pool.connection() as conn:
-            with conn.pipeline(), conn.transaction():
-                # A claim that is lost in a crash of the server is claimed again.
-                conn.execute(sql.SHARE_RUNS_LIGHTLY, {"runs": runs})
-                cursor = conn.execute(
-                    sql.CLAIM,
-                    {"runs": runs, "paths": paths, "worker": self.worker.id, "worker_name": self.worker.name},
-                )
-                rows = cursor.fetchall()
+            rows = conn.execute(
+                sql.CLAIM,
+                {
+                    "runs": runs,
+                    "paths": paths,
+                    "worker": self.worker.id,
+                    "worker_name": self.worker.name,
+                    "known": self._intents.known(runs),
+                },
+            ).fetchall()
             won = {Pointer(row[0], row[1]): self._claimed(conn, row) for row in rows}
             return [won.pop(p) if p in won else self._refused(conn, p) for p in pointers]
 
     def _claimed(self, conn: Conn, row: tuple[Any, ...]) -> Claimed:
         run_id, path, attempt, retries, definition, workflow, tenant, priority, *rest = row
-        labels, intent, left, ref, given = rest
+        labels, sent, left, ref, given, _ = rest
+        intent = self._intents.of(conn, run_id, sent)
         plan = self.plans.load(definition, conn)
         if given is None:
             given = resolve_all(conn, run_id, plan, ref, plan.at(path).shape)
@@ -205,7 +215,7 @@ class Engine:
 
     def _record_together(self, batch: Sequence[Finished]) -> list[Recorded]:
         with self.pool.connection() as conn:
-            with conn.pipeline(), conn.transaction():
+            with sharing(conn, {f.run_id for f in batch}):
                 accepted = self._accept(conn, batch)
                 advance = Advance(conn)
                 ready: dict[tuple[UUID, str, int], list[Ready]] = {}
@@ -226,7 +236,6 @@ class Engine:
 
     def _accept(self, conn: Conn, batch: Sequence[Finished]) -> dict[tuple[UUID, str, int], RunRef]:
         noted = [(f.run_id, f.path, note) for f in batch for note in f.notes]
-        conn.execute(sql.SHARE_RUNS, {"runs": [f.run_id for f in batch]})
         cursor = conn.execute(sql.ACCEPT, _columns(batch))
         if noted:
             _note_progress(conn, noted)
@@ -245,8 +254,7 @@ class Engine:
         for join in joins:
             by_run[join.run.id].append(join)
         for run_id, mine in by_run.items():
-            with conn.transaction():
-                conn.execute(sql.SHARE_RUNS, {"runs": [run_id]})
+            with sharing(conn, [run_id]):
                 advance = Advance(conn)
                 for join in mine:
                     advance.look(join)
@@ -262,7 +270,9 @@ class Engine:
         Raises `NotFound`, and `Conflict` for a run that is completed or cancelled already.
         """
         with self._owned(run_id) as (conn, standing):
-            if conn.execute(sql.CANCEL_RUN, {"run": run_id, "reason": reason}).fetchone() is None:
+            stopped = 0 if standing.ended else conn.execute(sql.CANCEL_STEPS, {"run": run_id}).rowcount
+            keys = {"run": run_id, "reason": reason, "steps": stopped}
+            if conn.execute(sql.CANCEL_RUN, keys).fetchone() is None:
                 message = f"run {run_id} is {standing.state} already"
                 raise Conflict(message, next_step=f"baton runs show {run_id}")
 
@@ -330,8 +340,7 @@ class Engine:
     @contextmanager
     def _owned(self, run_id: UUID) -> Iterator[tuple[Conn, _Standing]]:
         """A transaction that has the run to itself. Raises `NotFound`."""
-        with self.pool.connection() as conn, conn.transaction():
-            conn.execute(sql.OWN_RUN, {"run": run_id})
+        with self.pool.connection() as conn, owning(conn, run_id):
             row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
             if row is None:
                 raise NotFound(f"there is no run {run_id}", next_step="baton runs ls")

@@ -1,26 +1,23 @@
 """Every statement about runs and steps, one name each. Batches come as arrays, so any size is one statement.
 
-Locks. The verbs that move single steps (submit, claim, record) hold the run's advisory lock shared; those that
-move a whole run (cancel, resume, deadlines) hold it exclusively, so they see all steps and none slips in behind
-them. It is taken by a statement of its own, since a statement's snapshot is older than the locks it waits for.
+Locks. The verbs that create steps (submit, record) hold the run's advisory lock shared; those that move a whole
+run (cancel, resume, deadlines) hold it exclusively, so they see all steps and none slips in behind them. It is
+taken before the statements that depend on it, since a statement's snapshot is older than the locks it waits for.
+A claim needs no such lock: it moves a step that exists, and whoever moves the run moves that row too. All lock a
+run's steps before the row of the run itself.
+
+`state || ''` keeps the planner away from the partial indexes on states, which it takes for smaller than the primary
+key and would search by run alone: all unfinished steps of the run, each time.
 """
 
 from __future__ import annotations
 
 from typing import LiteralString
 
-SHARE_RUNS: LiteralString = """
-SELECT pg_advisory_xact_lock_shared(7001, key)
-FROM (SELECT DISTINCT hashtext(id::text) AS key FROM unnest(%(runs)s::uuid[]) AS id ORDER BY key) AS keys
-"""
+# Sent together with BEGIN; the keys are integers of ours, so no value needs quoting.
+SHARE_RUN: LiteralString = "SELECT pg_advisory_xact_lock_shared(7001, {key})"
 
-# The same for a transaction that need not wait for the disk.
-SHARE_RUNS_LIGHTLY: LiteralString = """
-SELECT pg_advisory_xact_lock_shared(7001, key), set_config('synchronous_commit', 'off', true)
-FROM (SELECT DISTINCT hashtext(id::text) AS key FROM unnest(%(runs)s::uuid[]) AS id ORDER BY key) AS keys
-"""
-
-OWN_RUN: LiteralString = "SELECT pg_advisory_xact_lock(7001, hashtext(%(run)s::text))"
+OWN_RUN: LiteralString = "SELECT pg_advisory_xact_lock(7001, {key})"
 
 TRY_JOINS: LiteralString = """
 SELECT run_id, parent, pg_try_advisory_xact_lock(7002, hashtext(run_id::text || parent)) AS got
@@ -151,11 +148,12 @@ WITH claimed AS (
     SET state = 'running', attempt = s.attempt + 1, worker_id = %(worker)s, started_at = clock_timestamp(),
         due_at = NULL
     FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS w(run_id, path), runs r
-    WHERE s.run_id = w.run_id AND s.path = w.path AND s.state = 'ready'
+    WHERE s.run_id = w.run_id AND s.path = w.path AND s.state || '' = 'ready'
       AND (s.due_at IS NULL OR s.due_at <= clock_timestamp() + interval '20 milliseconds')
       AND r.id = w.run_id AND r.state IN ('queued', 'running')
     RETURNING s.run_id, s.path, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow, r.tenant,
-              r.priority, r.labels, r.input AS intent, r.state AS run_state, r.due_at AS run_due
+              r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
+              CASE WHEN s.input_ref = 'run' OR r.id <> ALL (%(known)s::uuid[]) THEN r.input END AS intent
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT run_id, 'step.started', path, jsonb_build_object('attempt', attempt, 'worker', %(worker_name)s::text)
@@ -173,10 +171,14 @@ SELECT c.run_id, c.path, c.attempt, c.retries, c.definition_id, c.workflow, c.te
        (CASE WHEN c.input IS NOT NULL THEN c.input
              WHEN c.input_ref = 'run' THEN c.intent
              WHEN c.input_ref LIKE 'in:%%' THEN src.input
-             ELSE src.output END)::text AS input
+             ELSE src.output END)::text AS input,
+       -- A claim that a crash of the server forgets is claimed again: it need not wait for the disk.
+       set_config('synchronous_commit', 'off', true)
 FROM claimed c
 LEFT JOIN steps src ON src.run_id = c.run_id AND src.path = substr(c.input_ref, strpos(c.input_ref, ':') + 1)
 """
+
+SELECT_INTENT: LiteralString = "SELECT input::text FROM runs WHERE id = %(run)s"
 
 SELECT_STANDING: LiteralString = """
 SELECT s.state, s.attempt, r.state AS run_state,
@@ -214,7 +216,7 @@ WITH given AS (
         due_at = clock_timestamp() + make_interval(secs => g.retry_in),
         retries = s.retries + (g.retry_in IS NOT NULL)::int
     FROM given g, runs r
-    WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state = 'running'
+    WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state || '' = 'running'
       AND r.id = g.run_id AND r.state IN ('queued', 'running')
     RETURNING s.run_id, s.path, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
               r.definition_id, r.priority
@@ -238,7 +240,7 @@ WITH closed AS (
         due_at = NULL
     FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(states)s::text[], %(output_refs)s::text[],
                 %(errors)s::text[]) AS g(run_id, path, state, output_ref, error)
-    WHERE s.run_id = g.run_id AND s.path = g.path AND s.state = 'open'
+    WHERE s.run_id = g.run_id AND s.path = g.path AND s.state || '' = 'open'
     RETURNING s.run_id, s.path, s.state, g.error
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
@@ -291,19 +293,19 @@ SELECT id, 'run.' || state, jsonb_strip_nulls(jsonb_build_object('error', error:
 
 # --- control ----------------------------------------------------------------------------------------------
 
+CANCEL_STEPS: LiteralString = """
+UPDATE steps SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
+WHERE run_id = %(run)s AND state IN ('pending', 'ready', 'running', 'open')
+"""
+
 CANCEL_RUN: LiteralString = """
 WITH cancelled AS (
     UPDATE runs SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
     WHERE id = %(run)s AND state IN ('queued', 'running', 'failed')
     RETURNING id
-), stopped AS (
-    UPDATE steps SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
-    WHERE run_id IN (SELECT id FROM cancelled) AND state IN ('pending', 'ready', 'running', 'open')
-    RETURNING 1
 )
 INSERT INTO events (run_id, kind, data)
-SELECT id, 'run.cancelled', jsonb_build_object('reason', %(reason)s::text, 'steps', (SELECT count(*) FROM stopped))
-FROM cancelled
+SELECT id, 'run.cancelled', jsonb_build_object('reason', %(reason)s::text, 'steps', %(steps)s::int) FROM cancelled
 RETURNING run_id
 """
 
