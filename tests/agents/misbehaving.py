@@ -140,6 +140,18 @@ def leaves(number: int) -> int:
 
 
 @agent(retry=ONCE)
+async def async_leaves(number: int) -> int:
+    """Tries to end the worker, from its event loop."""
+    raise SystemExit(3)
+
+
+@agent(retry=ONCE)
+async def cancels_itself(number: int) -> int:
+    """Is cancelled, but not by us."""
+    raise asyncio.CancelledError
+
+
+@agent(retry=ONCE)
 def bare(number: int) -> int:
     """Fails without a word."""
     raise ValueError
@@ -180,5 +192,15 @@ long_step = workflow("long-step", slow)
 gate = workflow("gate", gated >> increment)
 faults = {
     one.name: workflow(one.name.replace("_", "-"), one)
-    for one in (wrong_type, not_json, nul_output, lone_surrogate, nul_error, leaves, bare)
+    for one in (
+        wrong_type,
+        not_json,
+        nul_output,
+        lone_surrogate,
+        nul_error,
+        leaves,
+        async_leaves,
+        cancels_itself,
+        bare,
+    )
 }

@@ -93,7 +93,8 @@ def test_prefork_workers_run_agents_in_their_children(shared: Stack) -> None:
 
 def test_a_hundred_async_agents_share_one_event_loop(shared: Stack) -> None:
     # Each waits for all the others
-    output = shared.run(arithmetic.meeting, [f"{time.time_ns()} {n}" for n in range(100)], timeout=60)
+    place = str(time.time_ns())
+    output = shared.run(arithmetic.meeting, [f"{place} {n}" for n in range(100)], timeout=60)
 
     assert len(output["results"]) == 100
     assert len(set(output["results"])) == 1
@@ -205,12 +206,21 @@ def test_a_rate_limit_holds_and_costs_no_repetitions(shared: Stack) -> None:
         ("lone_surrogate", "lone_surrogate returned"),
         ("nul_error", "a�b ?"),
         ("leaves", "SystemExit|3"),
+        ("async_leaves", "SystemExit|3"),
+        ("cancels_itself", "ancel"),
         ("bare", "ValueError"),
     ],
 )
 def test_whatever_an_agent_does_is_an_outcome(shared: Stack, name: str, message: str) -> None:
     with pytest.raises(RunFailed, match=message):
         shared.run(misbehaving.faults[name], 0)
+
+
+def test_an_agent_that_tries_to_end_the_worker_takes_nobody_with_it(shared: Stack) -> None:
+    with pytest.raises(RunFailed):
+        shared.run(misbehaving.faults["async_leaves"], 0)
+
+    assert shared.run(arithmetic.line, 1) == 11
 
 
 def test_a_failed_branch_is_a_gap_that_the_join_can_read(shared: Stack) -> None:
