@@ -11,14 +11,22 @@ them again as soon as it has found the worker dead.
 
 from __future__ import annotations
 
+import logging
 import threading
+from base64 import b64decode
 from collections.abc import Callable
+from queue import Empty
 from time import monotonic, time
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
+
+log = logging.getLogger(__name__)
+
+on_unreadable: Callable[[str, str, str], object] | None = None
+"""Keeps what is no message: takes the queue, the reason and the text. A worker sets it."""
 
 DELAY = 0.05
 """Seconds until an unacknowledged message is written down."""
@@ -65,8 +73,13 @@ class QoS(kombu_redis.QoS):
         super().reject(delivery_tag, requeue)
 
     def restore_unacked(self, client: Any = None) -> None:
-        self.write()
-        super().restore_unacked(client)
+        """Give back what this worker has not finished. Without a connection Postgres has to, and does."""
+        try:
+            self.write()
+            super().restore_unacked(client)
+        except (*self.channel.connection_errors, AttributeError) as error:
+            # Kombu tears a lost connection down before it asks for the messages back.
+            log.warning("unfinished messages could not be given back, recovery sends their steps: %s", error)
 
     def write(self, *, everything: bool = True) -> bool:
         """Write what is still unacknowledged, delete what no longer is; whether something is left for next time.
@@ -92,6 +105,31 @@ class QoS(kombu_redis.QoS):
                 pipe.hdel(self.unacked_key, *acked)
             pipe.execute()
         return left
+
+
+def _readable(item: bytes) -> dict[str, Any]:
+    """A message of Kombu as data. Raises `ValueError` for whatever Celery could not read."""
+    try:
+        message = loads(bytes_to_str(item))
+        properties, headers = message["properties"], message["headers"]
+        tag, info = properties["delivery_tag"], properties["delivery_info"]
+        if not (isinstance(tag, str) and isinstance(info, dict) and isinstance(headers, dict)):
+            raise ValueError("its properties or headers are of the wrong type")  # noqa: TRY004  all faults are one kind
+        body = message["body"]
+        if properties.get("body_encoding") == "base64":
+            body = b64decode(body, validate=True)
+        if message.get("content-type") == "application/json":
+            loads(bytes_to_str(body))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+    found: dict[str, Any] = message
+    return found
+
+
+def _set_aside(queue: str, reason: str, item: bytes) -> None:
+    log.error("set aside what came on %s: %s", queue, reason)
+    if on_unreadable is not None:
+        on_unreadable(queue, reason, item.decode("utf-8", "replace"))
 
 
 def _kept(message: Any) -> str:
@@ -120,20 +158,52 @@ class Channel(kombu_redis.Channel):
         return client
 
     def _brpop_read(self, **options: Any) -> Any:
-        read = super()._brpop_read(**options)
-        now = monotonic()
-        if self.soon is not None and now - self._read_at < BUSY:
-            self._take_more()
-        self._read_at = now
-        return read
+        """What Kombu does, but a text that is no message does not end the worker, and more may follow."""
+        try:
+            try:
+                answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                # Disconnect, so that the next turn of the loop connects again.
+                self.client.connection.disconnect()
+                raise
+            if not answer:
+                raise Empty
+            queue = bytes_to_str(answer[0]).rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self._accept(answer[1], queue)
+            now = monotonic()
+            if self.soon is not None and now - self._read_at < BUSY:
+                self._take_more(queue)
+            self._read_at = now
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
 
-    def _take_more(self) -> None:
+    def _accept(self, item: bytes, queue: str) -> None:
+        """Deliver one message. What no worker can read is set aside: given back, it would end them in turn."""
+        try:
+            message = _readable(item)
+        except ValueError as error:
+            _set_aside(queue, f"it is no Celery message: {error}", item)
+            return
+        try:
+            self.connection._deliver(message, queue)
+        except self.connection_errors:
+            raise
+        except Exception as error:
+            log.exception("a message on %s could not be received", queue)
+            _set_aside(queue, f"Celery could not receive it: {error!r}", item)
+            tag = message["properties"]["delivery_tag"]
+            if tag in self.qos._delivered:
+                self.qos.ack(tag)
+
+    def _take_more(self, queue: str) -> None:
         """Where one message came from there are often others: take what there is room for, most urgent first."""
         room = self.qos.can_consume_max_estimate()
         left = BULK if room is None else min(room, BULK)
-        if left < 1 or not self._queue_cycle.items:
+        if left < 1:
             return
-        queue = self._queue_cycle.items[-1]  # the queue just read was moved to the end
         keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps]
         with self.conn_or_acquire() as client:
             pipe = client.pipeline(transaction=False)
@@ -144,7 +214,7 @@ class Channel(kombu_redis.Channel):
                     items = client.rpop(key, min(left, length)) or ()
                     left -= len(items)
                     for item in items:
-                        self.connection._deliver(loads(bytes_to_str(item)), queue)
+                        self._accept(item, queue)
 
     def close(self) -> None:
         if not self.closed and self._qos is not None:

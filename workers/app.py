@@ -10,6 +10,7 @@ from typing import Any
 
 from celery import Celery, concurrency, signals
 
+from orchestrator import redis_transport
 from orchestrator.broker import make_app
 from orchestrator.loading import load
 from orchestrator.places import find
@@ -95,6 +96,10 @@ def _listen(app: Celery, agents: Mapping[str, Agent]) -> None:
     def rejected(message: Any, exc: Any = None, **_: Any) -> None:
         process.set_aside(_queue_of(message), f"it is no task message: {exc}", _readable(message))
 
+    def unreadable(queue: str, reason: str, text: str) -> None:
+        process.set_aside(queue, reason, text[:10_000])
+
+    redis_transport.on_unreadable = unreadable
     signals.celeryd_init.connect(_friendly(set_up), weak=False)
     signals.celeryd_after_setup.connect(born, weak=False)
     signals.worker_process_init.connect(lambda **_: process.forked(), weak=False)

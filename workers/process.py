@@ -10,7 +10,9 @@ from functools import cached_property
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
+import psycopg
 from celery import Celery
+from psycopg_pool import PoolTimeout
 
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, WorkerId
@@ -82,7 +84,11 @@ class WorkerProcess:
     def set_aside(self, queue: str, reason: str, message: Any) -> None:
         """Keep a message that no agent can run as a dead letter."""
         log.error("set aside a message on %s: %s", queue, reason)
-        self.engine.set_aside(queue, reason, json.dumps(message, default=repr))
+        text = json.dumps(message, default=repr)
+        try:
+            self.engine.set_aside(queue, reason, text)
+        except (psycopg.Error, PoolTimeout) as error:
+            log.error("it could not be stored (%s), so here it is: %s", error, text)  # noqa: TRY400
 
     def retire(self) -> None:
         """The worker ends: stop beating."""
