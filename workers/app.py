@@ -37,7 +37,9 @@ def build() -> Celery:
     """The app of this process, on the servers and with the agents that its environment names."""
     places = find()
     app = make_app(places)
-    app.conf.worker_pool = "threads"
+    if not any(argument.startswith(("-P", "--pool")) for argument in sys.argv):
+        # Only then: Celery takes `--pool prefork` for no wish at all where the app has one.
+        app.conf.worker_pool = "threads"
     app.baton = WorkerProcess(app, places)
     agents = _agents()
     for agent in agents.values():
