@@ -177,7 +177,7 @@ class Channel(kombu_redis.Channel):
             self._read_at = now
             return True
         finally:
-            self._in_poll = None
+            self._in_poll: Any = None
             self._flush_brpop_reauth()
 
     def _accept(self, item: bytes, queue: str) -> None:

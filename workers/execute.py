@@ -75,7 +75,7 @@ class Runner:
         with self._attempts.running(_name(claimed), stop):
             try:
                 async with asyncio.timeout(limit) as clock:
-                    result = await agent.invoke(ctx, _validated(agent, claimed))
+                    result = await _awaited(agent, ctx, _validated(agent, claimed))
                 return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
             except asyncio.CancelledError as error:
                 if stop.called:
@@ -91,8 +91,8 @@ class Runner:
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
         value = _validated(agent, claimed)
         if self._threads is None:
-            return agent.invoke(ctx, value)
-        future = self._threads.submit(agent.invoke, ctx, value)
+            return _called(agent, ctx, value)
+        future = self._threads.submit(_called, agent, ctx, value)
         with self._attempts.running(_name(claimed), future.cancel):
             try:
                 return future.result(limit)
@@ -103,6 +103,25 @@ class Runner:
                     raise
                 # The thread cannot be stopped; its late outcome is dropped here, and refused by the fence.
                 raise AttemptTimeout(f"it took longer than {limit:g} s") from None
+
+
+async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
+    try:
+        return await agent.invoke(ctx, value)
+    except SystemExit as error:
+        raise _not_its_own(error) from error
+
+
+def _called(agent: Agent, ctx: Context, value: Any) -> Any:
+    try:
+        return agent.invoke(ctx, value)
+    except SystemExit as error:
+        raise _not_its_own(error) from error
+
+
+def _not_its_own(error: SystemExit) -> AgentError:
+    """An agent that exits (`sys.exit`, a parser of arguments) must not take its neighbours with it."""
+    return AgentError(f"it tried to end its process: {error!r}")
 
 
 class _Stop:

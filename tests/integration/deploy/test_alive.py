@@ -36,6 +36,7 @@ def beat(url: str, name: str, lease: float) -> None:
         "queues": ["agent.a"],
         "concurrency": 1,
         "pool": "threads",
+        "held": 0,
         "lease": lease,
     }
     with psycopg.connect(url) as connection:
