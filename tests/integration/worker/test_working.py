@@ -89,6 +89,7 @@ def test_prefork_workers_run_agents_in_their_children(shared: Stack) -> None:
     (worker,) = {step.worker for step in run.view().steps if step.agent == "forked_process"}
     assert worker is not None
     assert worker.startswith("prefork")
+    assert {one.pool for one in shared.client.workers() if one.name == worker} == {"prefork"}
 
 
 def test_a_hundred_async_agents_share_one_event_loop(shared: Stack) -> None:
