@@ -218,9 +218,9 @@ class Client:
         """Every agent that has live workers or waiting work."""
         return self._views.pools()
 
-    def workers(self) -> list[WorkerView]:
-        """Worker processes, live ones first."""
-        return self._views.workers()
+    def workers(self, *, ended: bool = False) -> list[WorkerView]:
+        """Worker processes, live ones first; with `ended` also those that have stopped or died."""
+        return self._views.workers(ended=ended)
 
     def workflows(self) -> list[Workflow]:
         """The newest stored definition of every name."""
@@ -249,11 +249,13 @@ class Client:
 def _checked(plan: Plan, validator: jsonschema_rs.Draft202012Validator, value: Any) -> str:
     """The input as JSON text. Raises `InputError` naming every fault."""
     what = f"workflow {plan.workflow.name!r}"
+    schema = f"`baton plan {plan.workflow.name}` prints the schema of its input"
     try:
         text = pydantic_core.to_json(value).decode()
         data = json.loads(text)
     except (pydantic_core.PydanticSerializationError, ValueError) as error:
-        raise InputError(what, [Fault("", f"the input has no JSON form: {error}")]) from None
+        faults = [Fault("", f"the input has no JSON form: {error}")]
+        raise InputError(what, faults, next_step=schema) from None
     faults = [
         Fault(".".join(str(p) for p in error.instance_path), error.message)
         for error in validator.iter_errors(data)
@@ -261,7 +263,7 @@ def _checked(plan: Plan, validator: jsonschema_rs.Draft202012Validator, value: A
     if "\\u0000" in text:
         faults.append(Fault("", "the input contains a NUL character, which Postgres cannot store"))
     if faults:
-        raise InputError(what, faults)
+        raise InputError(what, faults, next_step=schema)
     return text
 
 

@@ -100,9 +100,9 @@ class Views:
             rows = cursor.execute(sql.SELECT_POOLS).fetchall()
         return [PoolView(agent=row["queue"].removeprefix("agent."), **row) for row in rows]
 
-    def workers(self, limit: int = 1_000) -> list[WorkerView]:
+    def workers(self, *, ended: bool = False, limit: int = 1_000) -> list[WorkerView]:
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
-            rows = cursor.execute(sql.SELECT_WORKERS, {"limit": limit}).fetchall()
+            rows = cursor.execute(sql.SELECT_WORKERS, {"limit": limit, "all": ended}).fetchall()
         return [WorkerView.model_validate(row) for row in rows]
 
     def _row(self, conn: Conn, run_id: UUID) -> dict[str, Any]:

@@ -60,14 +60,13 @@ class DefinitionError(BatonError):
 
 
 class InputError(BatonError):
-    """The input does not fit the workflow's schema."""
+    """The input does not fit."""
 
-    def __init__(self, what: str, faults: Sequence[Fault]) -> None:
+    def __init__(
+        self, what: str, faults: Sequence[Fault], *, next_step: str = "mend what is named above"
+    ) -> None:
         self.faults = tuple(faults)
-        super().__init__(
-            f"{what}: " + "; ".join(str(fault) for fault in self.faults),
-            next_step="`baton plan WORKFLOW` prints the schema of its input",
-        )
+        super().__init__(f"{what}: " + "; ".join(str(fault) for fault in self.faults), next_step=next_step)
 
 
 class NotFound(BatonError):

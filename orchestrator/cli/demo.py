@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
+import os
+import sys
 import time
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options
-from orchestrator.cli.output import console, print_output, took
+from orchestrator.cli.output import console, took
+from orchestrator.cli.rendering import show_output
 from orchestrator.cli.up import EXAMPLE, stack_of, upgrade, without_password
 
 if TYPE_CHECKING:
@@ -90,7 +93,8 @@ def _show(client: Client, stack: Stack, workflow: Workflow, *, kill: bool) -> Ru
     with Sabotage(client, stack, handle.id, screen) if kill else nullcontext():
         view = follow(client, handle.id, screen)
     typer.echo()
-    _print_result(view)
+    if view.state == "completed":
+        show_output(view, readable=True)
     _count(view)
     return view
 
@@ -125,26 +129,19 @@ def _await_pools(client: Client, stack: Stack) -> None:
         time.sleep(0.2)
 
 
-def _print_result(view: RunView) -> None:
-    if view.state != "completed":
-        return
-    render = getattr(importlib.import_module(EXAMPLE), "render", None)
-    if render is None:
-        print_output(view.output)
-    else:
-        console().print(render(view.output))
-
-
 def _count(view: RunView) -> None:
     """Say in numbers what a reader of the tree has to believe."""
     done = sum(step.state == "done" for step in view.steps)
     lost = sum(step.losses for step in view.steps)
     typer.secho(f"\n{done:,} of {len(view.steps):,} steps are done.", bold=True, nl=False)
-    typer.echo(f" {lost:,} attempts were lost with a killed worker and made again." if lost else "")
+    again = "attempt was" if lost == 1 else "attempts were"
+    typer.echo(f" {lost:,} {again} lost with a killed worker and made again." if lost else "")
 
 
 def _suggest(stack: Stack, view: RunView, *, keep: bool) -> None:
     typer.secho("\nWhat to try next:", bold=True)
+    if "VIRTUAL_ENV" not in os.environ:
+        typer.echo(f"  . {Path(sys.prefix) / 'bin' / 'activate'}")
     if not keep:
         typer.echo("  make demo KEEP=1     the same, and everything stays up")
         typer.echo(f"  baton up --app {EXAMPLE}")

@@ -58,6 +58,7 @@ def scale(
     wanted = _sizes(sizes)
     environment.apply(data_dir=data_dir)
     answer = request(settings().data_dir, {"scale": wanted})
+    answer.pop("urls")  # they hold passwords
     if json:
         print_json(answer)
         return
@@ -73,12 +74,15 @@ def all_workers(ctx: typer.Context) -> None:
 
 
 @workers.command("ls")
-def list_workers(json: options.Json = False) -> None:
+def list_workers(
+    ended: Annotated[bool, typer.Option("--all", help="Also those that have stopped or died.")] = False,
+    json: options.Json = False,
+) -> None:
     """List the worker processes."""
     from orchestrator.cli.environment import connected
 
     with connected() as client:
-        found = client.workers()
+        found = client.workers(ended=ended)
     if json:
         print_json(found)
         return

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import options
-from orchestrator.cli.output import console, print_json, print_output
+from orchestrator.cli.output import console, print_json
+from orchestrator.cli.rendering import show_output
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -63,6 +64,8 @@ def run(
             print_json({"id": handle.id, "workflow": definition.name})
         else:
             typer.echo(handle.id)
+            for note in client.run(handle.id).notes:
+                typer.secho(note, fg="yellow", err=True)
             typer.secho(f"next:  baton runs watch {handle.id}", fg="cyan", err=True)
 
 
@@ -79,7 +82,7 @@ def stay(client: Client, run_id: UUID, *, json: bool) -> None:
     if json:
         print_json(view)
     elif view.state is RunState.COMPLETED:
-        print_output(view.output)
+        show_output(view)
     else:
         _say_why(view)
     if view.state is not RunState.COMPLETED:

@@ -87,7 +87,7 @@ FROM pools p FULL JOIN work k USING (queue) ORDER BY queue
 SELECT_WORKERS: LiteralString = """
 SELECT id, name, queues, concurrency, pool, started_at, seen_at,
        stopped_at IS NULL AND lease_until > clock_timestamp() AS alive
-FROM workers ORDER BY alive DESC, name, started_at DESC LIMIT %(limit)s
+FROM workers WHERE stopped_at IS NULL OR %(all)s::bool ORDER BY alive DESC, name, started_at DESC LIMIT %(limit)s
 """
 
 SELECT_SERVED: LiteralString = """
