@@ -18,10 +18,10 @@ workers = typer.Typer(help="The worker processes, one by one.")
 
 
 @app.callback(invoke_without_command=True)
-def pools(ctx: typer.Context) -> None:
+def pools(ctx: typer.Context, json: options.Json = False) -> None:
     """The workers of each agent, and the work that waits for them."""
     if ctx.invoked_subcommand is None:
-        list_pools()
+        list_pools(json=json)
 
 
 @app.command("ls")
@@ -67,10 +67,10 @@ def scale(
 
 
 @workers.callback(invoke_without_command=True)
-def all_workers(ctx: typer.Context) -> None:
+def all_workers(ctx: typer.Context, json: options.Json = False) -> None:
     """The worker processes, one by one."""
     if ctx.invoked_subcommand is None:
-        list_workers()
+        list_workers(json=json)
 
 
 @workers.command("ls")
