@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from typing import Annotated, Literal, Union
 
@@ -97,8 +96,7 @@ class Workflow(Frozen):
     @property
     def id(self) -> str:
         """A digest of the whole definition: two definitions are the same if and only if their ids are."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
 
 
 def children(node: Node) -> Iterator[tuple[str, Node]]:

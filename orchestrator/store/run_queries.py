@@ -33,7 +33,7 @@ FROM (SELECT DISTINCT hashtext(run_id::text || parent) AS key
 # --- submit -----------------------------------------------------------------------------------------------
 
 INSERT_DEFINITION: LiteralString = """
-INSERT INTO definitions (id, name, version, body) VALUES (%(id)s, %(name)s, %(version)s, %(body)s::jsonb)
+INSERT INTO definitions (id, name, version, body) VALUES (%(id)s, %(name)s, %(version)s, %(body)s::json)
 ON CONFLICT (id) DO NOTHING
 """
 

@@ -35,7 +35,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from orchestrator.store.metadata import metadata
 from schemas.events import EventKind
@@ -55,7 +55,8 @@ definitions = Table(
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("version", Integer, nullable=False),
-    Column("body", JSONB, nullable=False),
+    # As text: jsonb would forget the order of the branches.
+    Column("body", JSON, nullable=False),
     Column("created_at", _Time, nullable=False, server_default=func.now()),
     Index("definitions_name", "name", "created_at"),
 )
