@@ -13,6 +13,7 @@ import typer
 
 from orchestrator.cli import options
 from orchestrator.cli.output import console, took
+from orchestrator.cli.readiness import await_pools
 from orchestrator.cli.rendering import show_output
 from orchestrator.cli.up import EXAMPLE, stack_of, upgrade, without_password
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from schemas.workflows import Workflow
 
 _WORKFLOW = "dependency-review"
-_PATIENCE = 90.0  # seconds until every pool must have a worker
-_CRASHES = 3  # starts of one process after which waiting is vain
 
 
 def demo(
@@ -86,7 +85,7 @@ def _show(client: Client, stack: Stack, workflow: Workflow, *, kill: bool) -> Ru
     from orchestrator.cli.sabotage import Sabotage
     from orchestrator.cli.watch import follow
 
-    _await_pools(client, stack)
+    await_pools(client, stack, look_at=f"{stack.data_dir}/demo.log")
     handle = client.submit(workflow, {})
     typer.echo(f"  submitted {workflow.name} as run {handle.id}\n")
     screen = console()
@@ -97,36 +96,6 @@ def _show(client: Client, stack: Stack, workflow: Workflow, *, kill: bool) -> Ru
         show_output(view, readable=True)
     _count(view)
     return view
-
-
-def _await_pools(client: Client, stack: Stack) -> None:
-    """Return when every pool has a living worker, telling how many are there on the way."""
-    from schemas.errors import Unavailable
-
-    began, told = time.monotonic(), -1
-    while True:
-        alive = {pool.agent for pool in client.pools() if pool.workers}
-        missing = [agent for agent in stack.pools if agent not in alive]
-        waited = time.monotonic() - began
-        if len(missing) != told:
-            told = len(missing)
-            typer.echo(
-                f"  {len(stack.pools) - told} of {len(stack.pools)} pools have a worker ({took(waited)})"
-            )
-        if not missing:
-            return
-        crashed = [one.name for one in stack.supervisor.statuses() if one.starts >= _CRASHES]
-        if crashed or waited > _PATIENCE:
-            why = (
-                f"these end again and again: {', '.join(crashed)}"
-                if crashed
-                else f"{waited:.0f} s have passed"
-            )
-            raise Unavailable(
-                f"No worker came up for {', '.join(missing)}: {why}.",
-                next_step=f"read {stack.data_dir}/demo.log",
-            )
-        time.sleep(0.2)
 
 
 def _count(view: RunView) -> None:

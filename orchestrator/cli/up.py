@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import options
+from orchestrator.cli.readiness import await_pools
 
 if TYPE_CHECKING:
     from orchestrator.loading import Loaded
@@ -36,7 +37,10 @@ def up(
     typer.echo(f"Starting the servers and {len(found.specs)} worker pools …")
     try:
         stack.start(prepare=upgrade)
-        register(found)
+        with environment.connected() as client:
+            for workflow in found.workflows.values():
+                client.register(workflow)
+            await_pools(client, stack, look_at="what the workers print above")
         _greet(stack, found)
         stack.supervisor.run()
     finally:
@@ -73,15 +77,6 @@ def upgrade(urls: object) -> None:
     from orchestrator.store import schema
 
     schema.upgrade(urls.database_url)  # type: ignore[attr-defined]
-
-
-def register(found: Loaded) -> None:
-    """Store the workflows of the app, so that they can be run by their names alone."""
-    from orchestrator.cli.environment import connected
-
-    with connected() as client:
-        for workflow in found.workflows.values():
-            client.register(workflow)
 
 
 def _greet(stack: Stack, found: Loaded) -> None:

@@ -24,7 +24,9 @@ from orchestrator.local.servers import Servers, Urls
 from schemas.base import Frozen
 from schemas.errors import Conflict, NotFound, Unavailable
 
-_CELERY = (sys.executable, "-m", "celery", "-A", "workers.app")
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
+_AS_ROOT = "ignore:You're running the worker with superuser privileges"
+"""A warning of eight lines for each worker, in containers and on test machines where root is all there is."""
 
 
 @dataclass(frozen=True)
@@ -216,4 +218,5 @@ class Stack:
             "BATON_APP": self._app,
             "BATON_DATA_DIR": str(self.data_dir),
         }
-        return {**os.environ, "PYTHONUNBUFFERED": "1", **self._env, **baton}
+        told = {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS") or _AS_ROOT}
+        return {**os.environ, **told, **self._env, **baton}
