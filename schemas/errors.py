@@ -56,7 +56,7 @@ class DefinitionError(BatonError):
     def __init__(self, what: str, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         lines = "".join(f"\n  - {fault}" for fault in self.faults)
-        super().__init__(f"{what} cannot work:{lines}", next_step="mend the lines named above")
+        super().__init__(f"{what} cannot work:{lines}", next_step="mend what is named above")
 
 
 class InputError(BatonError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 import traceback
@@ -22,6 +23,8 @@ from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.context import Context
 from workers.loop import LoopThread
+
+log = logging.getLogger(__name__)
 
 MAX_DETAIL = 8_000
 """Characters of a traceback that are kept with a failed attempt."""
@@ -196,6 +199,14 @@ def _failed(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> F
         message=str(error) or type(error).__name__,
         retryable=retryable,
         detail="" if told else "".join(traceback.format_exception(error))[-MAX_DETAIL:],
+    )
+    log.warning(
+        "attempt %d of step %s of run %s failed: %s",
+        claimed.attempt,
+        claimed.path,
+        claimed.run.id,
+        error,
+        exc_info=None if told else error,
     )
     return Failed(error=_clean(info), retry_in=retry_in(agent, claimed.retries, retryable), usage=ctx.usage)
 

@@ -90,5 +90,8 @@ def stay(client: Client, run_id: UUID, *, json: bool) -> None:
 
 
 def _say_why(view: RunView) -> None:
+    from schemas.runs import RunState
+
     typer.secho(f"The run ended as {view.state}.", fg="red", err=True)
-    typer.secho(f"next:  baton runs resume {view.id}", fg="cyan", err=True)
+    resumable = view.state is RunState.FAILED
+    typer.secho(f"next:  baton runs {'resume' if resumable else 'show'} {view.id}", fg="cyan", err=True)

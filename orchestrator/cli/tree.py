@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -81,6 +81,9 @@ class _Steps:
             path: sorted(steps, key=_reading_order) for path, steps in found.items()
         }
 
+    def kind_of(self, path: str) -> StepKind | None:
+        return self._kinds.get(path)
+
     def shown(self, parent: str, limit: int) -> tuple[list[StepView], list[StepView]]:
         """The steps to show below `parent`, and those to count."""
         steps = self.below.get(parent, [])
@@ -94,9 +97,10 @@ class _Steps:
         return shown, [step for step in branches if step.path not in chosen]
 
 
-def _reading_order(step: StepView) -> tuple[bool, int, str]:
+def _reading_order(step: StepView) -> tuple[bool, int]:
+    """Items by number, named branches as they come (as they were defined), the join last."""
     name = _segment(step)
-    return _is_join(step), int(name) if name.isdigit() else -1, name
+    return _is_join(step), int(name) if name.isdigit() else -1
 
 
 def _segment(step: StepView) -> str:
@@ -135,7 +139,7 @@ def _grow(tree: Tree, steps: _Steps, parent: str, limit: int, now: datetime) -> 
 
 
 def _add(tree: Tree, step: StepView, steps: _Steps, now: datetime) -> Tree:
-    branch = tree.add(_label(step, steps.below.get(step.path, ()), now))
+    branch = tree.add(_label(step, steps, now))
     if step.error is not None:
         branch.add(_error(step.error))
     return branch
@@ -149,25 +153,33 @@ def _headline(view: RunView, now: datetime) -> Text:
     )
 
 
-def _label(step: StepView, below: Iterable[StepView], now: datetime) -> Text:
+def _label(step: StepView, steps: _Steps, now: datetime) -> Text:
     style = STATE_STYLES[step.state]
     what = queue_of(step.agent) if step.agent else _PATTERNS[step.kind]
-    # A number says less than the agent does; the path of a pattern inside a branch is the branch's name.
-    name = _segment(step) if not _segment(step).isdigit() else step.agent or f"#{_segment(step)}"
-    branches = [one for one in below if not _is_join(one)]
+    branches = [one for one in steps.below.get(step.path, ()) if not _is_join(one)]
     words = [
         str(step.state),
         _counts(branches) if branches and step.kind is not StepKind.PIPELINE else "",
         f"attempt {step.attempt}" if step.attempt > 1 else "",
         f"lost {step.losses}×" if step.losses else "",
         _time(step.started_at, step.finished_at, now) if step.started_at else "",
+        f"due in {took((step.due_at - now).total_seconds())}" if step.due_at and step.due_at > now else "",
         f"on {step.worker}" if step.worker and step.state is StepState.RUNNING else "",
         _gaps(step),
     ]
     state = " · ".join(word for word in words if word)
     return Text.assemble(
-        (f"{_ICONS[step.state]} ", style), (name, "bold"), (f" {what} ", "dim"), (state, style)
+        (f"{_ICONS[step.state]} ", style), (_name(step, steps), "bold"), (f" {what} ", "dim"), (state, style)
     )
+
+
+def _name(step: StepView, steps: _Steps) -> str:
+    """The branch's name or the item's number; a stage's number says less than its agent does."""
+    segment = _segment(step)
+    if not segment.isdigit():
+        return segment
+    item = steps.kind_of(step.parent) is StepKind.EACH
+    return f"#{segment}" if item or not step.agent else step.agent
 
 
 def _time(start: datetime, end: datetime | None, now: datetime) -> str:
@@ -184,7 +196,7 @@ def _counts(steps: Sequence[StepView]) -> str:
 def _gaps(step: StepView) -> str:
     if not step.gaps:
         return ""
-    named = ", ".join(f"{gap.branch} {gap.state}" for gap in step.gaps[:_SHOWN_GAPS])
+    named = ", ".join(f"branch {gap.branch} {gap.state}" for gap in step.gaps[:_SHOWN_GAPS])
     more = len(step.gaps) - _SHOWN_GAPS
     return f"gaps: {named}" + (f" and {more:,} more" if more > 0 else "")
 

@@ -271,7 +271,7 @@ class Engine:
         """
         with self._owned(run_id) as (conn, standing):
             stopped = 0 if standing.ended else conn.execute(sql.CANCEL_STEPS, {"run": run_id}).rowcount
-            keys = {"run": run_id, "reason": reason, "steps": stopped}
+            keys = {"run": run_id, "reason": reason or "no reason given", "steps": stopped}
             if conn.execute(sql.CANCEL_RUN, keys).fetchone() is None:
                 message = f"run {run_id} is {standing.state} already"
                 raise Conflict(message, next_step=f"baton runs show {run_id}")

@@ -300,7 +300,9 @@ WHERE run_id = %(run)s AND state IN ('pending', 'ready', 'running', 'open')
 
 CANCEL_RUN: LiteralString = """
 WITH cancelled AS (
-    UPDATE runs SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
+    UPDATE runs
+    SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL,
+        error = jsonb_build_object('type', 'Cancelled', 'message', %(reason)s::text, 'retryable', false)
     WHERE id = %(run)s AND state IN ('queued', 'running', 'failed')
     RETURNING id
 )

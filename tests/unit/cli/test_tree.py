@@ -55,10 +55,10 @@ def test_nested_branches_stand_below_their_pattern_and_the_join_comes_last() -> 
 
     assert text_of(view).splitlines()[1:] == [
         "└── ◐ #0 fan-out open · 1/2 done, 1 open · 90 s",
-        "    ├── ✔ legal agent.legal done · 3.0 s",
         "    ├── ◐ money pipeline open · 90 s",
         "    │   ├── ✔ draft agent.draft done · 1.0 s",
         "    │   └── ● check agent.check running · 90 s",
+        "    ├── ✔ legal agent.legal done · 3.0 s",
         "    └── · join agent.merge pending",
     ]
 
@@ -74,7 +74,7 @@ def test_of_ten_thousand_branches_the_telling_ones_are_shown_and_the_rest_counte
 
     assert len(lines) == 1 + 1 + 12 + 1 + 1 + 1  # headline, each, branches, the error, the rest, the join
     assert "each open · 9,000/10,000 done, 1 failed, 9 running, 990 ready" in lines[1]
-    assert "✘ draft agent.draft failed · 2.0 s" in lines[-4]
+    assert "✘ #9999 agent.draft failed · 2.0 s" in lines[-4]
     assert "ValueError: no such page" in lines[-3]
     assert "… 9,988 more: 9,000/9,988 done, 988 ready" in lines[-2]
     assert "join" in lines[-1]
@@ -95,7 +95,7 @@ def test_a_failed_and_degraded_run_says_what_is_missing_and_why() -> None:
     shown = text_of(view)
 
     assert "research-report  failed, degraded  90 s" in shown
-    assert "gaps: ip late, tax failed" in shown
+    assert "gaps: branch ip late, branch tax failed" in shown
     assert "ValueError: first line\n" in shown
     assert "second line" not in shown
     assert "x" * 100 + "…" not in shown
@@ -104,7 +104,7 @@ def test_a_failed_and_degraded_run_says_what_is_missing_and_why() -> None:
 
 def test_many_gaps_are_counted() -> None:
     gaps = tuple(Gap(branch=str(n), state="failed", reason="") for n in range(1000))
-    assert "gaps: 0 failed, 1 failed, 2 failed and 997 more" in text_of(
+    assert "gaps: branch 0 failed, branch 1 failed, branch 2 failed and 997 more" in text_of(
         run(step("0", StepState.DONE, kind=StepKind.EACH, took=1, gaps=gaps))
     )
 
