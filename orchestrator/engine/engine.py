@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+import json
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import psycopg
 
 from orchestrator.compile import Plan
-from orchestrator.engine.advance import Advance, Join, error_text
+from orchestrator.engine.advance import Advance
 from orchestrator.engine.combine import Combiner
+from orchestrator.engine.control import Control
+from orchestrator.engine.custody import Custody
 from orchestrator.engine.gather import resolve_all
+from orchestrator.engine.intake import insert_runs, take_keys
 from orchestrator.engine.intents import Intents
 from orchestrator.engine.patience import patiently
-from orchestrator.engine.plans import Plans
-from orchestrator.engine.reopen import reopen
-from orchestrator.engine.run_locks import owning, sharing
+from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import (
     Claimed,
     Finished,
-    Held,
     Pointer,
     Ready,
     Recorded,
@@ -30,38 +29,24 @@ from orchestrator.engine.values import (
     RunRef,
     Submission,
     Submitted,
-    WorkerBeat,
     WorkerId,
 )
 from orchestrator.store import run_queries as sql
 from orchestrator.store.connect import Conn, Pool
-from schemas.errors import Conflict, IdempotencyConflict, NotFound
 from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunState
 
 
-class _Standing(NamedTuple):
-    """A run as its owner finds it."""
+class Engine(Control, Custody):
+    """Moves runs on: submit, claim, record here; whole runs in `Control`, what workers hold in `Custody`.
 
-    run: RunRef
-    state: str
-    is_due: bool
-
-    @property
-    def ended(self) -> bool:
-        return self.state in (RunState.COMPLETED, RunState.CANCELLED)
-
-
-class Engine:
-    """Moves runs on. Any number of engines, in any number of processes, work on the same database.
+    Any number of engines, in any number of processes, work on the same database.
 
     A worker's engine has a `worker` identity; a producer's has none and cannot claim.
     """
 
     def __init__(self, pool: Pool, worker: WorkerId | None = None) -> None:
-        self.pool = pool
-        self.worker = worker
-        self.plans = Plans(pool)
+        super().__init__(pool, worker)
         self._intents = Intents()
         self.claim_all = patiently(self._claim_batch)
         """`claim_all([Pointer, ...]) -> [Claimed | Refused, ...]` in one transaction."""
@@ -87,10 +72,10 @@ class Engine:
         self, conn: Conn, plan: Plan, submissions: Sequence[Submission]
     ) -> tuple[list[Submitted], list[Ready]]:
         """The same inside the caller's own transaction; `plan` must have been saved."""
-        answers = _take_keys(conn, plan, submissions)
+        answers = take_keys(conn, plan, submissions)
         fresh = [s for s in submissions if s.id not in answers]
         if fresh:
-            _insert_runs(conn, plan, fresh)
+            insert_runs(conn, plan, fresh)
         advance = Advance(conn)
         for one in fresh:
             advance.start(RunRef(one.id, plan, one.priority), one.delay)
@@ -100,7 +85,6 @@ class Engine:
     # --- claim --------------------------------------------------------------------------------------------
 
     def _claim_batch(self, pointers: Sequence[Pointer]) -> list[Claimed | Refused]:
-        assert self.worker is not None, "only a worker claims"  # noqa: S101
         runs, paths = [p.run_id for p in pointers], [p.path for p in pointers]
         with self.pool.connection() as conn:
             rows = conn.execute(
@@ -108,8 +92,8 @@ class Engine:
                 {
                     "runs": runs,
                     "paths": paths,
-                    "worker": self.worker.id,
-                    "worker_name": self.worker.name,
+                    "worker": self.me.id,
+                    "worker_name": self.me.name,
                     "known": self._intents.known(runs),
                 },
             ).fetchall()
@@ -141,67 +125,6 @@ class Engine:
             return Refused("it is not due yet", due_in=due_in)
         return Refused(f"the step is {state}, attempt {attempt}", done=state == "done" and next_ready)
 
-    def held(self, pointer: Pointer) -> Held | None:
-        """The attempt of this step that this engine's worker holds, if it does."""
-        assert self.worker is not None, "only a worker holds steps"  # noqa: S101
-        keys = {"run": pointer.run_id, "path": pointer.path, "worker": self.worker.id}
-        with self.pool.connection() as conn:
-            row = conn.execute(sql.SELECT_HELD, keys).fetchone()
-        return None if row is None else Held(*pointer, *row)
-
-    def holdings(self) -> list[tuple[UUID, str, int]]:
-        """The attempts (run, path, number) that stand in the name of this engine's worker."""
-        assert self.worker is not None, "only a worker holds steps"  # noqa: S101
-        with self.pool.connection() as conn:
-            rows = conn.execute(sql.SELECT_HELD_STEPS, {"worker": self.worker.id}).fetchall()
-        return [(run_id, path, attempt) for run_id, path, attempt in rows]
-
-    def release(self, pointer: Pointer, attempt: int | None = None) -> list[Ready]:
-        """Give back a step whose process was lost; the loss is counted."""
-        assert self.worker is not None, "only a worker holds steps"  # noqa: S101
-        keys = {"run": pointer.run_id, "path": pointer.path, "worker": self.worker.id, "attempt": attempt}
-        with self.pool.connection() as conn:
-            if conn.execute(sql.RELEASE_ATTEMPT, keys).fetchone() is None:
-                return []
-            run = self.reference(conn, pointer.run_id)
-        leaf: Any = run.plan.at(pointer.path).node
-        return [Ready(run, pointer.path, leaf.agent)]
-
-    def beat(
-        self, beat: WorkerBeat, held: int, running: Sequence[tuple[UUID, str, int]]
-    ) -> list[tuple[UUID, str, int]]:
-        """Say that a worker lives and has `held` messages; of the attempts it runs, those no longer its own."""
-        with self.pool.connection() as conn:
-            conn.execute(
-                sql.BEAT,
-                {
-                    "id": beat.worker.id,
-                    "name": beat.worker.name,
-                    "queues": list(beat.queues),
-                    "concurrency": beat.concurrency,
-                    "pool": beat.pool,
-                    "held": held,
-                    "lease": beat.lease,
-                },
-            )
-            if not running:
-                return []
-            runs, paths, attempts = (list(column) for column in zip(*running, strict=True))
-            keys = {"runs": runs, "paths": paths, "attempts": attempts}
-            return [(r, p, a) for r, p, a in conn.execute(sql.SELECT_LOST_ATTEMPTS, keys).fetchall()]
-
-    def stop_worker(self) -> None:
-        """Say that this engine's worker has ended."""
-        assert self.worker is not None, "only a worker ends"  # noqa: S101
-        with self.pool.connection() as conn:
-            conn.execute(sql.STOP_WORKER, {"id": self.worker.id})
-
-    def set_aside(self, queue: str, reason: str, message: str) -> None:
-        """Keep a message that cannot be executed (JSON text) as a dead letter."""
-        message = message.replace("\\u0000", "")
-        with self.pool.connection() as conn:
-            conn.execute(sql.INSERT_DEAD_LETTER, {"queue": queue, "reason": reason, "message": message})
-
     # --- record -------------------------------------------------------------------------------------------
 
     def _record_batch(self, batch: Sequence[Finished]) -> list[Recorded]:
@@ -230,7 +153,7 @@ class Engine:
                 before = len(advance.ready)
                 advance.settle()
                 late = advance.ready[before:]
-            late += self._settle(conn, advance.unsettled)
+            late += self.settle(conn, advance.unsettled)
         results = [_recorded(ready, (f.run_id, f.path, f.attempt)) for f in batch]
         return _with_late(results, late)
 
@@ -243,160 +166,6 @@ class Engine:
             (run_id, path, attempt): RunRef(run_id, self.plans.load(definition, conn), priority)
             for run_id, path, attempt, definition, priority in cursor.fetchall()
         }
-
-    def _settle(self, conn: Conn, joins: Sequence[Join]) -> list[Ready]:
-        """Look again at the joins that another transaction was looking at, now that ours has committed.
-
-        One run at a time: within a run, waiting goes from inner joins to outer ones, so there is no circle.
-        """
-        ready: list[Ready] = []
-        by_run: defaultdict[UUID, list[Join]] = defaultdict(list)
-        for join in joins:
-            by_run[join.run.id].append(join)
-        for run_id, mine in by_run.items():
-            with sharing(conn, [run_id]):
-                advance = Advance(conn)
-                for join in mine:
-                    advance.look(join)
-                advance.settle(wait=True)
-            ready += advance.ready
-        return ready
-
-    # --- control ------------------------------------------------------------------------------------------
-
-    def cancel(self, run_id: UUID, reason: str = "") -> None:
-        """End a run; after the commit nothing of it starts.
-
-        Raises `NotFound`, and `Conflict` for a run that is completed or cancelled already.
-        """
-        with self._owned(run_id) as (conn, standing):
-            stopped = 0 if standing.ended else conn.execute(sql.CANCEL_STEPS, {"run": run_id}).rowcount
-            keys = {"run": run_id, "reason": reason or "no reason given", "steps": stopped}
-            if conn.execute(sql.CANCEL_RUN, keys).fetchone() is None:
-                message = f"run {run_id} is {standing.state} already"
-                raise Conflict(message, next_step=f"baton runs show {run_id}")
-
-    def resume(self, run_id: UUID) -> list[Ready]:
-        """Run the failed steps of a failed run again; what is done stays done.
-
-        Raises `NotFound`, and `Conflict` for a run that has not failed.
-        """
-        with self._owned(run_id) as (conn, standing):
-            if standing.state != RunState.FAILED:
-                message = f"run {run_id} is {standing.state}: only a failed run can be resumed"
-                raise Conflict(message, next_step=f"baton runs show {run_id}")
-            # First the run, then its steps: they may fail at once, and end the run again.
-            timeout = standing.run.plan.workflow.timeout
-            conn.execute(sql.RESUME_RUN, {"run": run_id, "timeout": timeout})
-            return reopen(conn, standing.run)
-
-    def expire(self, *, most: int = 100) -> list[Ready]:
-        """Fire the deadlines of runs and fan-outs that have passed, once each."""
-        with self.pool.connection() as conn:
-            runs = conn.execute(sql.SELECT_DUE_RUNS, {"most": most}).fetchall()
-            joins = conn.execute(sql.SELECT_DUE_COMPOSITES, {"most": most}).fetchall()
-        for (run_id,) in runs:
-            self._expire_run(run_id)
-        return [ready for run_id, path in joins for ready in self._expire_join(run_id, path)]
-
-    def _expire_run(self, run_id: UUID) -> None:
-        with self._owned(run_id) as (conn, standing):
-            # Another sweep may have been first, and a resumed run has a new deadline.
-            if not standing.is_due or standing.state not in (RunState.QUEUED, RunState.RUNNING):
-                return
-            limit = standing.run.plan.workflow.timeout
-            error = error_text("DeadlineExceeded", f"the run took longer than its timeout of {limit:g} s")
-            conn.execute(sql.SKIP_UNFINISHED, {"run": run_id, "path": "", "error": error})
-            ending = {"runs": [run_id], "states": ["failed"], "output_refs": [None], "errors": [error]}
-            conn.execute(sql.END_RUNS, ending)
-
-    def _expire_join(self, run_id: UUID, path: str) -> list[Ready]:
-        keys = {"run": run_id, "path": path}
-        with self._owned(run_id) as (conn, standing):
-            if conn.execute(sql.IS_DUE, keys).fetchone() is None:
-                return []
-            node: Any = standing.run.plan.at(path).node
-            error = error_text("Late", f"it had not ended after {node.within:g} s")
-            conn.execute(sql.SKIP_UNFINISHED, keys | {"error": error})
-            conn.execute(sql.SETTLE_DEADLINE, keys)
-            advance = Advance(conn)
-            advance.look(Join(standing.run, path))
-            advance.settle(wait=True)
-        return advance.ready
-
-    def settle_forgotten(self, *, most: int = 100) -> list[Ready]:
-        """Go on with fan-outs whose last branch has ended and whose worker died before it saw that."""
-        with self.pool.connection() as conn:
-            found = conn.execute(sql.SELECT_FORGOTTEN_JOINS, {"most": most}).fetchall()
-            joins = [Join(self.reference(conn, run_id), path) for run_id, path in found]
-            return self._settle(conn, joins)
-
-    def reference(self, conn: Conn, run_id: UUID) -> RunRef:
-        """A run that exists, with its plan."""
-        row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
-        assert row is not None  # noqa: S101  a step has a run
-        return RunRef(run_id, self.plans.load(row[1], conn), row[2])
-
-    @contextmanager
-    def _owned(self, run_id: UUID) -> Iterator[tuple[Conn, _Standing]]:
-        """A transaction that has the run to itself. Raises `NotFound`."""
-        with self.pool.connection() as conn, owning(conn, run_id):
-            row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
-            if row is None:
-                raise NotFound(f"there is no run {run_id}", next_step="baton runs ls")
-            state, definition, priority, is_due = row
-            run = RunRef(run_id, self.plans.load(definition, conn), priority)
-            yield conn, _Standing(run, state, bool(is_due))
-
-
-def _take_keys(conn: Conn, plan: Plan, submissions: Sequence[Submission]) -> dict[UUID, Submitted]:
-    """Claim the idempotency keys; the answers of those that were used before, by submission id."""
-    keyed = [s for s in submissions if s.idempotency_key is not None]
-    if not keyed:
-        return {}
-    digests = {s.id: _digest(plan, s) for s in keyed}
-    keys = {"tenants": [s.tenant for s in keyed], "keys": [s.idempotency_key for s in keyed]}
-    conn.execute(
-        sql.INSERT_KEYS, keys | {"runs": [s.id for s in keyed], "digests": [digests[s.id] for s in keyed]}
-    )
-    owners = {(t, k): (run, digest) for t, k, run, digest in conn.execute(sql.SELECT_KEYS, keys).fetchall()}
-    answers = {}
-    for one in keyed:
-        run_id, digest = owners[one.tenant, one.idempotency_key]
-        if digest != digests[one.id]:
-            raise IdempotencyConflict(
-                f"idempotency key {one.idempotency_key!r} belongs to run {run_id}, which has another input",
-                next_step=f"baton runs show {run_id}",
-            )
-        if run_id != one.id:
-            answers[one.id] = Submitted(run_id, created=False)
-    return answers
-
-
-def _digest(plan: Plan, submission: Submission) -> str:
-    import hashlib
-
-    text = f"{plan.workflow.name}\n{submission.input}"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _insert_runs(conn: Conn, plan: Plan, fresh: Sequence[Submission]) -> None:
-    import json
-
-    conn.execute(
-        sql.INSERT_RUNS,
-        {
-            "definition": plan.id,
-            "workflow": plan.workflow.name,
-            "timeout": plan.workflow.timeout,
-            "ids": [s.id for s in fresh],
-            "tenants": [s.tenant for s in fresh],
-            "priorities": [s.priority for s in fresh],
-            "labels": [json.dumps(dict(s.labels or {})) for s in fresh],
-            "inputs": [s.input for s in fresh],
-            "delays": [s.delay or 0.0 for s in fresh],
-        },
-    )
 
 
 def _columns(batch: Sequence[Finished]) -> dict[str, list[Any]]:
@@ -414,8 +183,6 @@ def _columns(batch: Sequence[Finished]) -> dict[str, list[Any]]:
 
 
 def _note_progress(conn: Conn, noted: Sequence[tuple[UUID, str, Any]]) -> None:
-    import json
-
     conn.execute(
         sql.NOTE_EVENTS,
         {

@@ -126,7 +126,9 @@ steps = Table(
     CheckConstraint("(state = 'running') <= (worker_id IS NOT NULL AND attempt > 0)", name="running_is_held"),
     CheckConstraint("(state = 'open') <= (kind <> 'agent')", name="open_is_composite"),
     CheckConstraint("kind = 'agent' OR state NOT IN ('ready', 'running')", name="composite_never_runs"),
-    # Is any child left? Which one may start next?
+    # Which child may start next? Those before it are many, and no longer pending.
+    Index("steps_pending", "run_id", "parent", "ordinal", postgresql_where=text("state = 'pending'")),
+    # Is any child left?
     Index(
         "steps_unfinished",
         "run_id",

@@ -240,7 +240,9 @@ def test_time_that_is_up_is_noticed_once_however_many_look(bench: Bench) -> None
     late(bench, run)
     with ThreadPoolExecutor(3) as threads:
         with bench.pool.connection() as other, other.transaction():
-            other.execute("SELECT pg_advisory_xact_lock(7001, %s)", [int.from_bytes(run.bytes[-4:], signed=True)])
+            other.execute(
+                "SELECT pg_advisory_xact_lock(7001, %s)", [int.from_bytes(run.bytes[-4:], signed=True)]
+            )
 
             # When three workers have seen it, and wait for their turn
             looks = [threads.submit(Engine(bench.pool).expire) for _ in range(3)]
@@ -324,7 +326,7 @@ def test_a_worker_that_dies_before_it_looked_again_does_not_lose_the_join(bench:
         other.execute("SELECT pg_advisory_xact_lock(7002, hashtext(%s || '0'))", [str(run)])
         with pytest.MonkeyPatch.context() as patched:
             # When the worker dies after its commit, before it could look again
-            patched.setattr(Engine, "_settle", lambda *_: [])
+            patched.setattr(Engine, "settle", lambda *_: [])
             assert bench.finish(last, 2).accepted
     assert bench.states(run)["0/b"] == "done"
 

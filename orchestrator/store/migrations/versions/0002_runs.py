@@ -225,6 +225,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state = 'open' AND kind IN ('fan_out', 'each')"),
     )
     op.create_index(
+        "steps_pending",
+        "steps",
+        ["run_id", "parent", "ordinal"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending'"),
+    )
+    op.create_index(
         "steps_ready", "steps", ["ready_at"], unique=False, postgresql_where=sa.text("state = 'ready'")
     )
     op.create_index(
