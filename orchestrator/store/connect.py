@@ -7,11 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 Conn = Connection[TupleRow]
+
+_TRY = 5  # seconds for the first connection of a process
 
 
 class Pool:
@@ -21,7 +24,8 @@ class Pool:
     sessions) and opens its own on first use. Connections are in autocommit mode: open a transaction with
     `with conn.transaction():`. A connection broken by a server restart is replaced on the next checkout.
 
-    Raises `psycopg_pool.PoolTimeout` when no connection can be had within `timeout` seconds.
+    Raises `psycopg.OperationalError` when the server cannot be reached at first, and `psycopg_pool.PoolTimeout`
+    when later no connection can be had within `timeout` seconds.
     """
 
     def __init__(self, url: str, *, size: int = 4, timeout: float = 10.0) -> None:
@@ -63,6 +67,8 @@ class Pool:
             return self._pool
 
     def _open(self) -> ConnectionPool[Conn]:
+        # A server that is not there is told at once and in its own words; a pool would try for `timeout` seconds.
+        psycopg.connect(self.url, connect_timeout=_TRY).close()
         return ConnectionPool(
             self.url,
             kwargs={"autocommit": True, "application_name": "baton"},

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from orchestrator.store import result_tables, tables
 from orchestrator.store.metadata import metadata
-from schemas.errors import SchemaOutdated
+from schemas.errors import SchemaOutdated, Unavailable
 
 __all__ = ["check", "head", "metadata", "result_tables", "revision", "tables", "upgrade"]
 
@@ -67,10 +69,18 @@ def check(database_url: str) -> None:
     raise SchemaOutdated(f"the database is {state}, but this version needs revision {head()}")
 
 
-def _connect(database_url: str) -> Any:
+@contextmanager
+def _connect(database_url: str) -> Iterator[Connection]:
+    """Raises `Unavailable` when the server cannot be reached."""
     url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
     url = url.replace("postgres://", "postgresql+psycopg://", 1)
-    return create_engine(url, poolclass=NullPool).connect()
+    try:
+        connection = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5}).connect()
+    except OperationalError as error:
+        reason = str(error.orig).strip().partition("\n")[0]
+        raise Unavailable(f"Postgres cannot be reached: {reason}", next_step="baton doctor") from None
+    with connection:
+        yield connection
 
 
 def _config(connection: Connection) -> Config:
