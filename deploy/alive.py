@@ -20,7 +20,7 @@ MANY = 10_000
 def alive(database_url: str, host: str) -> bool:
     """Does a living worker have a name that ends with `@host`?"""
     with psycopg.connect(database_url, connect_timeout=3, row_factory=psycopg.rows.dict_row) as connection:
-        workers = connection.execute(SELECT_WORKERS, {"limit": MANY})
+        workers = connection.execute(SELECT_WORKERS, {"limit": MANY, "all": False})
         return any(worker["alive"] and worker["name"].endswith(f"@{host}") for worker in workers)
 
 

@@ -73,6 +73,8 @@ os.register_at_fork(after_in_child=_forget_thread)
 
 
 def _become(parent: int, death_signal: int, uid: int, gid: int, *, argv: list[str]) -> NoReturn:
+    # A shell starts what it puts into the background with SIGINT ignored, and that would be inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
