@@ -286,7 +286,7 @@ def _priority(priority: int | None) -> int:
 
 def _pauses() -> Iterator[float]:
     """Seconds between two looks: prompt at first, easy on the server when it takes long."""
-    pause = 0.002
+    pause = 0.001
     while True:
         yield pause
-        pause = min(pause * 1.1, 0.03)
+        pause = min(pause * 1.06, 0.03)

@@ -28,10 +28,10 @@ def find(database_url: str | None = None, broker_url: str | None = None) -> Plac
 
         urls = current(given.data_dir)
         if urls is None:
+            names = {"BATON_DATABASE_URL": database_url, "BATON_BROKER_URL": broker_url}
+            missing = " and ".join(name for name, url in names.items() if not url)
             raise Unavailable(
-                f"no servers: BATON_DATABASE_URL and BATON_BROKER_URL are not both set, and no stack runs "
-                f"in {given.data_dir}",
-                next_step="baton up",
+                f"no servers: {missing} not set, and no stack runs in {given.data_dir}", next_step="baton up"
             )
         database_url, broker_url = database_url or urls.database_url, broker_url or urls.broker_url
     return Places(database_url, broker_url)

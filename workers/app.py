@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery, concurrency, signals
+from kombu.transport import TRANSPORT_ALIASES
 
 from orchestrator import redis_transport
-from orchestrator.broker import make_app
+from orchestrator.broker import TRANSPORT, make_app
 from orchestrator.loading import load
 from orchestrator.places import find
 from orchestrator.store.schema import check
@@ -33,10 +34,16 @@ GRACE = 5.0
 concurrency.ALIASES["threads"] = "workers.pool:StepPool"
 
 
+# In a process of ours `redis://` means our transport. Naming it in `broker_transport` instead would hide the scheme
+# from Flower, whose page on the broker then stays empty.
+TRANSPORT_ALIASES["redis"] = TRANSPORT
+
+
 def build() -> Celery:
     """The app of this process, on the servers and with the agents that its environment names."""
     places = find()
     app = make_app(places)
+    app.conf.broker_transport = None
     if not any(argument.startswith(("-P", "--pool")) for argument in sys.argv):
         # Only then: Celery takes `--pool prefork` for no wish at all where the app has one.
         app.conf.worker_pool = "threads"
