@@ -29,7 +29,7 @@ from schemas.workflows import Joining, Leaf, Pipeline
 CHAIN_LINKS = 3
 """Links of one chain: enough to save most dispatches, few enough to keep a message around a kilobyte."""
 
-GROUP_SIZE = 500
+GROUP_SIZE = 100
 """Headers of one group: what is built in memory at a time, however wide the fan-out."""
 
 

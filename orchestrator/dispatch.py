@@ -15,8 +15,8 @@ from orchestrator.engine.values import Ready
 
 log = logging.getLogger(__name__)
 
-BATCH = 500
-"""Messages that travel to the broker together."""
+BATCH = 100
+"""Messages that travel to the broker together: few enough for workers to begin while the rest is still built."""
 
 
 MARK = "baton.mark"

@@ -34,7 +34,7 @@ DELAY = 0.05
 BUSY = 0.005
 """Seconds between two messages that come one by one, below which there are probably more."""
 
-BULK = 100
+BULK = 250
 """Messages taken from one queue in one go."""
 
 
