@@ -21,7 +21,7 @@ from celery import Celery
 from celery.canvas import Signature, chain, chord, group
 
 from orchestrator.broker import wire_priority
-from orchestrator.compile import Plan
+from orchestrator.compile import Plan, parent_of
 from orchestrator.engine.values import Pointer, Ready
 from schemas.agents import queue_of
 from schemas.workflows import Joining, Leaf, Pipeline
@@ -82,7 +82,7 @@ def pointer_of(signature: Any) -> Pointer | None:
 def _by_fan_out(ready: Iterable[Ready]) -> Iterator[Sequence[Ready]]:
     groups: defaultdict[tuple[UUID, str], list[Ready]] = defaultdict(list)
     for one in ready:
-        groups[one.run.id, _branch(one.run.plan, one.path)[0] or one.path].append(one)
+        groups[one.run.id, _fan_out_of(one.run.plan, one.path) or one.path].append(one)
     return iter(groups.values())
 
 
@@ -91,7 +91,7 @@ def _fragment(app: Celery, siblings: Sequence[Ready]) -> Any:
     heads = [_chain(app, one) for one in siblings]
     if len(heads) == 1:
         return heads[0]
-    fan_out, _ = _branch(first.run.plan, first.path)
+    fan_out = _fan_out_of(first.run.plan, first.path)
     node = first.run.plan.at(fan_out).node if fan_out else None
     if isinstance(node, Joining) and node.join is not None:
         body = Ready(first.run, f"{fan_out}/join", node.join)
@@ -129,12 +129,9 @@ def _signature(app: Celery, ready: Ready) -> Signature:
     )
 
 
-def _branch(plan: Plan, path: str) -> tuple[str, str]:
-    """The fan-out that a step is a branch of, itself or through the pipelines around it, and the branch's name."""
-    above, _, segment = path.rpartition("/")
-    while above:
-        node = plan.at(above).node
-        if isinstance(node, Joining):
-            return above, segment
-        above, _, segment = above.rpartition("/")
-    return "", ""
+def _fan_out_of(plan: Plan, path: str) -> str:
+    """The fan-out that a step is a branch of, itself or through the pipelines around it; empty if there is none."""
+    above = parent_of(path)
+    while above and not isinstance(plan.at(above).node, Joining):
+        above = parent_of(above)
+    return above

@@ -38,10 +38,6 @@ class PlanNode:
     shape: Shape = Shape.NAMED
     """How a leaf wants the results of a fan-out, if such is its input."""
 
-    @property
-    def segments(self) -> tuple[str, ...]:
-        return tuple(self.path.split("/")) if self.path else ()
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -139,14 +139,14 @@ class StepPool(TaskPool):
             log.exception("could not record %d steps", len(ended))
             answers = [Recorded(accepted=False)] * len(ended)
         for (job, finished), recorded in zip(ended, answers, strict=True):
-            self._process.prepared[job.task_id] = Prepared(finished, recorded)
+            self._process.prepare(job.task_id, Prepared(finished, recorded))
             if len(ended) == 1:
                 self._conclude(job)  # nobody else waits: spare it the way to another thread
             else:
                 self._finishers.submit(self._conclude, job)
 
     def _finish(self, job: Job, prepared: object) -> None:
-        self._process.prepared[job.task_id] = prepared
+        self._process.prepare(job.task_id, prepared)
         self._finishers.submit(self._conclude, job)
 
     def _conclude(self, job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Protocol
@@ -43,8 +44,8 @@ class WorkerProcess:
         self.in_threads = True
         self.concurrency = 1
         self.heart: Stoppable | None = None
-        self.prepared: dict[str, object] = {}
-        """What the pool did of a step already, by task id, before it hands the message to the task."""
+        self._prepared: dict[str, list[object]] = {}
+        self._preparing = threading.Lock()
         self.attempts = Attempts()
 
     def born(self, name: str, *, in_threads: bool, concurrency: int) -> None:
@@ -80,6 +81,26 @@ class WorkerProcess:
     @cached_property
     def loop(self) -> LoopThread:
         return LoopThread()
+
+    def prepare(self, task_id: str, done: object) -> None:
+        """Keep what the pool did of a step already, until the task of its message asks for it.
+
+        One step may be delivered twice at the same time, so there may be several under one id; none replaces
+        another, or what follows from an outcome would wait for recovery.
+        """
+        with self._preparing:
+            self._prepared.setdefault(task_id, []).append(done)
+
+    def take_prepared(self, task_id: str) -> object | None:
+        """What was kept for this task id, the oldest first; None if there is nothing."""
+        with self._preparing:
+            kept = self._prepared.get(task_id)
+            if not kept:
+                return None
+            done = kept.pop(0)
+            if not kept:
+                del self._prepared[task_id]
+            return done
 
     def set_aside(self, queue: str, reason: str, message: Any) -> None:
         """Keep a message that no agent can run as a dead letter."""

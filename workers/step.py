@@ -74,7 +74,7 @@ class StepTask(Task):
         except ValueError as error:
             self.process.set_aside(self.name, str(error), {"args": args, "kwargs": kwargs})
             raise Ignore(str(error)) from None
-        match self.process.prepared.pop(self.request.id, None) or self.process.engine.claim(pointer):
+        match self.process.take_prepared(self.request.id) or self.process.engine.claim(pointer):
             case Claimed() as claimed:
                 return self._work(claimed)
             case Prepared(finished, recorded) if (finished.run_id, finished.path) == pointer:

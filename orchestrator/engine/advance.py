@@ -13,8 +13,7 @@ end together always sees all of them.
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -324,14 +323,6 @@ class Advance:
 def error_text(type_: str, message: str, *, retryable: bool = False) -> str:
     """An `ErrorInfo` as JSON text."""
     return ErrorInfo(type=type_, message=message, retryable=retryable).model_dump_json()
-
-
-def group_by_run(ready: Iterable[Ready]) -> Mapping[UUID, list[Ready]]:
-    """The same steps, by run."""
-    groups: defaultdict[UUID, list[Ready]] = defaultdict(list)
-    for one in ready:
-        groups[one.run.id].append(one)
-    return groups
 
 
 def _within(node: Joining, delay: float | None) -> float | None:
