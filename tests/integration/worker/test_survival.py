@@ -305,3 +305,21 @@ def test_an_outcome_waits_for_a_postgres_that_is_away(shaky: Stack, servers: Ser
     assert run.result(60) == 2
     assert run.view().state is RunState.COMPLETED
     assert len(gate.with_suffix(".pids").read_text().split()) == 1
+
+
+# --- order ------------------------------------------------------------------------------------------------
+
+
+def test_an_urgent_run_overtakes_those_that_wait(alone: Stack) -> None:
+    # Given runs that wait for a worker, the most urgent of them submitted last
+    waiting = alone.client.submit_many(arithmetic.single, range(5))
+    urgent = alone.submit(arithmetic.single, 9, priority=9)
+
+    # When there is one that does one thing at a time
+    alone.worker("increment", concurrency=1)
+    for run in [*waiting, urgent]:
+        run.result(40)
+
+    # Then the urgent one was first
+    ((first,),) = alone.query("SELECT run_id FROM steps ORDER BY started_at LIMIT 1")
+    assert first == urgent.id
