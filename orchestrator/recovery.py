@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Ready
 from orchestrator.engine.values import RunRef
-from orchestrator.store import run_queries as sql
+from orchestrator.store import recovery_queries as sql
 from orchestrator.store.connect import Conn
 
 log = logging.getLogger(__name__)

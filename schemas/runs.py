@@ -7,8 +7,11 @@ A run:                                            A step:
        │        │  └────────────────┘ resume             │         │ └────────┘ retry, lost    │ resume
        └────────┴────────> cancelled                     └─────────┴──────────┴──> skipped,    │
                                                                                    cancelled   v
-                                                      a step with parts is `open` instead of    ready
-                                                      ready and running                         or open
+    queued and running may be `paused` and            a step with parts is `open` instead of    ready
+    come back by resume; a paused run can             ready and running; one that killed its    or open
+    still end with what was running                   workers too often is `dead` until somebody
+                                                      retries or drops it; one that waits for a
+                                                      decision or an event is `waiting`
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from schemas.usage import Usage
 class RunState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -36,6 +40,8 @@ class StepState(StrEnum):
     READY = "ready"
     RUNNING = "running"
     OPEN = "open"
+    WAITING = "waiting"
+    DEAD = "dead"
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -49,9 +55,11 @@ class StepKind(StrEnum):
     EACH = "each"
 
 
+_RUN_ENDINGS = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 RUN_MOVES: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED}),
-    RunState.RUNNING: frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED}),
+    RunState.QUEUED: _RUN_ENDINGS | {RunState.RUNNING, RunState.PAUSED},
+    RunState.RUNNING: _RUN_ENDINGS | {RunState.PAUSED},
+    RunState.PAUSED: _RUN_ENDINGS | {RunState.QUEUED, RunState.RUNNING},
     RunState.FAILED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
     RunState.COMPLETED: frozenset(),
     RunState.CANCELLED: frozenset(),
@@ -61,7 +69,10 @@ _ENDINGS = frozenset({StepState.SKIPPED, StepState.CANCELLED})
 STEP_MOVES: dict[StepState, frozenset[StepState]] = {
     StepState.PENDING: _ENDINGS | {StepState.READY, StepState.OPEN},
     StepState.READY: _ENDINGS | {StepState.RUNNING},
-    StepState.RUNNING: _ENDINGS | {StepState.DONE, StepState.FAILED, StepState.READY},
+    StepState.RUNNING: _ENDINGS
+    | {StepState.DONE, StepState.FAILED, StepState.READY, StepState.WAITING, StepState.DEAD},
+    StepState.WAITING: _ENDINGS | {StepState.READY, StepState.DONE, StepState.FAILED},
+    StepState.DEAD: _ENDINGS | {StepState.READY, StepState.FAILED},
     StepState.OPEN: _ENDINGS | {StepState.DONE, StepState.FAILED},
     StepState.FAILED: frozenset({StepState.READY, StepState.OPEN, StepState.PENDING}),
     StepState.SKIPPED: frozenset({StepState.READY, StepState.OPEN, StepState.PENDING}),

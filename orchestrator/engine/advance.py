@@ -21,7 +21,8 @@ from uuid import UUID
 from orchestrator.compile import parent_of
 from orchestrator.engine.gather import listed_results
 from orchestrator.engine.values import Ready, RunRef
-from orchestrator.store import run_queries as sql
+from orchestrator.store import advance_queries as sql
+from orchestrator.store import lock_queries
 from orchestrator.store.connect import Conn
 from schemas.outcomes import ErrorInfo
 from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline
@@ -261,10 +262,10 @@ class Advance:
             return
         keys = {"runs": [run for run, _ in looks], "parents": [path for _, path in looks]}
         if wait:
-            self.conn.execute(sql.WAIT_JOINS, keys)
+            self.conn.execute(lock_queries.WAIT_JOINS, keys)
             held = set(looks)
         else:
-            held = {(r, p) for r, p, got in self.conn.execute(sql.TRY_JOINS, keys) if got}
+            held = {(r, p) for r, p, got in self.conn.execute(lock_queries.TRY_JOINS, keys) if got}
             self.unsettled += [join for key, join in looks.items() if key not in held]
         for key, join in looks.items():
             self._promote(join, freed[key])

@@ -12,7 +12,8 @@ from orchestrator.engine.ground import Ground
 from orchestrator.engine.reopen import reopen
 from orchestrator.engine.run_locks import owning
 from orchestrator.engine.values import Ready, RunRef
-from orchestrator.store import run_queries as sql
+from orchestrator.store import advance_queries
+from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.errors import Conflict, NotFound
 from schemas.runs import RunState
@@ -77,7 +78,7 @@ class Control(Ground):
             error = error_text("DeadlineExceeded", f"the run took longer than its timeout of {limit:g} s")
             conn.execute(sql.SKIP_UNFINISHED, {"run": run_id, "path": "", "error": error})
             ending = {"runs": [run_id], "states": ["failed"], "output_refs": [None], "errors": [error]}
-            conn.execute(sql.END_RUNS, ending)
+            conn.execute(advance_queries.END_RUNS, ending)
 
     def _expire_join(self, run_id: UUID, path: str) -> list[Ready]:
         keys = {"run": run_id, "path": path}
@@ -87,7 +88,7 @@ class Control(Ground):
             node: Any = standing.run.plan.at(path).node
             error = error_text("Late", f"it had not ended after {node.within:g} s")
             conn.execute(sql.SKIP_UNFINISHED, keys | {"error": error})
-            conn.execute(sql.SETTLE_DEADLINE, keys)
+            conn.execute(advance_queries.SETTLE_DEADLINE, keys)
             advance = Advance(conn)
             advance.look(Join(standing.run, path))
             advance.settle(wait=True)

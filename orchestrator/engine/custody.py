@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.values import Held, Pointer, Ready, WorkerBeat
-from orchestrator.store import run_queries as sql
+from orchestrator.store import worker_queries as sql
 
 
 class Custody(Ground):

@@ -31,7 +31,7 @@ from orchestrator.engine.values import (
     Submitted,
     WorkerId,
 )
-from orchestrator.store import run_queries as sql
+from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from orchestrator.compile import Plan, Shape
-from orchestrator.store import run_queries as sql
+from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.workflows import FanOut
 

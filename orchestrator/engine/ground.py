@@ -10,7 +10,7 @@ from orchestrator.engine.advance import Advance, Join
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import Ready, RunRef, WorkerId
-from orchestrator.store import run_queries as sql
+from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn, Pool
 
 

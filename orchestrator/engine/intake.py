@@ -9,7 +9,7 @@ from uuid import UUID
 
 from orchestrator.compile import Plan
 from orchestrator.engine.values import Submission, Submitted
-from orchestrator.store import run_queries as sql
+from orchestrator.store import intake_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.errors import IdempotencyConflict
 
@@ -22,7 +22,8 @@ def take_keys(conn: Conn, plan: Plan, submissions: Sequence[Submission]) -> dict
     digests = {s.id: _digest(plan, s) for s in keyed}
     keys = {"tenants": [s.tenant for s in keyed], "keys": [s.idempotency_key for s in keyed]}
     conn.execute(
-        sql.INSERT_KEYS, keys | {"runs": [s.id for s in keyed], "digests": [digests[s.id] for s in keyed]}
+        sql.INSERT_KEYS,
+        keys | {"runs": [s.id for s in keyed], "digests": [digests[s.id] for s in keyed]},
     )
     owners = {(t, k): (run, digest) for t, k, run, digest in conn.execute(sql.SELECT_KEYS, keys).fetchall()}
     answers = {}

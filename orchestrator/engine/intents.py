@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from uuid import UUID
 
-from orchestrator.store import run_queries as sql
+from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn
 
 MOST = 1_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.compile import Plan, compile_workflow
-from orchestrator.store import run_queries as sql
+from orchestrator.store import definition_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.errors import NotFound
 from schemas.workflows import Workflow

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.engine.advance import WINDOW, Advance
 from orchestrator.engine.values import Ready, RunRef
-from orchestrator.store import run_queries as sql
+from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.workflows import Joining, Leaf
 

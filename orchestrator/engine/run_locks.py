@@ -1,6 +1,6 @@
 """Transactions that hold runs: shared by those who add steps, alone by those who move a whole run.
 
-Why there are locks at all is told in `orchestrator.store.run_queries`.
+Why there are locks at all is told in `orchestrator.store.lock_queries`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from orchestrator.store import run_queries as sql
+from orchestrator.store import lock_queries as sql
 from orchestrator.store.connect import Conn
 
 

@@ -62,7 +62,7 @@ def test_statements_about_the_server_name_no_table_of_the_store() -> None:
 def test_sql_is_recognised() -> None:
     found = [path for path in python_files("orchestrator/store") if any(statements(path))]
 
-    assert {"run_queries.py", "view_queries.py"} <= {path.name for path in found}
+    assert {"attempt_queries.py", "view_queries.py"} <= {path.name for path in found}
 
 
 @pytest.mark.parametrize("text", ["Select a workflow from the list", "UPDATE the README", "with x as (y)"])

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from orchestrator.store import schema
-from orchestrator.store.run_queries import BEAT
+from orchestrator.store.worker_queries import BEAT
 
 PROBE = Path(__file__).resolve().parents[3] / "deploy" / "alive.py"
 

@@ -116,7 +116,8 @@ def run(bench: Bench) -> UUID:
         ("runs", "state = 'cancelled'", "finished"),
         ("runs", "priority = 10", "priority_range"),
         ("events", "number = 0", "number_from_one"),
-        ("events", "kind = 'run.danced'", "kind_known"),
+        ("events", "kind = 'danced'", "kind_form"),
+        ("runs", "state = 'paused'", "paused_since"),
     ],
 )
 def test_the_database_refuses_what_cannot_be(

@@ -1,0 +1,120 @@
+"""What follows when a step ends: steps open, composites close, runs end. Batches come as arrays."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+INSERT_STEPS: LiteralString = """
+INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input_ref, due_at, ready_at)
+SELECT g.run_id, g.path, g.parent, g.ordinal, g.kind, g.agent, g.state, g.input_ref,
+       clock_timestamp() + make_interval(secs => g.due), clock_timestamp()
+FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(parents)s::text[], %(ordinals)s::int[], %(kinds)s::text[],
+            %(agents)s::text[], %(states)s::text[], %(input_refs)s::text[], %(dues)s::float8[])
+     AS g(run_id, path, parent, ordinal, kind, agent, state, input_ref, due)
+ON CONFLICT (run_id, path) DO NOTHING
+RETURNING run_id, path
+"""
+
+# The items of an `each`, taken out of the value that a reference names; rows beyond the window wait.
+INSERT_ITEMS: LiteralString = """
+WITH source AS (
+    SELECT CASE WHEN %(ref)s = 'run' THEN (SELECT input FROM runs WHERE id = %(run)s)
+                WHEN %(ref)s LIKE 'in:%%' THEN (SELECT input FROM steps
+                                                WHERE run_id = %(run)s AND path = substr(%(ref)s, 4))
+                ELSE (SELECT output FROM steps WHERE run_id = %(run)s AND path = substr(%(ref)s, 5))
+           END AS value
+), list AS (
+    SELECT CASE WHEN %(field)s::text IS NULL THEN value ELSE value -> %(field)s::text END AS value FROM source
+), sound AS (
+    -- AND promises no order, and the length of a text is an error.
+    SELECT value FROM list
+    WHERE CASE jsonb_typeof(value) WHEN 'array' THEN jsonb_array_length(value) <= %(most)s ELSE false END
+), made AS (
+    INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
+    SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
+           CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item,
+           clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
+    FROM sound, jsonb_array_elements(sound.value) WITH ORDINALITY AS i(item, n)
+    RETURNING 1
+)
+SELECT jsonb_typeof(value) AS kind,
+       CASE WHEN jsonb_typeof(value) = 'array' THEN jsonb_array_length(value) END AS items,
+       (SELECT count(*) FROM made) AS made
+FROM list
+"""
+
+INSERT_GIVEN_ITEMS: LiteralString = """
+INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
+SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
+       CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item::jsonb,
+       clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
+FROM unnest(%(items)s::text[]) WITH ORDINALITY AS i(item, n)
+"""
+
+PROMOTE: LiteralString = """
+UPDATE steps SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END, ready_at = clock_timestamp()
+WHERE (run_id, path) IN (
+    SELECT run_id, path FROM steps
+    WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'pending'
+    ORDER BY ordinal LIMIT %(count)s FOR UPDATE SKIP LOCKED
+)
+RETURNING path, input_ref
+"""
+
+CLOSE_STEPS: LiteralString = """
+WITH closed AS (
+    UPDATE steps s
+    SET state = g.state, output_ref = g.output_ref, error = g.error::jsonb, finished_at = clock_timestamp(),
+        due_at = NULL
+    FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(states)s::text[], %(output_refs)s::text[],
+                %(errors)s::text[]) AS g(run_id, path, state, output_ref, error)
+    WHERE s.run_id = g.run_id AND s.path = g.path AND s.state || '' = 'open'
+    RETURNING s.run_id, s.path, s.state, g.error
+), noted AS (
+    INSERT INTO events (run_id, kind, path, data)
+    SELECT run_id, 'step.' || state, path,
+           jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message'))
+    FROM closed
+)
+SELECT run_id, path FROM closed
+"""
+
+# Children of a fan-out: is any left, and how did the others end? `left` stops at the first one found.
+SELECT_LEFT: LiteralString = """
+SELECT j.run_id, j.parent,
+       EXISTS (SELECT FROM steps c WHERE c.run_id = j.run_id AND c.parent = j.parent
+               AND c.state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')) AS is_left
+FROM unnest(%(runs)s::uuid[], %(parents)s::text[]) AS j(run_id, parent)
+"""
+
+TALLY: LiteralString = """
+SELECT count(*) AS branches, count(*) FILTER (WHERE state = 'done') AS done,
+       (array_agg(error::text ORDER BY ordinal) FILTER (WHERE state <> 'done'))[1] AS error,
+       (array_agg(path ORDER BY ordinal) FILTER (WHERE state <> 'done'))[1] AS failed
+FROM steps WHERE run_id = %(run)s AND parent = %(parent)s AND ordinal >= 0
+"""
+
+ARM_DEADLINE: LiteralString = """
+UPDATE steps SET due_at = clock_timestamp() + make_interval(secs => %(within)s)
+WHERE run_id = %(run)s AND path = %(path)s AND state = 'open'
+"""
+
+SETTLE_DEADLINE: LiteralString = """
+UPDATE steps SET due_at = NULL WHERE run_id = %(run)s AND path = %(path)s AND due_at IS NOT NULL
+"""
+
+END_RUNS: LiteralString = """
+WITH ended AS (
+    UPDATE runs r
+    SET state = g.state, output_ref = g.output_ref, error = g.error::jsonb, finished_at = clock_timestamp(),
+        due_at = NULL,
+        degraded = degraded OR EXISTS (
+            SELECT FROM steps s WHERE s.run_id = r.id AND s.ordinal >= 0 AND s.state IN ('failed', 'skipped'))
+    FROM unnest(%(runs)s::uuid[], %(states)s::text[], %(output_refs)s::text[], %(errors)s::text[])
+         AS g(run_id, state, output_ref, error)
+    WHERE r.id = g.run_id AND r.state IN ('queued', 'running')
+    RETURNING r.id, r.state, g.error
+)
+INSERT INTO events (run_id, kind, data)
+SELECT id, 'run.' || state, jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message')) FROM ended
+"""

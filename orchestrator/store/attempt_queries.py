@@ -1,0 +1,104 @@
+"""An attempt of a step: its claim, what it is given, its outcome. Batches come as arrays: any size is one statement.
+
+`state || ''` keeps the planner away from the partial indexes on states, which it takes for smaller than the primary
+key and would search by run alone: all unfinished steps of the run, each time.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+NOTE_EVENTS: LiteralString = """
+INSERT INTO events (run_id, kind, path, data)
+SELECT g.run_id, g.kind, g.path, g.data::jsonb
+FROM unnest(%(runs)s::uuid[], %(kinds)s::text[], %(paths)s::text[], %(data)s::text[]) AS g(run_id, kind, path, data)
+"""
+
+CLAIM: LiteralString = """
+WITH claimed AS (
+    UPDATE steps s
+    SET state = 'running', attempt = s.attempt + 1, worker_id = %(worker)s, started_at = clock_timestamp(),
+        due_at = NULL
+    FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS w(run_id, path), runs r
+    WHERE s.run_id = w.run_id AND s.path = w.path AND s.state || '' = 'ready'
+      AND (s.due_at IS NULL OR s.due_at <= clock_timestamp() + interval '20 milliseconds')
+      AND r.id = w.run_id AND r.state IN ('queued', 'running')
+    RETURNING s.run_id, s.path, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow, r.tenant,
+              r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
+              CASE WHEN s.input_ref = 'run' OR r.id <> ALL (%(known)s::uuid[]) THEN r.input END AS intent
+), noted AS (
+    INSERT INTO events (run_id, kind, path, data)
+    SELECT run_id, 'step.started', path, jsonb_build_object('attempt', attempt, 'worker', %(worker_name)s::text)
+    FROM claimed
+), started AS (
+    UPDATE runs SET state = 'running', started_at = clock_timestamp()
+    WHERE state = 'queued' AND id IN (SELECT run_id FROM claimed WHERE run_state = 'queued')
+    RETURNING id
+), told AS (
+    INSERT INTO events (run_id, kind) SELECT id, 'run.started' FROM started
+)
+SELECT c.run_id, c.path, c.attempt, c.retries, c.definition_id, c.workflow, c.tenant, c.priority, c.labels,
+       c.intent::text AS intent,
+       extract(epoch FROM c.run_due - clock_timestamp())::float8 AS run_left, c.input_ref,
+       (CASE WHEN c.input IS NOT NULL THEN c.input
+             WHEN c.input_ref = 'run' THEN c.intent
+             WHEN c.input_ref LIKE 'in:%%' THEN src.input
+             ELSE src.output END)::text AS input,
+       -- A claim that a crash of the server forgets is claimed again: it need not wait for the disk.
+       set_config('synchronous_commit', 'off', true)
+FROM claimed c
+LEFT JOIN steps src ON src.run_id = c.run_id AND src.path = substr(c.input_ref, strpos(c.input_ref, ':') + 1)
+"""
+
+SELECT_INTENT: LiteralString = "SELECT input::text FROM runs WHERE id = %(run)s"
+
+SELECT_STANDING: LiteralString = """
+SELECT s.state, s.attempt, r.state AS run_state,
+       extract(epoch FROM s.due_at - clock_timestamp())::float8 AS due_in,
+       EXISTS (SELECT FROM steps n WHERE n.run_id = s.run_id AND n.path = %(next)s AND n.state = 'ready') AS next_ready
+FROM steps s JOIN runs r ON r.id = s.run_id
+WHERE s.run_id = %(run)s AND s.path = %(path)s
+"""
+
+SELECT_RESULTS: LiteralString = """
+SELECT c.path, c.state, c.error::text AS error,
+       CASE WHEN c.output_ref LIKE 'all:%%' THEN NULL
+            WHEN c.output_ref LIKE 'in:%%' THEN src.input::text
+            ELSE coalesce(c.output, src.output)::text END AS output,
+       c.output_ref
+FROM steps c
+LEFT JOIN steps src ON src.run_id = c.run_id AND src.path = substr(c.output_ref, strpos(c.output_ref, ':') + 1)
+WHERE c.run_id = %(run)s AND c.parent = %(parent)s AND c.ordinal >= 0
+ORDER BY c.ordinal
+"""
+
+# The fence: only the holder of the current attempt of a running step of a live run is heard.
+ACCEPT: LiteralString = """
+WITH given AS (
+    SELECT * FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(states)s::text[],
+                         %(outputs)s::text[], %(errors)s::text[], %(usages)s::text[], %(retry_ins)s::float8[])
+         AS g(run_id, path, attempt, state, output, error, usage, retry_in)
+), accepted AS (
+    UPDATE steps s
+    SET state = CASE WHEN g.retry_in IS NULL THEN g.state ELSE 'ready' END,
+        output = g.output::jsonb, error = g.error::jsonb, usage = g.usage::jsonb,
+        finished_at = CASE WHEN g.retry_in IS NULL THEN clock_timestamp() END,
+        due_at = clock_timestamp() + make_interval(secs => g.retry_in),
+        retries = s.retries + (g.retry_in IS NOT NULL)::int
+    FROM given g, runs r
+    WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state || '' = 'running'
+      AND r.id = g.run_id AND r.state IN ('queued', 'running')
+    RETURNING s.run_id, s.path, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
+              r.definition_id, r.priority
+), tried AS (
+    INSERT INTO attempts (run_id, path, attempt, worker_id, state, error, usage, started_at)
+    SELECT run_id, path, attempt, worker_id, state, error::jsonb, usage::jsonb, started_at FROM accepted
+), noted AS (
+    INSERT INTO events (run_id, kind, path, data)
+    SELECT run_id, CASE WHEN retry_in IS NULL THEN 'step.' || state ELSE 'step.retrying' END, path,
+           jsonb_strip_nulls(jsonb_build_object('attempt', attempt, 'error', error::jsonb -> 'message',
+                                                'retry_in', retry_in, 'usage', usage::jsonb))
+    FROM accepted
+)
+SELECT run_id, path, attempt, definition_id, priority FROM accepted
+"""
