@@ -14,6 +14,7 @@ from orchestrator.engine.advance import Advance
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.control import Control
 from orchestrator.engine.custody import Custody
+from orchestrator.engine.deadlines import Deadlines
 from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.intake import insert_runs, take_keys
 from orchestrator.engine.intents import Intents
@@ -37,8 +38,9 @@ from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunState
 
 
-class Engine(Control, Custody):
-    """Moves runs on: submit, claim, record here; whole runs in `Control`, what workers hold in `Custody`.
+class Engine(Control, Deadlines, Custody):
+    """Moves runs on: submit, claim, record here; whole runs in `Control`, their time in `Deadlines`, what workers
+    hold in `Custody`.
 
     Any number of engines, in any number of processes, work on the same database.
 

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 from uuid import UUID
 
 from orchestrator.engine.advance import Advance, Join
 from orchestrator.engine.plans import Plans
-from orchestrator.engine.run_locks import sharing
+from orchestrator.engine.run_locks import owning, sharing
 from orchestrator.engine.values import Ready, RunRef, WorkerId
 from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn, Pool
+from schemas.errors import NotFound
+from schemas.runs import RunState
+
+
+class Standing(NamedTuple):
+    """A run as its owner finds it."""
+
+    run: RunRef
+    state: str
+    is_due: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.state in (RunState.COMPLETED, RunState.CANCELLED)
 
 
 class Ground:
@@ -51,3 +67,14 @@ class Ground:
                 advance.settle(wait=True)
             ready += advance.ready
         return ready
+
+    @contextmanager
+    def owned(self, run_id: UUID) -> Iterator[tuple[Conn, Standing]]:
+        """A transaction that has the run to itself. Raises `NotFound`."""
+        with self.pool.connection() as conn, owning(conn, run_id):
+            row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
+            if row is None:
+                raise NotFound(f"there is no run {run_id}", next_step="baton runs ls")
+            state, definition, priority, is_due = row
+            run = RunRef(run_id, self.plans.load(definition, conn), priority)
+            yield conn, Standing(run, state, bool(is_due))

@@ -1,4 +1,4 @@
-"""Whole runs: cancel, resume, deadlines."""
+"""Whole runs: cancel and resume."""
 
 from __future__ import annotations
 
@@ -49,18 +49,6 @@ WITH resumed AS (
 INSERT INTO events (run_id, kind) SELECT id, 'run.resumed' FROM resumed
 """
 
-SELECT_DUE_RUNS: LiteralString = """
-SELECT id FROM runs WHERE due_at <= clock_timestamp() AND state IN ('queued', 'running') LIMIT %(most)s
-"""
-
-SELECT_DUE_COMPOSITES: LiteralString = """
-SELECT run_id, path FROM steps WHERE due_at <= clock_timestamp() AND state = 'open' LIMIT %(most)s
-"""
-
-IS_DUE: LiteralString = """
-SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s AND due_at <= clock_timestamp() AND state = 'open'
-"""
-
 # Fan-outs whose last branch committed while nobody was left to see it: its worker died before it looked again.
 SELECT_FORGOTTEN_JOINS: LiteralString = """
 SELECT s.run_id, s.path FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
@@ -68,16 +56,4 @@ WHERE s.state = 'open' AND s.kind IN ('fan_out', 'each')
   AND NOT EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path
                   AND c.state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead'))
 LIMIT %(most)s
-"""
-
-SKIP_UNFINISHED: LiteralString = """
-WITH late AS (
-    UPDATE steps
-    SET state = 'skipped', finished_at = clock_timestamp(), due_at = NULL, error = %(error)s::jsonb
-    WHERE run_id = %(run)s AND (%(path)s = '' OR starts_with(path, %(path)s || '/'))
-      AND state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')
-    RETURNING run_id, path
-)
-INSERT INTO events (run_id, kind, path, data)
-SELECT run_id, 'step.skipped', path, jsonb_build_object('error', %(error)s::jsonb -> 'message') FROM late
 """
