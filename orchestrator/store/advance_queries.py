@@ -82,8 +82,9 @@ SELECT run_id, path FROM closed
 # Children of a fan-out: is any left, and how did the others end? `left` stops at the first one found.
 SELECT_LEFT: LiteralString = """
 SELECT j.run_id, j.parent,
-       EXISTS (SELECT FROM steps c WHERE c.run_id = j.run_id AND c.parent = j.parent
-               AND c.state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')) AS is_left
+       (SELECT 1 FROM steps c WHERE c.run_id = j.run_id AND c.parent = j.parent
+        AND c.state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')
+        ORDER BY - c.ordinal LIMIT 1) IS NOT NULL AS is_left
 FROM unnest(%(runs)s::uuid[], %(parents)s::text[]) AS j(run_id, parent)
 """
 

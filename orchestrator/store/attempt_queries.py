@@ -1,7 +1,9 @@
 """An attempt of a step: its claim, what it is given, its outcome. Batches come as arrays: any size is one statement.
 
 `state || ''` keeps the planner away from the partial indexes on states, which it takes for smaller than the primary
-key and would search by run alone: all unfinished steps of the run, each time.
+key and would search by run alone: all unfinished steps of the run, each time. `OFFSET 0` keeps runs and the wanted
+paths together for the same reason: planned on an empty table, the join would look up steps by run only and filter
+the paths afterwards, for as long as the plan is cached.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ WITH claimed AS (
     UPDATE steps s
     SET state = 'running', attempt = s.attempt + 1, worker_id = %(worker)s, started_at = clock_timestamp(),
         due_at = NULL
-    FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS w(run_id, path), runs r
-    WHERE s.run_id = w.run_id AND s.path = w.path AND s.state || '' = 'ready'
+    FROM (
+        SELECT w.path, runs.* FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS w(run_id, path)
+        JOIN runs ON runs.id = w.run_id AND runs.state IN ('queued', 'running')
+        OFFSET 0
+    ) r
+    WHERE s.run_id = r.id AND s.path = r.path AND s.state || '' = 'ready'
       AND (s.due_at IS NULL OR s.due_at <= clock_timestamp() + interval '20 milliseconds')
-      AND r.id = w.run_id AND r.state IN ('queued', 'running')
     RETURNING s.run_id, s.path, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow, r.tenant,
               r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
               CASE WHEN s.input_ref = 'run' OR r.id <> ALL (%(known)s::uuid[]) THEN r.input END AS intent
@@ -85,11 +90,14 @@ WITH given AS (
         finished_at = CASE WHEN g.retry_in IS NULL THEN clock_timestamp() END,
         due_at = clock_timestamp() + make_interval(secs => g.retry_in),
         retries = s.retries + (g.retry_in IS NOT NULL)::int
-    FROM given g, runs r
+    FROM (
+        SELECT given.*, runs.definition_id, runs.priority FROM given
+        JOIN runs ON runs.id = given.run_id AND runs.state IN ('queued', 'running')
+        OFFSET 0
+    ) g
     WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state || '' = 'running'
-      AND r.id = g.run_id AND r.state IN ('queued', 'running')
     RETURNING s.run_id, s.path, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
-              r.definition_id, r.priority
+              g.definition_id, g.priority
 ), tried AS (
     INSERT INTO attempts (run_id, path, attempt, worker_id, state, error, usage, started_at)
     SELECT run_id, path, attempt, worker_id, state, error::jsonb, usage::jsonb, started_at FROM accepted

@@ -133,12 +133,13 @@ steps = Table(
     CheckConstraint("kind = 'agent' OR state NOT IN ('ready', 'running')", name="composite_never_runs"),
     # Which child may start next? Those before it are many, and no longer pending.
     Index("steps_pending", "run_id", "parent", "ordinal", postgresql_where=text("state = 'pending'")),
-    # Is any child left?
+    # Is any child left? From the last one backwards, since the first ones end first. Not on `ordinal` itself, or a
+    # plan made on an empty table would look here for those that are pending.
     Index(
         "steps_unfinished",
         "run_id",
         "parent",
-        "ordinal",
+        text("(- ordinal)"),
         postgresql_where=text("state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')"),
     ),
     # What a dead worker held, and what waits for a worker.

@@ -35,7 +35,7 @@ def upgrade() -> None:
     op.create_index(
         "steps_unfinished",
         "steps",
-        ["run_id", "parent", "ordinal"],
+        ["run_id", "parent", sa.text("(- ordinal)")],
         postgresql_where=sa.text(_UNFINISHED),
     )
 

@@ -1,0 +1,48 @@
+"""What a step costs does not depend on how many others its run has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.engine import Claimed, Pointer
+from orchestrator.vocabulary import each, workflow
+from tests.integration.engine.bench import Bench, done, named
+
+WIDE = 3_000
+BATCH = 16
+
+
+@pytest.fixture
+def single(migrated: str) -> Iterator[Bench]:
+    """A bench of one connection, so that its statistics are complete and its plans as old as they get."""
+    made = Bench(migrated, size=1)
+    yield made
+    made.close()
+
+
+def rows_read(bench: Bench) -> int:
+    """Index entries of steps that this bench's connection has read so far."""
+    bench.query("SELECT pg_stat_force_next_flush()")
+    bench.query("SELECT pg_stat_clear_snapshot()")
+    return int(bench.query("SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'steps'")[0][0])
+
+
+def test_a_batch_of_a_wide_run_reads_no_more_rows_than_it_has_steps(single: Bench) -> None:
+    # Given statements that were planned on an empty table, and cached
+    small = single.submit(workflow("small", each(named("a"))), [1])
+    single.drain()
+    assert single.end(small).state == "completed"
+
+    # When some branches of a wide run end
+    run = single.submit(workflow("wide", each(named("a"), max_items=WIDE)), list(range(WIDE)))
+    before = rows_read(single)
+    for start in range(0, 10 * BATCH, BATCH):
+        pointers = [Pointer(run, f"0/{n}") for n in range(start, start + BATCH)]
+        claimed = [one for one in single.engine.claim_all(pointers) if isinstance(one, Claimed)]
+        assert len(claimed) == BATCH
+        assert all(one.accepted for one in single.engine.record_all([done(one, 1) for one in claimed]))
+
+    # Then each of them costs the rows it touches, not those beside it
+    assert (rows_read(single) - before) / (10 * BATCH) < 20
