@@ -17,6 +17,9 @@ Require = int | Literal["all", "any", "quorum"]
 
 MAX_ITEMS = 10_000
 
+WINDOW = 1_000
+"""Branches of one fan-out that may start at a time when it sets no `parallel` itself."""
+
 
 class Leaf(Frozen):
     """One call of an agent."""
@@ -43,6 +46,11 @@ class Joining(Frozen):
     """Seconds after which the join goes on with the results there are."""
     parallel: int | None = Field(default=None, ge=1)
     """Branches that run at a time."""
+
+    @property
+    def window(self) -> int:
+        """Branches that may start before one of them has ended."""
+        return self.parallel or WINDOW
 
     def required(self, branches: int) -> int:
         """How many of `branches` must succeed, at most all of them."""

@@ -27,9 +27,6 @@ from orchestrator.store.connect import Conn
 from schemas.outcomes import ErrorInfo
 from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline
 
-WINDOW = 1_000
-"""Branches of one fan-out that are ready at a time when it sets no `parallel` itself."""
-
 
 class _Row(NamedTuple):
     run: RunRef
@@ -143,12 +140,25 @@ class Advance:
         if isinstance(node, Joining) and node.within is not None:
             self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": _within(node, delay)})
 
+    def wake(self, run: RunRef, path: str, *, started: int = 0) -> None:
+        """An open step goes on with those of its parts that wait, `started` others having started already.
+
+        That is how a run comes back whose steps had ended, or have been copied from another run.
+        """
+        node = run.plan.at(path).node
+        if not isinstance(node, Joining):
+            self._start_pending(run, path, 1 - started)
+            return
+        is_joined = self._start_pending(run, path, node.window - started)
+        if node.within is not None and not is_joined:
+            self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": node.within})
+
     def _open_branches(
         self, run: RunRef, path: str, node: FanOut, ref: str, delay: float | None = None
     ) -> None:
         for index, (name, branch) in enumerate(node.branches.items()):
             below = _below(path, name)
-            if index < (node.parallel or WINDOW):
+            if index < node.window:
                 self._open(run, below, branch, ref, delay=delay, ordinal=index)
             else:
                 self._rows.append(_Row(run, below, index, branch, "pending", ref, None))
@@ -200,14 +210,14 @@ class Advance:
 
     def _expand(self, opening: _Items) -> None:
         run, path, node, _, delay = opening
-        count, window = self._insert_items(opening), node.parallel or WINDOW
+        count, window = self._insert_items(opening), node.window
         if count == 0:
             self._looks[run.id, path] = Join(run, path)
         for index in range(min(count or 0, window)):
             self.enter(run, f"{path}/{index}", f"in:{path}/{index}", delay)
 
     def _insert_items(self, opening: _Items) -> int | None:
-        """Make a row of every item; how many, or None (and the step closes) if the input is no fitting list."""
+        """Make a row of every item; how many (none if that had been done), or None: the input is no fitting list."""
         run, path, node, ref, delay = opening
         leaf = node.body if isinstance(node.body, Leaf) else None
         arguments = {
@@ -216,20 +226,19 @@ class Advance:
             "kind": node.body.pattern,
             "agent": leaf.agent if leaf else None,
             "state": "ready" if leaf else "open",
-            "window": node.parallel or WINDOW,
+            "window": node.window,
             "delay": delay if leaf else None,
         }
         if ref.startswith("all:"):
             items = listed_results(self.conn, run.id, run.plan, ref.removeprefix("all:"), node.items)
             kind, size, made = "array", len(items), 0
             if size <= node.max_items:
-                self.conn.execute(sql.INSERT_GIVEN_ITEMS, arguments | {"items": items})
-                made = size
+                made = self.conn.execute(sql.INSERT_GIVEN_ITEMS, arguments | {"items": items}).rowcount
         else:
             given = arguments | {"ref": ref, "field": node.items, "most": node.max_items}
             row = self.conn.execute(sql.INSERT_ITEMS, given).fetchone()
             kind, size, made = row if row is not None else (None, None, 0)
-        if kind == "array" and made == size:
+        if kind == "array" and size <= node.max_items:
             return made
         self._close(run, path, None, _no_list(kind, size, node))
         return None
@@ -279,9 +288,18 @@ class Advance:
         node = join.run.plan.at(join.path).node
         if not count or not _has_window(node):
             return
-        keys = {"run": join.run.id, "parent": join.path, "count": count}
-        for path, ref in self.conn.execute(sql.PROMOTE, keys).fetchall():
-            self.enter(join.run, path, ref or f"in:{path}")
+        self._start_pending(join.run, join.path, count)
+
+    def _start_pending(self, run: RunRef, path: str, most: int) -> bool:
+        """Start parts of an open step that wait, at most so many; whether its join was among them."""
+        keys = {"run": run.id, "parent": path, "count": most}
+        rows = self.conn.execute(sql.PROMOTE, keys).fetchall()
+        for part, ref, has_parts in rows:
+            if has_parts:
+                self.wake(run, part)
+            else:
+                self.enter(run, part, ref or f"in:{part}")
+        return any(part == f"{path}/join" for part, _, _ in rows)
 
     def _joined(self, join: Join) -> None:
         """No branch is left: open the join, or close the fan-out."""
@@ -333,9 +351,9 @@ def _within(node: Joining, delay: float | None) -> float | None:
 def _has_window(node: Node) -> bool:
     match node:
         case FanOut(branches=branches):
-            return len(branches) > (node.parallel or WINDOW)
+            return len(branches) > node.window
         case Each():
-            return node.max_items > (node.parallel or WINDOW)
+            return node.max_items > node.window
     return False
 
 

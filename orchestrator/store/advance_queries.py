@@ -15,7 +15,8 @@ ON CONFLICT (run_id, path) DO NOTHING
 RETURNING run_id, path
 """
 
-# The items of an `each`, taken out of the value that a reference names; rows beyond the window wait.
+# The items of an `each`, taken out of the value that a reference names; rows beyond the window wait. A resumed or
+# forked run may have them already.
 INSERT_ITEMS: LiteralString = """
 WITH source AS (
     SELECT CASE WHEN %(ref)s = 'run' THEN (SELECT input FROM runs WHERE id = %(run)s)
@@ -35,6 +36,7 @@ WITH source AS (
            CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item,
            clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
     FROM sound, jsonb_array_elements(sound.value) WITH ORDINALITY AS i(item, n)
+    WHERE NOT EXISTS (SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s || '/0')
     RETURNING 1
 )
 SELECT jsonb_typeof(value) AS kind,
@@ -49,16 +51,20 @@ SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(age
        CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item::jsonb,
        clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
 FROM unnest(%(items)s::text[]) WITH ORDINALITY AS i(item, n)
+WHERE NOT EXISTS (SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s || '/0')
 """
 
+# Parts that wait for their turn. One that has parts itself was at work before its run was resumed or forked.
 PROMOTE: LiteralString = """
-UPDATE steps SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END, ready_at = clock_timestamp()
+UPDATE steps s SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END, ready_at = clock_timestamp()
 WHERE (run_id, path) IN (
     SELECT run_id, path FROM steps
     WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'pending'
     ORDER BY ordinal LIMIT %(count)s FOR UPDATE SKIP LOCKED
 )
-RETURNING path, input_ref
+RETURNING path, input_ref,
+          kind <> 'agent' AND EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path
+                                      AND c.state = 'pending') AS has_parts
 """
 
 CLOSE_STEPS: LiteralString = """

@@ -27,17 +27,13 @@ SELECT state, definition_id, priority, due_at <= clock_timestamp() AS is_due FRO
 """
 
 SELECT_UNDONE: LiteralString = """
-SELECT path, parent, state, input_ref,
-       EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path) AS has_children
-FROM steps s WHERE run_id = %(run)s AND state <> 'done' ORDER BY parent, ordinal
+SELECT path, parent, state FROM steps WHERE run_id = %(run)s AND state <> 'done'
 """
 
 REOPEN_STEPS: LiteralString = """
-UPDATE steps s
-SET state = g.state, error = NULL, finished_at = NULL, ready_at = clock_timestamp(), retries = 0,
-    due_at = clock_timestamp() + make_interval(secs => g.due)
-FROM unnest(%(paths)s::text[], %(states)s::text[], %(dues)s::float8[]) AS g(path, state, due)
-WHERE s.run_id = %(run)s AND s.path = g.path AND s.state IN ('failed', 'skipped')
+UPDATE steps
+SET state = 'pending', error = NULL, finished_at = NULL, ready_at = clock_timestamp(), retries = 0, due_at = NULL
+WHERE run_id = %(run)s AND path = ANY (%(paths)s::text[]) AND state IN ('failed', 'skipped')
 """
 
 RESUME_RUN: LiteralString = """

@@ -367,6 +367,41 @@ def test_a_run_can_be_resumed_again_and_again(bench: Bench) -> None:
     assert bench.executed[run, "0"] == 1
 
 
+def test_a_gap_that_a_join_accepted_stays_one_when_the_join_itself_failed(bench: Bench) -> None:
+    # Given a fan-out with a tolerated gap, a deadline, and a join that failed
+    run = bench.submit(workflow("w", fan_out(A, B, join=C, require="any", within=3600)))
+    bench.drain(losing("b", "c"))
+    assert bench.end(run).state == "failed"
+
+    # When the run is resumed, then only the join runs, and no deadline takes it away
+    bench.messages = bench.engine.resume(run)
+    assert [message.path for message in bench.messages] == ["0/join"]
+    assert bench.query("SELECT path FROM steps WHERE due_at IS NOT NULL") == []
+    bench.drain(losing())
+    assert bench.end(run).state == "completed"
+    assert bench.states(run) == {"0": "done", "0/a": "done", "0/b": "failed", "0/join": "done"}
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_branches_that_failed_half_way_are_resumed_no_more_at_a_time_than_allowed(
+    bench: Bench, parallel: int
+) -> None:
+    # Given branches of several stages, and of several branches, that all failed after their first part
+    part = A >> fan_out(A, B, parallel=1)
+    run = bench.submit(workflow("w", each(part, parallel=parallel)), list(range(5)))
+    bench.drain(losing("b"))
+    assert bench.end(run).state == "failed"
+
+    # When the run is resumed, then they go on as many at a time as before, from where they were, and end
+    bench.messages = bench.engine.resume(run)
+    bench.executed.clear()
+    while bench.messages:
+        assert len(bench.messages) <= parallel
+        bench.finish(bench.claim(run, bench.messages.pop(0).path))
+    assert bench.end(run).state == "completed"
+    assert sorted(path for _, path in bench.executed) == [f"0/{n}/1/b" for n in range(5)]
+
+
 def expired(bench: Bench, run: UUID) -> None:
     """Let the time of a run run out."""
     bench.query("UPDATE runs SET due_at = clock_timestamp() - interval '1 second' WHERE id = %s", run)
@@ -402,6 +437,29 @@ def test_a_run_that_ran_out_of_time_is_resumed_where_it_was(bench: Bench, body: 
         bench.finish(bench.claim(run, bench.messages.pop(0).path), 1)
     assert bench.end(run).state == "completed"
     assert set(bench.executed.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("body", "value", "path"),
+    [(each(A, join=B), [1, 2], "0"), (each(A) >> each(A, join=B), [1, 2], "1")],
+    ids=["of the run's input", "of results"],
+)
+def test_a_fan_out_whose_branches_had_all_ended_when_time_ran_out_is_joined_on_resume(
+    bench: Bench, body: Any, value: Any, path: str
+) -> None:
+    # Given an each whose last item ended, but nobody has opened its join yet, when the run's time runs out
+    run = bench.submit(workflow("w", body, timeout=60), value)
+    with bench.pool.connection() as other, other.transaction(), pytest.MonkeyPatch.context() as patched:
+        other.execute("SELECT pg_advisory_xact_lock(7002, hashtext(%s))", [f"{run}{path}"])
+        patched.setattr(Engine, "settle", lambda *_: [])
+        bench.drain()
+    expired(bench, run)
+
+    # When the run is resumed, then it is joined
+    bench.messages = bench.engine.resume(run)
+    assert [message.path for message in bench.messages] == [f"{path}/join"]
+    bench.drain()
+    assert bench.end(run).state == "completed"
 
 
 def test_a_step_that_could_not_open_fails_again_when_its_run_is_resumed(bench: Bench) -> None:

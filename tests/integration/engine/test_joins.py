@@ -12,9 +12,10 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.engine import Claimed, Engine, advance
+from orchestrator.engine import Claimed, Engine
 from orchestrator.store.connect import Pool
 from orchestrator.vocabulary import Part, each, fan_out, workflow
+from schemas import workflows
 from tests.integration.engine.bench import Bench, Boom, done, named
 from tests.support import eventually
 
@@ -111,7 +112,7 @@ def test_no_more_branches_are_under_way_than_allowed(bench: Bench, body: Part, v
 
 
 def test_a_fan_out_without_a_limit_still_has_a_window(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(advance, "WINDOW", 3)
+    monkeypatch.setattr(workflows, "WINDOW", 3)
     run = bench.submit(workflow("w", each(named("a"))), list(range(10)))
     most = 0
     while bench.messages:

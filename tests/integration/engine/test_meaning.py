@@ -8,8 +8,9 @@ from zlib import crc32
 
 import pytest
 
-from orchestrator.engine import Claimed, advance
+from orchestrator.engine import Claimed
 from orchestrator.vocabulary import each, fan_out, workflow
+from schemas import workflows
 from tests.integration.engine.bench import Bench, Boom, named
 from tests.integration.engine.reference import AGENTS, Generator, act, meaning
 
@@ -36,7 +37,7 @@ def test_random_workflows_end_as_the_reference_says(
 ) -> None:
     # Given many random workflows, with a small window of branches every other time
     if seed % 2:
-        monkeypatch.setattr(advance, "WINDOW", 2)
+        monkeypatch.setattr(workflows, "WINDOW", 2)
     crowd.rng.seed(seed)
     generator = Generator(seed)
     runs = {}
