@@ -10,6 +10,7 @@ CODE := schemas orchestrator workers examples benchmarks tests deploy
 SCRIPTS := $(wildcard .ci/run deploy/*.sh)
 PROBE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 KEEP ?=
+SEED ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -56,8 +57,8 @@ check-deploy:
 	@echo "==> shell: shellcheck" && $(BIN)/shellcheck $(SCRIPTS)
 
 .PHONY: chaos
-chaos: $(VENV)/dev.stamp ## Run the long fault injection: kill processes and wipe Redis again and again
-	@$(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
+chaos: $(VENV)/dev.stamp ## Run the long fault injection: kill, freeze, wipe, restart, cut off (SEED=... replays one)
+	@BATON_CHAOS_SEED="$(SEED)" $(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure Baton against plain Celery on this machine

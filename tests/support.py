@@ -28,10 +28,11 @@ _TAIL = 200  # lines of a process's output that a failed test shows
 _MARK = "BATON_TEST_MARK"
 
 
-def eventually(assertion: Callable[[], T], timeout: float = 10.0) -> T:
+def eventually(assertion: Callable[[], T], timeout: float = 10.0, every: float = 0.02) -> T:
     """Call `assertion` until it neither raises AssertionError nor returns False, and return what it returns.
 
-    After `timeout` seconds its last error is the test's error. This is the only place where the tests sleep.
+    It is called every so many seconds; after `timeout` seconds its last error is the test's error. This is the only
+    place where the tests sleep.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -41,7 +42,7 @@ def eventually(assertion: Callable[[], T], timeout: float = 10.0) -> T:
         except AssertionError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(every)
         else:
             return result
 

@@ -1,0 +1,105 @@
+"""Agents that call the ledger, the outside world of the chaos tests, once in each execution."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from schemas.outcomes import Gathered
+from tests.chaos.ledger import call
+from workers import AgentError, Context, Permanent, Retry, agent
+
+SOON = Retry(max=4, base=0.1, factor=2)
+ONCE = Retry(max=0)
+
+
+@agent
+async def step(ctx: Context, number: int) -> int:
+    """One more, on the event loop."""
+    call(ctx, number)
+    await asyncio.sleep(0.002)
+    return number + 1
+
+
+@agent
+async def wander(ctx: Context, number: int) -> int:
+    """Twice as much, after a while."""
+    call(ctx, number)
+    await asyncio.sleep(0.01 * (number % 20))
+    return 2 * number
+
+
+@agent
+async def linger(ctx: Context, number: int) -> int:
+    """The same number, much later."""
+    call(ctx, number)
+    await asyncio.sleep(1.0)
+    return number
+
+
+@agent
+def press(ctx: Context, number: int) -> int:
+    """One more, in a thread."""
+    call(ctx, number)
+    time.sleep(0.002)
+    return number + 1
+
+
+@agent
+def forked(ctx: Context, number: int) -> int:
+    """Three more, in a process of its own."""
+    call(ctx, number)
+    time.sleep(0.005)
+    return number + 3
+
+
+@agent(retry=SOON)
+async def stumble(ctx: Context, number: int) -> int:
+    """Fails the first time that it is called at all."""
+    if call(ctx, number) == 1:
+        raise AgentError("not the first time")
+    return number
+
+
+@agent(retry=SOON)
+def stumble_twice(ctx: Context, number: int) -> int:
+    """Fails the first two times, in a thread."""
+    if call(ctx, number) <= 2:
+        raise AgentError("not the first two times")
+    return number
+
+
+@agent(retry=ONCE)
+async def refuse(ctx: Context, number: int) -> int:
+    """Never succeeds."""
+    call(ctx, number)
+    raise Permanent("never")
+
+
+@agent
+def numbers(ctx: Context, number: int) -> list[int]:
+    """The numbers below a number."""
+    call(ctx, number)
+    return list(range(number))
+
+
+@agent
+async def total(ctx: Context, parts: list[int]) -> int:
+    """Their sum, on the event loop."""
+    call(ctx, parts)
+    return sum(parts)
+
+
+@agent
+def forked_total(ctx: Context, parts: list[int]) -> int:
+    """Their sum, in a process of its own."""
+    call(ctx, parts)
+    return sum(parts)
+
+
+@agent
+def gather(ctx: Context, parts: Gathered[int]) -> dict[str, Any]:
+    """What is there, and what is not."""
+    call(ctx, parts)
+    return {"sum": sum(parts.results), "gaps": sorted(gap.branch for gap in parts.gaps)}

@@ -1,0 +1,85 @@
+"""The outside world: a service that Baton knows nothing of, which writes down every call that an agent makes.
+
+It is a Redis of its own that no fault ever touches. A call carries the idempotency key of its step, as one would to
+a bank: calls of one key may come again after a crash, their effect stands once. Its clock is the machine's, the same
+as Postgres's, so a call can be compared with the time at which an outcome was accepted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import redis
+
+from workers import Context
+
+ADDRESS = "CHAOS_LEDGER"
+"""The variable that tells agents where the ledger is."""
+
+_CALL = """
+local now = redis.call('TIME')
+redis.call('RPUSH', 'calls', cjson.encode({ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], now[1], now[2]}))
+redis.call('HSETNX', 'effects', ARGV[1], ARGV[4])
+return redis.call('HINCRBY', 'counts', ARGV[1], 1)
+"""
+
+
+class Call(NamedTuple):
+    """One call as the ledger remembers it."""
+
+    key: str
+    attempt: int
+    pid: int
+    given: str
+    """A digest of what the step was given."""
+    at: float
+    """Seconds of the epoch."""
+
+    @property
+    def step(self) -> tuple[UUID, str]:
+        """The step that the key names."""
+        run, _, path = self.key.partition(":")
+        return UUID(run), path
+
+
+def call(ctx: Context, given: Any) -> int:
+    """Have the effect of this step; which call of its key this is, counted from 1."""
+    digest = hashlib.sha256(repr(given).encode()).hexdigest()[:12]
+    return int(_client().eval(_CALL, 0, ctx.idempotency_key, ctx.attempt, os.getpid(), digest))
+
+
+@cache
+def _client() -> redis.Redis:
+    return redis.Redis.from_url(os.environ[ADDRESS])
+
+
+class Ledger:
+    """Reads what was written down."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._redis = redis.Redis.from_url(url)
+
+    def calls(self) -> list[Call]:
+        """All calls, in the order in which they came."""
+        import json
+
+        rows = (json.loads(row) for row in self._redis.lrange("calls", 0, -1))
+        return [
+            Call(key, attempt, pid, given, int(s) + int(us) / 1e6) for key, attempt, pid, given, s, us in rows
+        ]
+
+    def effects(self) -> int:
+        """How many effects stand."""
+        return int(self._redis.hlen("effects"))
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self._redis.flushall()
+
+    def close(self) -> None:
+        self._redis.close()

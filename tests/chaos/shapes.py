@@ -1,0 +1,112 @@
+"""What runs under chaos: workflows of every shape, and what they must give.
+
+A later pattern joins the proof by adding its `Shape` to `SHAPES`. Its leaves should call `ledger.call` once in each
+execution, as those of `tests.agents.accountable` do, and its outcome must follow from its input alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator import each, fan_out, workflow
+from schemas.workflows import Workflow
+from tests.agents.accountable import (
+    forked,
+    forked_total,
+    gather,
+    linger,
+    numbers,
+    press,
+    refuse,
+    step,
+    stumble,
+    stumble_twice,
+    total,
+    wander,
+)
+
+THREADED = (
+    step,
+    wander,
+    linger,
+    press,
+    stumble,
+    stumble_twice,
+    refuse,
+    numbers,
+    total,
+    gather,
+)
+"""Served by workers with threads and an event loop."""
+
+FORKED = (forked, forked_total)
+"""Served by prefork workers."""
+
+FAILS = object()
+"""What a run gives that fails, as it should."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A workflow, an input for it, and what follows from that input."""
+
+    workflow: Workflow
+    expected: Callable[[Any], Any]
+    """The output that an input must give, or `FAILS`."""
+    draw: Callable[[random.Random], Any] = lambda rng: rng.randrange(100)
+    weight: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `submit`."""
+
+
+def _up_to(most: int) -> Callable[[random.Random], int]:
+    return lambda rng: rng.randrange(most)
+
+
+def _triangle(number: int) -> int:
+    return number * (number - 1) // 2
+
+
+line = workflow("chaos-line", step >> press >> wander >> forked >> step)
+retried = workflow("chaos-retried", stumble >> stumble_twice >> step)
+spread = workflow("chaos-spread", press >> fan_out(step, press, slow=wander >> forked, join=total) >> forked)
+degraded = workflow("chaos-degraded", fan_out(step, refuse, press, join=gather, require=2))
+doomed = workflow("chaos-doomed", step >> fan_out(step, refuse, join=total) >> step)
+mapped = workflow("chaos-mapped", numbers >> each(wander, join=total))
+narrow = workflow("chaos-narrow", numbers >> each(step >> press, join=total, parallel=2))
+listed = workflow("chaos-listed", numbers >> each(step))
+nested = workflow(
+    "chaos-nested", numbers >> each(numbers >> each(step >> press, join=total), join=forked_total)
+)
+both = workflow(
+    "chaos-both",
+    fan_out(
+        left=numbers >> each(step, join=total),
+        right=press >> fan_out(stumble, wander, join=total),
+        join=gather,
+    ),
+)
+late = workflow("chaos-late", step >> linger)
+
+SHAPES = [
+    Shape(line, lambda n: 2 * (n + 2) + 4, weight=3),
+    Shape(retried, lambda n: n + 1),
+    Shape(spread, lambda n: 2 * (n + 2) + 2 * (n + 1) + 3 + 3, weight=2),
+    Shape(degraded, lambda n: {"sum": 2 * (n + 1), "gaps": ["refuse"]}),
+    Shape(doomed, lambda n: FAILS),
+    Shape(mapped, lambda n: 2 * _triangle(n), _up_to(12), weight=2),
+    Shape(narrow, lambda n: _triangle(n) + 2 * n, _up_to(7)),
+    Shape(listed, lambda n: {"results": list(range(1, n + 1)), "gaps": []}, _up_to(10)),
+    Shape(nested, lambda n: sum(_triangle(k) + 2 * k for k in range(n)), _up_to(5)),
+    Shape(both, lambda n: {"sum": _triangle(n) + n + 3 * (n + 1), "gaps": []}, _up_to(8)),
+    Shape(late, lambda n: n + 1),
+    Shape(line, lambda n: 2 * (n + 2) + 4, options={"delay": 1.0}),
+    Shape(line, lambda n: 2 * (n + 2) + 4, options={"priority": 9}),
+]
+
+probe = workflow("chaos-probe", step >> fan_out(step, press, join=total))
+PROBE = Shape(probe, lambda n: 2 * (n + 2), options={"priority": 9})
+"""A small run that shows whether anything lives; it goes first."""
