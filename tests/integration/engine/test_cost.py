@@ -26,7 +26,9 @@ def rows_read(bench: Bench) -> int:
     """Index entries of steps that this bench's connection has read so far."""
     bench.query("SELECT pg_stat_force_next_flush()")
     bench.query("SELECT pg_stat_clear_snapshot()")
-    return int(bench.query("SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'steps'")[0][0])
+    return int(
+        bench.query("SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'steps'")[0][0]
+    )
 
 
 def test_a_batch_of_a_wide_run_reads_no_more_rows_than_it_has_steps(single: Bench) -> None:
