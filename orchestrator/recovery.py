@@ -43,6 +43,7 @@ class Recovery:
             found = [*self._of_the_dead(conn), *self._take(conn, sql.TAKE_DUE, {})]
             if self._sweeps % RARELY == 0:
                 found += self._stranded(conn)
+        found += self._engine.free_of_the_dead(most=MOST)
         found += self._engine.expire()
         if self._sweeps % RARELY == 0:
             found += self._engine.settle_forgotten()
@@ -50,14 +51,14 @@ class Recovery:
         return len(found) + self._after_amnesia()
 
     def _of_the_dead(self, conn: Conn) -> list[Ready]:
-        """What dead workers held, and what lay in their memory without having been started."""
+        """What lay in the memory of dead workers without having been started."""
         me = self._engine.worker.id if self._engine.worker is not None else None
         found = []
         for _, name, queues, held in conn.execute(sql.BURY_WORKERS, {"self": me}).fetchall():
             log.warning("worker %s stopped beating: its steps go to others", name)
             keys = {"queues": queues, "patience": 0.0, "most": 2 * held + 10}
             found += self._located(conn, conn.execute(sql.TAKE_STRANDED, keys).fetchall())
-        return [*found, *self._take(conn, sql.RELEASE_HELD, {})]
+        return found
 
     def _stranded(self, conn: Conn) -> list[Ready]:
         keys = {"patience": self._patience}

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     lease: float = Field(default=4.0, gt=0)
     """Seconds after its last heartbeat at which a worker counts as dead."""
 
+    loss_limit: int = Field(default=3, ge=1)
+    """Workers that one step may lose before it is set aside and its run paused."""
+
     pool_size: int = Field(default=4, ge=1)
     """Postgres connections that one process may hold."""
 

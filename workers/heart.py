@@ -18,7 +18,7 @@ from celery.worker.state import active_requests, reserved_requests
 from psycopg_pool import PoolTimeout
 
 from orchestrator.canvas import step_of
-from orchestrator.engine.values import Pointer, WorkerBeat, WorkerId
+from orchestrator.engine.values import Holding, Pointer, WorkerBeat, WorkerId
 from orchestrator.recovery import Recovery
 from schemas.settings import settings
 from workers.attempts import Attempt
@@ -39,7 +39,7 @@ class Heart:
         self._stopped = threading.Event()
         self._ticked = time.monotonic()
         self._reachable = True
-        self._suspects: set[Attempt] = set()
+        self._suspects: set[Holding] = set()
         self.excused = False
         """Set while the consumer is known to stand still: it drains, or waits for the broker."""
         self._threads = [
@@ -92,11 +92,11 @@ class Heart:
         """
         engine = self._process.engine
         active = {step_of(request.id) for request in _copied(active_requests)}
-        found = {Attempt(*held) for held in engine.holdings() if Pointer(held[0], held[1]) not in active}
-        for orphan in found & self._suspects:
+        found = {one for one in engine.holdings() if Pointer(one.run_id, one.path) not in active}
+        orphans = found & self._suspects
+        for orphan in orphans:
             log.warning("step %s of run %s was ours, but nobody runs it", orphan.path, orphan.run_id)
-            pointer = Pointer(orphan.run_id, orphan.path)
-            self._process.dispatcher.send(engine.release(pointer, orphan.attempt))
+        self._process.dispatcher.send(engine.free(orphans, lost=False))
         self._suspects = found - self._suspects
 
     def _guarded(self, work: Any) -> None:

@@ -113,7 +113,7 @@ class Advance:
             case Leaf(agent=agent):
                 self._rows.append(_Row(run, path, ordinal, node, "ready", ref, delay))
                 if delay is None:
-                    self.ready.append(Ready(run, path, agent))
+                    self._send(run, path, agent)
             case Pipeline(stages=stages):
                 self._rows.append(_Row(run, path, ordinal, node, "open", ref, None))
                 self._open(run, _below(path, "0"), stages[0], ref, delay=delay)
@@ -130,7 +130,7 @@ class Advance:
         match node:
             case Leaf(agent=agent):
                 if delay is None:
-                    self.ready.append(Ready(run, path, agent))
+                    self._send(run, path, agent)
             case Pipeline(stages=stages):
                 self._open(run, _below(path, "0"), stages[0], ref, delay=delay)
             case FanOut():
@@ -152,6 +152,11 @@ class Advance:
         is_joined = self._start_pending(run, path, node.window - started)
         if node.within is not None and not is_joined:
             self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": node.within})
+
+    def _send(self, run: RunRef, path: str, agent: str) -> None:
+        """Have a step sent after the commit; one of a paused run is only stored, and sent when the run is resumed."""
+        if not run.paused:
+            self.ready.append(Ready(run, path, agent))
 
     def _open_branches(
         self, run: RunRef, path: str, node: FanOut, ref: str, delay: float | None = None
@@ -198,6 +203,7 @@ class Advance:
                 "states": [row.state for row in rows],
                 "input_refs": [row.input_ref for row in rows],
                 "dues": [row.due for row in rows],
+                "helds": [row.run.paused and row.state == "ready" for row in rows],
             },
         )
 
@@ -228,6 +234,7 @@ class Advance:
             "state": "ready" if leaf else "open",
             "window": node.window,
             "delay": delay if leaf else None,
+            "held": run.paused and leaf is not None,
         }
         if ref.startswith("all:"):
             items = listed_results(self.conn, run.id, run.plan, ref.removeprefix("all:"), node.items)
@@ -292,7 +299,7 @@ class Advance:
 
     def _start_pending(self, run: RunRef, path: str, most: int) -> bool:
         """Start parts of an open step that wait, at most so many; whether its join was among them."""
-        keys = {"run": run.id, "parent": path, "count": most}
+        keys = {"run": run.id, "parent": path, "count": most, "paused": run.paused}
         rows = self.conn.execute(sql.PROMOTE, keys).fetchall()
         for part, ref, has_parts in rows:
             if has_parts:
@@ -323,7 +330,7 @@ class Advance:
         before, self._rows = self._rows, [row]
         self._write_rows()
         self._rows = before
-        self.ready.append(Ready(run, row.path, agent))
+        self._send(run, row.path, agent)
 
     def _write_endings(self) -> None:
         endings, self._endings = self._endings, []

@@ -1,14 +1,17 @@
-"""The verbs that move a whole run, each with the run to itself: cancel and resume."""
+"""The verbs that move a whole run, each with the run to itself: cancel, pause and resume."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from orchestrator.engine.advance import Join
-from orchestrator.engine.ground import Ground
+from orchestrator.engine.ground import Ground, Standing
+from orchestrator.engine.patience import unentangled
+from orchestrator.engine.pausing import pause_run, unpause_run
 from orchestrator.engine.reopen import reopen
 from orchestrator.engine.values import Ready
 from orchestrator.store import control_queries as sql
+from orchestrator.store.connect import Conn
 from schemas.errors import Conflict
 from schemas.runs import RunState
 
@@ -16,6 +19,7 @@ from schemas.runs import RunState
 class Control(Ground):
     """Moves whole runs."""
 
+    @unentangled
     def cancel(self, run_id: UUID, reason: str = "") -> None:
         """End a run; after the commit nothing of it starts.
 
@@ -25,22 +29,35 @@ class Control(Ground):
             stopped = 0 if standing.ended else conn.execute(sql.CANCEL_STEPS, {"run": run_id}).rowcount
             keys = {"run": run_id, "reason": reason or "no reason given", "steps": stopped}
             if conn.execute(sql.CANCEL_RUN, keys).fetchone() is None:
-                message = f"run {run_id} is {standing.state} already"
-                raise Conflict(message, next_step=f"baton runs show {run_id}")
+                raise _conflict(standing, f"is {standing.state} already")
 
-    def resume(self, run_id: UUID) -> list[Ready]:
-        """Run the failed steps of a failed run again; what is done stays done.
+    @unentangled
+    def pause(self, run_id: UUID, reason: str = "") -> None:
+        """Let nothing more of a run start; what runs may finish. Its deadlines stand still.
 
-        Raises `NotFound`, and `Conflict` for a run that has not failed.
+        Raises `NotFound`, and `Conflict` for a run that is paused already or has ended.
         """
         with self.owned(run_id) as (conn, standing):
-            if standing.state != RunState.FAILED:
-                message = f"run {run_id} is {standing.state}: only a failed run can be resumed"
-                raise Conflict(message, next_step=f"baton runs show {run_id}")
-            # First the run, then its steps: they may fail at once, and end the run again.
-            timeout = standing.run.plan.workflow.timeout
-            conn.execute(sql.RESUME_RUN, {"run": run_id, "timeout": timeout})
-            return reopen(conn, standing.run)
+            if not pause_run(conn, run_id, reason or "no reason given"):
+                raise _conflict(standing, f"is {standing.state}: only a run that is going on can be paused")
+
+    @unentangled
+    def resume(self, run_id: UUID) -> list[Ready]:
+        """Let a paused run go on, or run the failed steps of a failed one again; what is done stays done.
+
+        Raises `NotFound`, and `Conflict` for a run in another state or one with a step that was set aside.
+        """
+        with self.owned(run_id) as (conn, standing):
+            match standing.state:
+                case RunState.PAUSED:
+                    _refuse_dead(conn, standing)
+                    return unpause_run(conn, standing.run)
+                case RunState.FAILED:
+                    # First the run, then its steps: they may fail at once, and end the run again.
+                    timeout = standing.run.plan.workflow.timeout
+                    conn.execute(sql.RESUME_RUN, {"run": run_id, "timeout": timeout})
+                    return reopen(conn, standing.run)
+            raise _conflict(standing, f"is {standing.state}: only a paused or failed run can be resumed")
 
     def settle_forgotten(self, *, most: int = 100) -> list[Ready]:
         """Go on with fan-outs whose last branch has ended and whose worker died before it saw that."""
@@ -48,3 +65,17 @@ class Control(Ground):
             found = conn.execute(sql.SELECT_FORGOTTEN_JOINS, {"most": most}).fetchall()
             joins = [Join(self.reference(conn, run_id), path) for run_id, path in found]
             return self.settle(conn, joins)
+
+
+def _refuse_dead(conn: Conn, standing: Standing) -> None:
+    dead = conn.execute(sql.SELECT_DEAD_STEPS, {"run": standing.run.id}).fetchone()
+    if dead is not None:
+        letter, path = dead
+        raise Conflict(
+            f"run {standing.run.id} has a step that was set aside, {path}: retry or drop that one",
+            next_step=f"baton dead retry {letter}, or: baton dead drop {letter}",
+        )
+
+
+def _conflict(standing: Standing, what: str) -> Conflict:
+    return Conflict(f"run {standing.run.id} {what}", next_step=f"baton runs show {standing.run.id}")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
-from orchestrator.engine.ground import Ground
-from orchestrator.engine.values import Held, Pointer, Ready, WorkerBeat
+from orchestrator.engine.losses import Losses
+from orchestrator.engine.values import Held, Pointer, WorkerBeat
 from orchestrator.store import worker_queries as sql
 
 
-class Custody(Ground):
+class Custody(Losses):
     """What stands in the name of a worker."""
 
     def held(self, pointer: Pointer) -> Held | None:
@@ -20,22 +19,6 @@ class Custody(Ground):
         with self.pool.connection() as conn:
             row = conn.execute(sql.SELECT_HELD, keys).fetchone()
         return None if row is None else Held(*pointer, *row)
-
-    def holdings(self) -> list[tuple[UUID, str, int]]:
-        """The attempts (run, path, number) that stand in the name of this engine's worker."""
-        with self.pool.connection() as conn:
-            rows = conn.execute(sql.SELECT_HELD_STEPS, {"worker": self.me.id}).fetchall()
-        return [(run_id, path, attempt) for run_id, path, attempt in rows]
-
-    def release(self, pointer: Pointer, attempt: int | None = None) -> list[Ready]:
-        """Give back a step whose process was lost; the loss is counted."""
-        keys = {"run": pointer.run_id, "path": pointer.path, "worker": self.me.id, "attempt": attempt}
-        with self.pool.connection() as conn:
-            if conn.execute(sql.RELEASE_ATTEMPT, keys).fetchone() is None:
-                return []
-            run = self.reference(conn, pointer.run_id)
-        leaf: Any = run.plan.at(pointer.path).node
-        return [Ready(run, pointer.path, leaf.agent)]
 
     def beat(
         self, beat: WorkerBeat, held: int, running: Sequence[tuple[UUID, str, int]]

@@ -39,7 +39,7 @@ class Deadlines(Ground):
     def _expire_join(self, run_id: UUID, path: str) -> list[Ready]:
         keys = {"run": run_id, "path": path}
         with self.owned(run_id) as (conn, standing):
-            if conn.execute(sql.IS_DUE, keys).fetchone() is None:
+            if standing.run.paused or conn.execute(sql.IS_DUE, keys).fetchone() is None:
                 return []
             node: Any = standing.run.plan.at(path).node
             error = error_text("Late", f"it had not ended after {node.within:g} s")

@@ -165,8 +165,8 @@ class Engine(Control, Deadlines, Custody):
         if noted:
             _note_progress(conn, noted)
         return {
-            (run_id, path, attempt): RunRef(run_id, self.plans.load(definition, conn), priority)
-            for run_id, path, attempt, definition, priority in cursor.fetchall()
+            (run_id, path, attempt): RunRef(run_id, self.plans.load(definition, conn), priority, paused)
+            for run_id, path, attempt, definition, priority, paused in cursor.fetchall()
         }
 
 

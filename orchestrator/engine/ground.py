@@ -48,7 +48,7 @@ class Ground:
         """A run that exists, with its plan."""
         row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
         assert row is not None  # noqa: S101  a step has a run
-        return RunRef(run_id, self.plans.load(row[1], conn), row[2])
+        return RunRef(run_id, self.plans.load(row[1], conn), row[2], row[0] == RunState.PAUSED)
 
     def settle(self, conn: Conn, joins: Sequence[Join]) -> list[Ready]:
         """Look again at the joins that another transaction was looking at, now that ours has committed.
@@ -61,9 +61,10 @@ class Ground:
             by_run[join.run.id].append(join)
         for run_id, mine in by_run.items():
             with sharing(conn, [run_id]):
+                run = self.reference(conn, run_id)  # it may have been paused since
                 advance = Advance(conn)
                 for join in mine:
-                    advance.look(join)
+                    advance.look(Join(run, join.path))
                 advance.settle(wait=True)
             ready += advance.ready
         return ready
@@ -76,5 +77,5 @@ class Ground:
             if row is None:
                 raise NotFound(f"there is no run {run_id}", next_step="baton runs ls")
             state, definition, priority, is_due = row
-            run = RunRef(run_id, self.plans.load(definition, conn), priority)
+            run = RunRef(run_id, self.plans.load(definition, conn), priority, state == RunState.PAUSED)
             yield conn, Standing(run, state, bool(is_due))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -56,3 +57,22 @@ def patiently(verb: Callable[P, R]) -> Callable[P, R]:
 def _passes(error: Exception) -> bool:
     state = getattr(error, "sqlstate", None)
     return state is None or state.startswith(_PASSING)
+
+
+_TRIES = 10
+
+
+def unentangled(verb: Callable[P, R]) -> Callable[P, R]:
+    """Repeat a verb that Postgres broke off to end a deadlock: nothing of it has happened.
+
+    A verb that moves a whole run rewrites many steps, and workers claim some of them in another order.
+    """
+
+    @wraps(verb)
+    def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(_TRIES):
+            with suppress(psycopg.errors.DeadlockDetected):
+                return verb(*args, **kwargs)
+        return verb(*args, **kwargs)
+
+    return repeated

@@ -43,6 +43,8 @@ class RunRef:
     id: UUID
     plan: Plan
     priority: int
+    paused: bool = False
+    """Whether it is paused, in a transaction that holds the run: what becomes ready is then stored but not sent."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ class Held(NamedTuple):
     path: str
     attempt: int
     retries: int
+
+
+class Holding(NamedTuple):
+    """An attempt that stands in the name of a worker, and how often its step lost its worker before."""
+
+    run_id: UUID
+    path: str
+    attempt: int
+    losses: int
 
 
 @dataclass(frozen=True)

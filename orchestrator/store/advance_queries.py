@@ -1,4 +1,7 @@
-"""What follows when a step ends: steps open, composites close, runs end. Batches come as arrays."""
+"""What follows when a step ends: steps open, composites close, runs end. Batches come as arrays.
+
+A step that becomes ready in a paused run is held: its `ready_at` is NULL until the run is resumed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from typing import LiteralString
 INSERT_STEPS: LiteralString = """
 INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input_ref, due_at, ready_at)
 SELECT g.run_id, g.path, g.parent, g.ordinal, g.kind, g.agent, g.state, g.input_ref,
-       clock_timestamp() + make_interval(secs => g.due), clock_timestamp()
+       clock_timestamp() + make_interval(secs => g.due),
+       CASE WHEN NOT g.held THEN clock_timestamp() END
 FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(parents)s::text[], %(ordinals)s::int[], %(kinds)s::text[],
-            %(agents)s::text[], %(states)s::text[], %(input_refs)s::text[], %(dues)s::float8[])
-     AS g(run_id, path, parent, ordinal, kind, agent, state, input_ref, due)
+            %(agents)s::text[], %(states)s::text[], %(input_refs)s::text[], %(dues)s::float8[], %(helds)s::bool[])
+     AS g(run_id, path, parent, ordinal, kind, agent, state, input_ref, due, held)
 ON CONFLICT (run_id, path) DO NOTHING
 RETURNING run_id, path
 """
@@ -34,7 +38,8 @@ WITH source AS (
     INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
     SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
            CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item,
-           clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
+           clock_timestamp() + make_interval(secs => %(delay)s::float8),
+           CASE WHEN NOT %(held)s THEN clock_timestamp() END
     FROM sound, jsonb_array_elements(sound.value) WITH ORDINALITY AS i(item, n)
     WHERE NOT EXISTS (SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s || '/0')
     RETURNING 1
@@ -49,14 +54,16 @@ INSERT_GIVEN_ITEMS: LiteralString = """
 INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
 SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
        CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item::jsonb,
-       clock_timestamp() + make_interval(secs => %(delay)s::float8), clock_timestamp()
+       clock_timestamp() + make_interval(secs => %(delay)s::float8),
+       CASE WHEN NOT %(held)s THEN clock_timestamp() END
 FROM unnest(%(items)s::text[]) WITH ORDINALITY AS i(item, n)
 WHERE NOT EXISTS (SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s || '/0')
 """
 
 # Parts that wait for their turn. One that has parts itself was at work before its run was resumed or forked.
 PROMOTE: LiteralString = """
-UPDATE steps s SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END, ready_at = clock_timestamp()
+UPDATE steps s SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END,
+                   ready_at = CASE WHEN NOT (%(paused)s AND kind = 'agent') THEN clock_timestamp() END
 WHERE (run_id, path) IN (
     SELECT run_id, path FROM steps
     WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'pending'
@@ -114,12 +121,12 @@ END_RUNS: LiteralString = """
 WITH ended AS (
     UPDATE runs r
     SET state = g.state, output_ref = g.output_ref, error = g.error::jsonb, finished_at = clock_timestamp(),
-        due_at = NULL,
+        due_at = NULL, paused_at = NULL, pause_reason = NULL,
         degraded = degraded OR EXISTS (
             SELECT FROM steps s WHERE s.run_id = r.id AND s.ordinal >= 0 AND s.state IN ('failed', 'skipped'))
     FROM unnest(%(runs)s::uuid[], %(states)s::text[], %(output_refs)s::text[], %(errors)s::text[])
          AS g(run_id, state, output_ref, error)
-    WHERE r.id = g.run_id AND r.state IN ('queued', 'running')
+    WHERE r.id = g.run_id AND r.state IN ('queued', 'running', 'paused')
     RETURNING r.id, r.state, g.error
 )
 INSERT INTO events (run_id, kind, data)

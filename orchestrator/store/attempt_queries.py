@@ -1,5 +1,9 @@
 """An attempt of a step: its claim, what it is given, its outcome. Batches come as arrays: any size is one statement.
 
+A claim takes no lock on the run. That nothing starts after a run was cancelled or paused holds by the rows of its
+steps, which both rewrite: a claim that began before finds the step cancelled, or held (`ready_at` is NULL), when it
+comes to the row; one that began after sees the state of the run.
+
 `state || ''` keeps the planner away from the partial indexes on states, which it takes for smaller than the primary
 key and would search by run alone: all unfinished steps of the run, each time. `OFFSET 0` keeps runs and the wanted
 paths together for the same reason: planned on an empty table, the join would look up steps by run only and filter
@@ -26,7 +30,7 @@ WITH claimed AS (
         JOIN runs ON runs.id = w.run_id AND runs.state IN ('queued', 'running')
         OFFSET 0
     ) r
-    WHERE s.run_id = r.id AND s.path = r.path AND s.state || '' = 'ready'
+    WHERE s.run_id = r.id AND s.path = r.path AND s.state || '' = 'ready' AND s.ready_at IS NOT NULL
       AND (s.due_at IS NULL OR s.due_at <= clock_timestamp() + interval '20 milliseconds')
     RETURNING s.run_id, s.path, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow, r.tenant,
               r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
@@ -77,7 +81,7 @@ WHERE c.run_id = %(run)s AND c.parent = %(parent)s AND c.ordinal >= 0
 ORDER BY c.ordinal
 """
 
-# The fence: only the holder of the current attempt of a running step of a live run is heard.
+# The fence: only the holder of the current attempt of a running step of a live run is heard, a paused one too.
 ACCEPT: LiteralString = """
 WITH given AS (
     SELECT * FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(states)s::text[],
@@ -89,15 +93,16 @@ WITH given AS (
         output = g.output::jsonb, error = g.error::jsonb, usage = g.usage::jsonb,
         finished_at = CASE WHEN g.retry_in IS NULL THEN clock_timestamp() END,
         due_at = clock_timestamp() + make_interval(secs => g.retry_in),
+        ready_at = CASE WHEN g.retry_in IS NULL OR NOT g.paused THEN s.ready_at END,
         retries = s.retries + (g.retry_in IS NOT NULL)::int
     FROM (
-        SELECT given.*, runs.definition_id, runs.priority FROM given
-        JOIN runs ON runs.id = given.run_id AND runs.state IN ('queued', 'running')
+        SELECT given.*, runs.definition_id, runs.priority, runs.state = 'paused' AS paused FROM given
+        JOIN runs ON runs.id = given.run_id AND runs.state IN ('queued', 'running', 'paused')
         OFFSET 0
     ) g
     WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state || '' = 'running'
     RETURNING s.run_id, s.path, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
-              g.definition_id, g.priority
+              g.definition_id, g.priority, g.paused
 ), tried AS (
     INSERT INTO attempts (run_id, path, attempt, worker_id, state, error, usage, started_at)
     SELECT run_id, path, attempt, worker_id, state, error::jsonb, usage::jsonb, started_at FROM accepted
@@ -108,5 +113,5 @@ WITH given AS (
                                                 'retry_in', retry_in, 'usage', usage::jsonb))
     FROM accepted
 )
-SELECT run_id, path, attempt, definition_id, priority FROM accepted
+SELECT run_id, path, attempt, definition_id, priority, paused FROM accepted
 """

@@ -1,4 +1,8 @@
-"""Whole runs: cancel and resume."""
+"""Whole runs: cancel, pause and resume.
+
+While a run is paused, the steps of it that are ready are held: their `ready_at` is NULL, which no claim and no
+re-sending sweep accepts. The row of the step says it, not only that of the run, because a claim locks no run.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,60 @@ WHERE run_id = %(run)s AND state IN ('pending', 'ready', 'running', 'open', 'wai
 CANCEL_RUN: LiteralString = """
 WITH cancelled AS (
     UPDATE runs
-    SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL,
+    SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL, paused_at = NULL, pause_reason = NULL,
         error = jsonb_build_object('type', 'Cancelled', 'message', %(reason)s::text, 'retryable', false)
-    WHERE id = %(run)s AND state IN ('queued', 'running', 'failed')
+    WHERE id = %(run)s AND state IN ('queued', 'running', 'paused', 'failed')
     RETURNING id
+), settled AS (
+    UPDATE dead_letters SET settled = 'dropped', settled_at = clock_timestamp()
+    WHERE run_id IN (SELECT id FROM cancelled) AND settled IS NULL
 )
 INSERT INTO events (run_id, kind, data)
 SELECT id, 'run.cancelled', jsonb_build_object('reason', %(reason)s::text, 'steps', %(steps)s::int) FROM cancelled
 RETURNING run_id
+"""
+
+HOLD_STEPS: LiteralString = """
+UPDATE steps SET ready_at = NULL WHERE run_id = %(run)s AND state = 'ready'
+"""
+
+# The time is that of the transaction, which a dead letter that pauses its run bears too.
+PAUSE_RUN: LiteralString = """
+WITH paused AS (
+    UPDATE runs SET state = 'paused', paused_at = now(), pause_reason = %(reason)s
+    WHERE id = %(run)s AND state IN ('queued', 'running')
+    RETURNING id
+)
+INSERT INTO events (run_id, kind, data)
+SELECT id, 'run.paused', jsonb_build_object('reason', %(reason)s::text) FROM paused
+RETURNING run_id
+"""
+
+# A fan-out that opened while its run was paused has waited only since then.
+SHIFT_DEADLINES: LiteralString = """
+UPDATE steps s SET due_at = s.due_at + (clock_timestamp() - greatest(r.paused_at, s.ready_at))
+FROM runs r
+WHERE r.id = %(run)s AND s.run_id = r.id AND s.state = 'open' AND s.due_at IS NOT NULL
+"""
+
+# Delayed starts and retries wait for a time of day, so what became due meanwhile starts now.
+FREE_STEPS: LiteralString = """
+UPDATE steps SET ready_at = clock_timestamp(), due_at = CASE WHEN due_at > clock_timestamp() THEN due_at END
+WHERE run_id = %(run)s AND state = 'ready'
+RETURNING path, agent, due_at IS NULL AS is_due
+"""
+
+UNPAUSE_RUN: LiteralString = """
+WITH resumed AS (
+    UPDATE runs SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
+                    due_at = due_at + (clock_timestamp() - paused_at), paused_at = NULL, pause_reason = NULL
+    WHERE id = %(run)s AND state = 'paused' RETURNING id
+)
+INSERT INTO events (run_id, kind) SELECT id, 'run.resumed' FROM resumed
+"""
+
+SELECT_DEAD_STEPS: LiteralString = """
+SELECT id, path FROM dead_letters WHERE run_id = %(run)s AND settled IS NULL ORDER BY id
 """
 
 SELECT_RUN_STATE: LiteralString = """

@@ -1,4 +1,7 @@
-"""What a crash left undone. Rows are taken with SKIP LOCKED, so any number of sweeps may run."""
+"""What a crash left undone. Rows are taken with SKIP LOCKED, so any number of sweeps may run.
+
+Steps of a paused run are held, and left alone: their `ready_at` is NULL.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,6 @@ UPDATE workers SET stopped_at = clock_timestamp()
 WHERE id IN (SELECT id FROM workers WHERE stopped_at IS NULL AND lease_until < clock_timestamp()
              AND id IS DISTINCT FROM %(self)s::uuid FOR UPDATE SKIP LOCKED)
 RETURNING id, name, queues, held
-"""
-
-RELEASE_HELD: LiteralString = """
-WITH freed AS (
-    UPDATE steps s SET state = 'ready', losses = losses + 1, ready_at = clock_timestamp()
-    FROM (
-        SELECT h.run_id, h.path FROM steps h LEFT JOIN workers w ON w.id = h.worker_id
-        WHERE h.state = 'running' AND (w.id IS NULL OR w.stopped_at IS NOT NULL)
-        LIMIT %(most)s FOR UPDATE OF h SKIP LOCKED
-    ) lost
-    WHERE s.run_id = lost.run_id AND s.path = lost.path AND s.state = 'running'
-    RETURNING s.run_id, s.path, s.attempt, s.worker_id, s.started_at
-), tried AS (
-    INSERT INTO attempts (run_id, path, attempt, worker_id, state, started_at)
-    SELECT run_id, path, attempt, worker_id, 'lost', started_at FROM freed ON CONFLICT DO NOTHING
-)
-INSERT INTO events (run_id, kind, path, data)
-SELECT run_id, 'step.lost', path, jsonb_build_object('attempt', attempt) FROM freed
-RETURNING run_id, path
 """
 
 # Queues with a step that has been ready for a while although their workers have room.
@@ -62,7 +46,7 @@ TAKE_DUE: LiteralString = """
 WITH due AS (
     SELECT c.run_id, c.path
     FROM steps c JOIN runs r ON r.id = c.run_id AND r.state IN ('queued', 'running')
-    WHERE c.state = 'ready' AND c.attempt = 0 AND c.due_at <= clock_timestamp()
+    WHERE c.state = 'ready' AND c.ready_at IS NOT NULL AND c.attempt = 0 AND c.due_at <= clock_timestamp()
     ORDER BY c.due_at LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 )
 UPDATE steps s SET ready_at = clock_timestamp(), due_at = NULL

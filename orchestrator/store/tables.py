@@ -167,7 +167,9 @@ attempts = Table(
     Column("usage", JSONB),
     Column("started_at", _Time, nullable=False),
     Column("finished_at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    CheckConstraint(_one_of("state", ("done", "failed", "lost", "skipped", "cancelled")), name="state_known"),
+    CheckConstraint(
+        _one_of("state", ("done", "failed", "lost", "released", "skipped", "cancelled")), name="state_known"
+    ),
 )
 
 events = Table(

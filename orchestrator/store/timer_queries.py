@@ -9,7 +9,8 @@ SELECT id FROM runs WHERE due_at <= clock_timestamp() AND state IN ('queued', 'r
 """
 
 SELECT_DUE_COMPOSITES: LiteralString = """
-SELECT run_id, path FROM steps WHERE due_at <= clock_timestamp() AND state = 'open' LIMIT %(most)s
+SELECT s.run_id, s.path FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
+WHERE s.due_at <= clock_timestamp() AND s.state = 'open' LIMIT %(most)s
 """
 
 IS_DUE: LiteralString = """

@@ -4,21 +4,6 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-RELEASE_ATTEMPT: LiteralString = """
-WITH freed AS (
-    UPDATE steps SET state = 'ready', losses = losses + 1, ready_at = clock_timestamp()
-    WHERE run_id = %(run)s AND path = %(path)s AND state = 'running' AND worker_id = %(worker)s
-      AND (%(attempt)s::int IS NULL OR attempt = %(attempt)s)
-    RETURNING run_id, path, attempt, worker_id, started_at
-), tried AS (
-    INSERT INTO attempts (run_id, path, attempt, worker_id, state, started_at)
-    SELECT run_id, path, attempt, worker_id, 'lost', started_at FROM freed ON CONFLICT DO NOTHING
-)
-INSERT INTO events (run_id, kind, path, data)
-SELECT run_id, 'step.lost', path, jsonb_build_object('attempt', attempt) FROM freed
-RETURNING run_id, path
-"""
-
 SELECT_HELD: LiteralString = """
 SELECT attempt, retries FROM steps
 WHERE run_id = %(run)s AND path = %(path)s AND state = 'running' AND worker_id = %(worker)s
@@ -26,11 +11,6 @@ WHERE run_id = %(run)s AND path = %(path)s AND state = 'running' AND worker_id =
 
 INSERT_DEAD_LETTER: LiteralString = """
 INSERT INTO dead_letters (queue, reason, message) VALUES (%(queue)s, %(reason)s, %(message)s::jsonb)
-"""
-
-# Steps that a living worker holds in its name but does not run: its claim was committed, and it never heard.
-SELECT_HELD_STEPS: LiteralString = """
-SELECT run_id, path, attempt FROM steps WHERE worker_id = %(worker)s AND state = 'running'
 """
 
 BEAT: LiteralString = """

@@ -181,7 +181,8 @@ class Bench:
 
     def _lose(self, engine: Engine, claimed: Claimed, act: Act) -> None:
         """The worker dies with its claim, another gets the step, and the dead one's outcome comes late."""
-        engine.release(Pointer(claimed.run.id, claimed.path))
+        # Not too often: a step that goes on costing workers is set aside.
+        engine.release(Pointer(claimed.run.id, claimed.path), lost=claimed.attempt <= 2)
         leaf: Any = claimed.run.plan.at(claimed.path).node
         self.messages.append(Ready(claimed.run, claimed.path, leaf.agent))
         late = engine.record(outcome(claimed, act))

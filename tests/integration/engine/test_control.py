@@ -473,12 +473,12 @@ def test_a_step_that_could_not_open_fails_again_when_its_run_is_resumed(bench: B
     assert bench.end(run).state == "failed"
 
 
-def test_only_a_failed_run_can_be_resumed(bench: Bench) -> None:
+def test_a_run_that_goes_on_or_has_ended_cannot_be_resumed(bench: Bench) -> None:
     run = bench.submit(workflow("w", A))
-    with pytest.raises(Conflict, match="is queued: only a failed run can be resumed"):
+    with pytest.raises(Conflict, match="is queued: only a paused or failed run can be resumed"):
         bench.engine.resume(run)
     bench.engine.cancel(run)
-    with pytest.raises(Conflict, match="is cancelled: only a failed run"):
+    with pytest.raises(Conflict, match="is cancelled: only a paused or failed run"):
         bench.engine.resume(run)
     with pytest.raises(NotFound):
         bench.engine.resume(uuid4())

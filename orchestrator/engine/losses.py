@@ -1,0 +1,100 @@
+"""What becomes of steps whose worker is gone: others get them, unless they have cost too many workers already."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from itertools import islice
+from typing import Any
+
+from orchestrator.engine.ground import Ground
+from orchestrator.engine.patience import unentangled
+from orchestrator.engine.pausing import pause_run
+from orchestrator.engine.run_locks import sharing
+from orchestrator.engine.values import Holding, Pointer, Ready
+from orchestrator.store import loss_queries as sql
+from schemas.agents import queue_of
+from schemas.settings import settings
+
+log = logging.getLogger(__name__)
+
+TOGETHER = 200
+"""Steps that are freed in one transaction; it holds the runs of all of them."""
+
+
+class Losses(Ground):
+    """Takes steps from workers that no longer run them. Each verb returns what may be sent."""
+
+    def release(self, pointer: Pointer, attempt: int | None = None, *, lost: bool = True) -> list[Ready]:
+        """Take back one step of this engine's worker, whose process died over it unless `lost` is False."""
+        keys = {"run": pointer.run_id, "path": pointer.path, "worker": self.me.id, "attempt": attempt}
+        with self.pool.connection() as conn:
+            rows = conn.execute(sql.SELECT_HELD_STEP, keys).fetchall()
+        return self.free([Holding(*row) for row in rows], lost=lost)
+
+    def hand_back(self) -> list[Ready]:
+        """Give back all that stands in the name of this engine's worker, which ends in order: no loss is counted."""
+        return self.free(self.holdings(), lost=False)
+
+    def holdings(self) -> list[Holding]:
+        """What stands in the name of this engine's worker."""
+        with self.pool.connection() as conn:
+            rows = conn.execute(sql.SELECT_HELD_STEPS, {"worker": self.me.id}).fetchall()
+        return [Holding(*row) for row in rows]
+
+    def free_of_the_dead(self, *, most: int) -> list[Ready]:
+        """Take back what stands in the name of workers that are buried or unknown."""
+        with self.pool.connection() as conn:
+            rows = conn.execute(sql.SELECT_HELD_BY_DEAD, {"most": most}).fetchall()
+        return self.free([Holding(*row) for row in rows])
+
+    def free(self, holdings: Collection[Holding], *, lost: bool = True) -> list[Ready]:
+        """Take back these attempts, those of them that still run. With `lost`, that is counted against the step.
+
+        A step that lost as many workers as `BATON_LOSS_LIMIT` says is set aside instead, and its run paused.
+        """
+        limit = settings().loss_limit
+        doomed = {one for one in holdings if lost and one.losses + 1 >= limit}
+        ready = self._make_ready([one for one in holdings if one not in doomed], lost)
+        for one in doomed:
+            self._set_aside(one)
+        return ready
+
+    def _make_ready(self, holdings: Collection[Holding], lost: bool) -> list[Ready]:
+        ready: list[Ready] = []
+        rest = iter(holdings)
+        while batch := list(islice(rest, TOGETHER)):
+            keys = {
+                "runs": [one.run_id for one in batch],
+                "paths": [one.path for one in batch],
+                "attempts": [one.attempt for one in batch],
+                "lost": lost,
+            }
+            with self.pool.connection() as conn:
+                # Shared, so that none becomes ready behind the back of whoever pauses the run.
+                with sharing(conn, {one.run_id for one in batch}):
+                    freed = conn.execute(sql.FREE_STEPS, keys).fetchall()
+                runs = {run_id: self.reference(conn, run_id) for run_id in {row[0] for row in freed}}
+            ready += [Ready(runs[run_id], path, agent) for run_id, path, agent in freed]
+        return ready
+
+    @unentangled
+    def _set_aside(self, one: Holding) -> None:
+        """Make a dead letter of a step that costs one worker after the other, and pause its run."""
+        with self.owned(one.run_id) as (conn, standing):
+            plan = standing.run.plan
+            leaf: Any = plan.at(one.path).node
+            keys = {
+                "run": one.run_id,
+                "path": one.path,
+                "attempt": one.attempt,
+                "queue": queue_of(leaf.agent),
+                "workflow": plan.workflow.name,
+            }
+            row = conn.execute(sql.SET_ASIDE, keys).fetchone()
+            if row is None:
+                return
+            letter, losses = row
+            reason = f"step {one.path} lost its worker {losses} times; see: baton dead show {letter}"
+            pause_run(conn, one.run_id, reason)
+        log.error("run %s: %s", one.run_id, reason)
