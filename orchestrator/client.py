@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-import jsonschema_rs
-import pydantic_core
-
 from orchestrator.broker import shared_app
-from orchestrator.compile import Plan, compile_workflow
+from orchestrator.compile import compile_workflow
 from orchestrator.dispatch import Dispatcher
-from orchestrator.engine import Engine, Submission
+from orchestrator.engine import Engine, Submitted
 from orchestrator.feed import Feed
-from orchestrator.identify import new_id
 from orchestrator.places import find
 from orchestrator.store.connect import Pool
+from orchestrator.store.refusals import translated
+from orchestrator.submitter import Submitter, Terms
 from orchestrator.views import Views
-from schemas.errors import Fault, InputError, ResultTimeout, RunFailed
+from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
 from schemas.runs import PoolView, RunState, RunSummary, RunView, WorkerView
 from schemas.settings import settings
 from schemas.workflows import Workflow
-
-BATCH = 1_000
-"""Runs that `submit_many` creates in one transaction."""
-
-
-LONGEST_NAME = 1_000
-"""Bytes of a tenant, a label or an idempotency key."""
 
 
 class RunHandle:
@@ -59,6 +49,10 @@ class RunHandle:
         """End the run. Raises `Conflict` if it has ended already."""
         self._client.cancel(self.id, reason)
 
+    def send(self) -> int:
+        """Send a run that was submitted on a `connection` at once, after its commit; see `Client.send`."""
+        return self._client.send([self])
+
     def view(self) -> RunView:
         """The run as it stands, with its steps."""
         return self._client.run(self.id)
@@ -78,7 +72,7 @@ class Client:
         self._dispatcher = Dispatcher(shared_app(places))
         self._views = Views(self._pool, self._engine.plans)
         self._feed = Feed(self._pool)
-        self._plans: dict[str, tuple[Plan, jsonschema_rs.Draft202012Validator]] = {}
+        self._submitter = Submitter(self._engine, self._dispatcher)
 
     # --- producing ----------------------------------------------------------------------------------------
 
@@ -92,67 +86,61 @@ class Client:
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
         delay: float | None = None,
+        connection: object = None,
     ) -> RunHandle:
         """Start a run; it is durable when this returns.
 
         `workflow` is a definition or the name of a stored one; `input` anything that Pydantic can serialise.
-        `priority` goes from 0 (normal) to 9, `delay` is in seconds. Raises `InputError`, `NotFound`,
-        `IdempotencyConflict`, and `psycopg.OperationalError` when Postgres cannot be reached.
+        `priority` goes from 0 (normal) to 9, `delay` is in seconds.
+
+        With a `connection` (of psycopg 3, or a Connection or Session of SQLAlchemy on it) the run is part of the
+        transaction that is open there: it exists if and only if that transaction commits. Nothing of it starts
+        before; within a quarter of a second after the commit a worker finds it, or at once with `handle.send()`.
+
+        Raises `InputError`, `NotFound`, `IdempotencyConflict` (see `orchestrator.submitter`), and `Unavailable`
+        when Postgres cannot be reached: whether the run exists is then unknown, so repeat it with the same key.
         """
-        keys = None if idempotency_key is None else [idempotency_key]
-        (handle,) = self.submit_many(
-            workflow,
-            [input],
-            idempotency_keys=keys,
-            tenant=tenant,
-            priority=priority,
-            labels=labels,
-            delay=delay,
+        terms = Terms(tenant, priority, labels, delay)
+        (answer,) = self._submitter.submit(
+            workflow, [input], terms, keys=[idempotency_key], connection=connection
         )
-        return handle
+        return self._handle(answer)
 
     def submit_many(
         self,
         workflow: Workflow | str,
         inputs: Iterable[Any],
         *,
-        idempotency_keys: Iterable[str] | None = None,
+        idempotency_keys: Iterable[str | None] | None = None,
         tenant: str | None = None,
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
         delay: float | None = None,
+        connection: object = None,
     ) -> list[RunHandle]:
-        """Start many runs of one workflow, in transactions of `BATCH` runs; the handles in order.
+        """Start many runs of one workflow, in transactions of a thousand; the handles in order.
 
-        All inputs are checked before the first run is created; otherwise as `submit`.
+        Everything is checked before the first run is created. What one transaction refuses (a key that an earlier
+        run has) leaves the runs of those before it. With a `connection` all of them are in its one transaction.
+        Otherwise as `submit`.
         """
-        _storable({"tenant": tenant or "", **{f"label {k}": k + v for k, v in (labels or {}).items()}})
-        plan, validator = self._known(workflow)
-        texts = [_checked(plan, validator, one) for one in inputs]
-        keys = list(idempotency_keys) if idempotency_keys is not None else [None] * len(texts)
-        _storable({f"idempotency key {n}": key for n, key in enumerate(keys) if key is not None})
-        submissions = [
-            Submission(
-                id=new_id(),
-                input=text,
-                tenant=tenant or "default",
-                priority=_priority(priority),
-                labels=labels,
-                idempotency_key=key,
-                delay=delay,
-            )
-            for text, key in zip(texts, keys, strict=True)
-        ]
-        handles = []
-        for start in range(0, len(submissions), BATCH):
-            answers, ready = self._engine.submit(plan, submissions[start : start + BATCH])
-            self._dispatcher.send(ready)
-            handles += [RunHandle(self, run_id, created=created) for run_id, created in answers]
-        return handles
+        terms = Terms(tenant, priority, labels, delay)
+        answers = self._submitter.submit(
+            workflow, inputs, terms, keys=idempotency_keys, connection=connection
+        )
+        return [self._handle(answer) for answer in answers]
+
+    def send(self, handles: Iterable[RunHandle]) -> int:
+        """Send runs that were submitted on a `connection` at once, after its commit; how many steps were sent.
+
+        Nobody needs to: workers find them. Before the commit it does nothing, and it may be repeated.
+        """
+        return self._submitter.send_unsent([handle.id for handle in handles])
 
     def register(self, workflow: Workflow) -> None:
-        """Store a definition, so that it can be run by its name."""
-        self._engine.plans.save(compile_workflow(workflow), newest=True)
+        """Store a definition, so that it can be run by its name. Raises `Unavailable`."""
+        with translated():
+            self._engine.plans.save(compile_workflow(workflow), newest=True)
 
     def cancel(self, run_id: UUID, reason: str = "") -> None:
         """End a run. Raises `NotFound`, and `Conflict` if it has ended already."""
@@ -238,50 +226,8 @@ class Client:
     ) -> None:
         self.close()
 
-    def _known(self, workflow: Workflow | str) -> tuple[Plan, jsonschema_rs.Draft202012Validator]:
-        plans = self._engine.plans
-        plan = plans.by_name(workflow) if isinstance(workflow, str) else compile_workflow(workflow)
-        if plan.id not in self._plans:
-            self._plans[plan.id] = (plan, jsonschema_rs.Draft202012Validator(plan.input_schema))
-        return self._plans[plan.id]
-
-
-def _checked(plan: Plan, validator: jsonschema_rs.Draft202012Validator, value: Any) -> str:
-    """The input as JSON text. Raises `InputError` naming every fault."""
-    what = f"workflow {plan.workflow.name!r}"
-    schema = f"`baton plan {plan.workflow.name}` prints the schema of its input"
-    try:
-        text = pydantic_core.to_json(value).decode()
-        data = json.loads(text)
-    except (pydantic_core.PydanticSerializationError, ValueError) as error:
-        faults = [Fault("", f"the input has no JSON form: {error}")]
-        raise InputError(what, faults, next_step=schema) from None
-    faults = [
-        Fault(".".join(str(p) for p in error.instance_path), error.message)
-        for error in validator.iter_errors(data)
-    ]
-    if "\\u0000" in text:
-        faults.append(Fault("", "the input contains a NUL character, which Postgres cannot store"))
-    if faults:
-        raise InputError(what, faults, next_step=schema)
-    return text
-
-
-def _storable(texts: Mapping[str, str]) -> None:
-    """Refuse names that no index can hold. Raises `InputError`."""
-    faults = [
-        Fault(what, f"is longer than {LONGEST_NAME} bytes or contains a NUL character")
-        for what, text in texts.items()
-        if len(text.encode("utf-8", "replace")) > LONGEST_NAME or "\0" in text
-    ]
-    if faults:
-        raise InputError("submission", faults)
-
-
-def _priority(priority: int | None) -> int:
-    if priority is not None and not 0 <= priority <= 9:
-        raise InputError("priority", [Fault("", f"{priority} is not between 0 and 9")])
-    return priority or 0
+    def _handle(self, answer: Submitted) -> RunHandle:
+        return RunHandle(self, answer.run_id, created=answer.created)
 
 
 def _pauses() -> Iterator[float]:

@@ -1,6 +1,7 @@
 """The verbs of a run: submit, claim, record, cancel, resume; each one transaction on Postgres."""
 
 from orchestrator.engine.engine import Engine
+from orchestrator.engine.intake import canonical
 from orchestrator.engine.values import (
     Claimed,
     Finished,
@@ -24,4 +25,5 @@ __all__ = [
     "Submission",
     "Submitted",
     "WorkerId",
+    "canonical",
 ]

@@ -23,7 +23,7 @@ from orchestrator.engine.gather import listed_results
 from orchestrator.engine.values import Ready, RunRef
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import lock_queries
-from orchestrator.store.connect import Conn
+from orchestrator.store.connect import AnyConn
 from schemas.outcomes import ErrorInfo
 from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline
 
@@ -65,7 +65,7 @@ class Join:
 class Advance:
     """Collects what follows from steps that ended, and writes it."""
 
-    def __init__(self, conn: Conn) -> None:
+    def __init__(self, conn: AnyConn) -> None:
         self.conn = conn
         self.ready: list[Ready] = []
         self.unsettled: list[Join] = []

@@ -9,14 +9,13 @@ from uuid import UUID
 
 import psycopg
 
-from orchestrator.compile import Plan
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.control import Control
 from orchestrator.engine.custody import Custody
 from orchestrator.engine.deadlines import Deadlines
 from orchestrator.engine.gather import resolve_all
-from orchestrator.engine.intake import insert_runs, take_keys
+from orchestrator.engine.intake import Intake
 from orchestrator.engine.intents import Intents
 from orchestrator.engine.patience import patiently
 from orchestrator.engine.run_locks import sharing
@@ -28,8 +27,6 @@ from orchestrator.engine.values import (
     Recorded,
     Refused,
     RunRef,
-    Submission,
-    Submitted,
     WorkerId,
 )
 from orchestrator.store import attempt_queries as sql
@@ -38,9 +35,9 @@ from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunState
 
 
-class Engine(Control, Deadlines, Custody):
-    """Moves runs on: submit, claim, record here; whole runs in `Control`, their time in `Deadlines`, what workers
-    hold in `Custody`.
+class Engine(Intake, Control, Deadlines, Custody):
+    """Moves runs on: claim and record here; what creates runs in `Intake`, whole runs in `Control`, their time in
+    `Deadlines`, what workers hold in `Custody`.
 
     Any number of engines, in any number of processes, work on the same database.
 
@@ -58,31 +55,6 @@ class Engine(Control, Deadlines, Custody):
         """`claim(Pointer) -> Claimed | Refused`; safe from many threads, which share transactions."""
         self.record = Combiner(self.record_all)
         """`record(Finished) -> Recorded`; safe from many threads, which share transactions."""
-
-    # --- submit -------------------------------------------------------------------------------------------
-
-    def submit(self, plan: Plan, submissions: Sequence[Submission]) -> tuple[list[Submitted], list[Ready]]:
-        """Create runs of one workflow, with their first steps, in one transaction.
-
-        Raises `IdempotencyConflict` for a key that was used before with another input; then nothing is created.
-        """
-        self.plans.save(plan)
-        with self.pool.connection() as conn, conn.transaction():
-            return self.submit_on(conn, plan, submissions)
-
-    def submit_on(
-        self, conn: Conn, plan: Plan, submissions: Sequence[Submission]
-    ) -> tuple[list[Submitted], list[Ready]]:
-        """The same inside the caller's own transaction; `plan` must have been saved."""
-        answers = take_keys(conn, plan, submissions)
-        fresh = [s for s in submissions if s.id not in answers]
-        if fresh:
-            insert_runs(conn, plan, fresh)
-        advance = Advance(conn)
-        for one in fresh:
-            advance.start(RunRef(one.id, plan, one.priority), one.delay)
-        advance.settle()
-        return [answers.get(s.id, Submitted(s.id, created=True)) for s in submissions], advance.ready
 
     # --- claim --------------------------------------------------------------------------------------------
 

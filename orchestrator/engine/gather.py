@@ -8,7 +8,7 @@ from uuid import UUID
 
 from orchestrator.compile import Plan, Shape
 from orchestrator.store import attempt_queries as sql
-from orchestrator.store.connect import Conn
+from orchestrator.store.connect import AnyConn
 from schemas.workflows import FanOut
 
 _STATES = {"failed": "failed", "skipped": "skipped", "cancelled": "cancelled"}
@@ -43,7 +43,7 @@ class Results:
         return f"{{{','.join(fields)}}}"
 
 
-def read_results(conn: Conn, run_id: UUID, plan: Plan, path: str) -> Results:
+def read_results(conn: AnyConn, run_id: UUID, plan: Plan, path: str) -> Results:
     """What the branches of the fan-out at `path` produced."""
     names, values, gaps = [], [], []
     for child, state, error, output, output_ref in conn.execute(
@@ -59,7 +59,7 @@ def read_results(conn: Conn, run_id: UUID, plan: Plan, path: str) -> Results:
     return Results(tuple(names), tuple(values), tuple(gaps))
 
 
-def listed_results(conn: Conn, run_id: UUID, plan: Plan, path: str, field: str | None) -> list[str]:
+def listed_results(conn: AnyConn, run_id: UUID, plan: Plan, path: str, field: str | None) -> list[str]:
     """The list that an `each` finds in the results of the fan-out at `path`: JSON texts of its items.
 
     Without `field` that is the results themselves, with it the list in that field of their natural shape.
@@ -70,7 +70,7 @@ def listed_results(conn: Conn, run_id: UUID, plan: Plan, path: str, field: str |
     return [json.dumps(item) for item in found or ()]
 
 
-def resolve_all(conn: Conn, run_id: UUID, plan: Plan, ref: str, shape: Shape | None = None) -> str:
+def resolve_all(conn: AnyConn, run_id: UUID, plan: Plan, ref: str, shape: Shape | None = None) -> str:
     """The text behind an `all:PATH` reference, in `shape` or in the natural one of its node."""
     path = ref.removeprefix("all:")
     if shape is None:

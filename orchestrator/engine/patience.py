@@ -54,6 +54,25 @@ def patiently(verb: Callable[P, R]) -> Callable[P, R]:
     return repeated
 
 
+def once_more(verb: Callable[P, R]) -> Callable[P, R]:
+    """Repeat a verb once after a lost connection or a broken deadlock; for those who would rather hear than wait.
+
+    Only for verbs that find, when repeated, what their first try had committed.
+    """
+
+    @wraps(verb)
+    def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return verb(*args, **kwargs)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if isinstance(error, PoolTimeout) or not _passes(error):
+                raise
+            log.warning("Postgres does not answer, trying once more: %s", error)
+        return verb(*args, **kwargs)
+
+    return repeated
+
+
 def _passes(error: Exception) -> bool:
     state = getattr(error, "sqlstate", None)
     return state is None or state.startswith(_PASSING)

@@ -33,7 +33,10 @@ class Plans:
             row = conn.execute(sql.SELECT_DEFINITION_BY_NAME, {"name": name}).fetchone()
         if row is None:
             raise NotFound(f"there is no workflow {name!r} in the database", next_step="baton workflows ls")
-        return compile_workflow(Workflow.model_validate_json(row[0]))
+        definition, body = row
+        if definition not in self._known:
+            self._known[definition] = compile_workflow(Workflow.model_validate_json(body))
+        return self._known[definition]
 
     def all(self) -> list[Workflow]:
         """The newest stored definition of every name."""
@@ -41,9 +44,13 @@ class Plans:
             rows = conn.execute(sql.SELECT_DEFINITIONS).fetchall()
         return [Workflow.model_validate_json(body) for (body,) in rows]
 
+    def forget(self, definition_id: str) -> None:
+        """This definition is no longer stored, although this process has stored it."""
+        self._saved.discard(definition_id)
+
     def save(self, plan: Plan, *, newest: bool = False) -> None:
         """Store a definition, once per process; `newest` makes it the one that its name stands for."""
-        if plan.id in self._saved:
+        if plan.id in self._saved and not newest:
             return
         definition = plan.workflow
         with self._pool.connection() as conn:

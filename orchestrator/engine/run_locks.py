@@ -1,5 +1,7 @@
 """Transactions that hold runs: shared by those who add steps, alone by those who move a whole run.
 
+A transaction that creates runs holds their definition instead, shared.
+
 Why there are locks at all is told in `orchestrator.store.lock_queries`.
 """
 
@@ -10,7 +12,7 @@ from contextlib import contextmanager
 from uuid import UUID
 
 from orchestrator.store import lock_queries as sql
-from orchestrator.store.connect import Conn
+from orchestrator.store.connect import AnyConn, Conn
 
 
 @contextmanager
@@ -29,6 +31,18 @@ def owning(conn: Conn, run: UUID) -> Iterator[None]:
 
 
 @contextmanager
+def keeping(conn: Conn, definition: str) -> Iterator[None]:
+    """A transaction during which nobody removes this definition."""
+    with _transaction(conn, [_keep(definition)]):
+        yield
+
+
+def keep(conn: AnyConn, definition: str) -> None:
+    """The same for the rest of a transaction that is under way."""
+    conn.execute(_keep(definition).encode())
+
+
+@contextmanager
 def _transaction(conn: Conn, locks: Iterable[str]) -> Iterator[None]:
     """BEGIN and the locks travel in one message: on the path of every step, a round trip counts."""
     try:
@@ -44,3 +58,12 @@ def _transaction(conn: Conn, locks: Iterable[str]) -> Iterator[None]:
 def _key(run: UUID) -> int:
     """32 bits of the random part of a run's id; two runs that share a key only wait for each other."""
     return int.from_bytes(run.bytes[-4:], signed=True)
+
+
+def _keep(definition: str) -> str:
+    return sql.KEEP_DEFINITION.format(key=definition_key(definition))
+
+
+def definition_key(definition: str) -> int:
+    """32 bits of a definition's id."""
+    return int.from_bytes(bytes.fromhex(definition[:8]), signed=True)

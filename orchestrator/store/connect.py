@@ -6,13 +6,22 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, Cursor
+from psycopg.abc import Params, QueryNoTemplate
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 Conn = Connection[TupleRow]
+
+
+class AnyConn(Protocol):
+    """A connection of ours, or what is lent to us of somebody else's: it executes statements, and no more."""
+
+    def execute(self, query: QueryNoTemplate, params: Params | None = None) -> Cursor[TupleRow]: ...
+
 
 _TRY = 5  # seconds for the first connection of a process
 

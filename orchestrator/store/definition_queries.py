@@ -12,7 +12,7 @@ ON CONFLICT (id) DO NOTHING
 SELECT_DEFINITION: LiteralString = "SELECT body::text FROM definitions WHERE id = %(id)s"
 
 SELECT_DEFINITION_BY_NAME: LiteralString = """
-SELECT body::text FROM definitions WHERE name = %(name)s ORDER BY created_at DESC LIMIT 1
+SELECT id, body::text FROM definitions WHERE name = %(name)s ORDER BY created_at DESC LIMIT 1
 """
 
 SELECT_DEFINITIONS: LiteralString = """

@@ -16,6 +16,9 @@ SHARE_RUN: LiteralString = "SELECT pg_advisory_xact_lock_shared(7001, {key})"
 
 OWN_RUN: LiteralString = "SELECT pg_advisory_xact_lock(7001, {key})"
 
+# A submission holds its definition, which may be one that no run refers to yet: pruning must not take it away.
+KEEP_DEFINITION: LiteralString = "SELECT pg_advisory_xact_lock_shared(7006, {key})"
+
 TRY_JOINS: LiteralString = """
 SELECT run_id, parent, pg_try_advisory_xact_lock(7002, hashtext(run_id::text || parent)) AS got
 FROM unnest(%(runs)s::uuid[], %(parents)s::text[]) AS j(run_id, parent)
