@@ -53,6 +53,14 @@ class RunHandle:
         """Send a run that was submitted on a `connection` at once, after its commit; see `Client.send`."""
         return self._client.send([self])
 
+    def pause(self, reason: str = "") -> None:
+        """Let nothing more of the run start; what runs may finish. Raises `Conflict` if it has ended."""
+        self._client.pause(self.id, reason)
+
+    def resume(self) -> None:
+        """Let the run go on if it is paused, or from where it failed. Raises `Conflict` for any other."""
+        self._client.resume(self.id)
+
     def view(self) -> RunView:
         """The run as it stands, with its steps."""
         return self._client.run(self.id)
@@ -146,8 +154,12 @@ class Client:
         """End a run. Raises `NotFound`, and `Conflict` if it has ended already."""
         self._engine.cancel(run_id, reason)
 
+    def pause(self, run_id: UUID, reason: str = "") -> None:
+        """Let nothing more of a run start; what runs may finish. Raises `NotFound` and `Conflict`."""
+        self._engine.pause(run_id, reason)
+
     def resume(self, run_id: UUID) -> None:
-        """Run what failed again; what is done stays done. Raises `NotFound` and `Conflict`."""
+        """Let a paused run go on, or run what failed again; what is done stays done. Raises `NotFound`, `Conflict`."""
         self._dispatcher.send(self._engine.resume(run_id))
 
     # --- reading ------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class Runner:
     def run(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt, on this thread. Raises `Superseded` if it was stopped from outside."""
         if agent.spec.is_async:
-            return self._loop.submit(self.attempt(agent, claimed)).result()
+            return self._awaited(agent, claimed)
         ctx, limit = _envelope(agent, claimed)
         try:
             result = self._call(agent, claimed, ctx, limit)
@@ -70,6 +70,15 @@ class Runner:
             raise
         except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
             return Ended(_failed(agent, claimed, ctx, error), None, tuple(ctx._notes))
+
+    def _awaited(self, agent: Agent, claimed: Claimed) -> Ended:
+        try:
+            return self._loop.submit(self.attempt(agent, claimed)).result()
+        except SoftTimeLimitExceeded as interrupted:
+            # This is the main thread of a prefork child, and the agent waits on another one.
+            self._attempts.stop(_name(claimed))
+            ctx, _ = _envelope(agent, claimed)
+            return Ended(_failed(agent, claimed, ctx, interrupted), None, ())
 
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""

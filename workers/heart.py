@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 from celery import bootsteps
-from celery.worker.state import active_requests, reserved_requests
+from celery.worker.state import reserved_requests
 from psycopg_pool import PoolTimeout
 
 from orchestrator.canvas import step_of
@@ -22,6 +22,7 @@ from orchestrator.engine.values import Holding, Pointer, WorkerBeat, WorkerId
 from orchestrator.recovery import Recovery
 from schemas.settings import settings
 from workers.attempts import Attempt
+from workers.children import Children, accepted
 from workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,9 @@ STILL = 2.5
 class Heart:
     """The threads that beat, and sweep for what others left undone."""
 
-    def __init__(self, process: WorkerProcess, beat: WorkerBeat) -> None:
+    def __init__(self, process: WorkerProcess, beat: WorkerBeat, children: Children | None = None) -> None:
         self._process = process
+        self._children = children
         self._beat = beat
         self._stopped = threading.Event()
         self._ticked = time.monotonic()
@@ -82,6 +84,8 @@ class Heart:
             self._beat, len(reserved_requests), self._process.attempts.all()
         ):
             self._process.attempts.stop(Attempt(*lost))
+        if self._children is not None:
+            self._children.stop_unwanted()
         self._release_orphans()
 
     def _release_orphans(self) -> None:
@@ -91,7 +95,7 @@ class Heart:
         claim's commit and this look, or an outcome's and that one, a single pulse may be wrong.
         """
         engine = self._process.engine
-        active = {step_of(request.id) for request in _copied(active_requests)}
+        active = {step_of(request.id) for request in accepted()}
         found = {one for one in engine.holdings() if Pointer(one.run_id, one.path) not in active}
         orphans = found & self._suspects
         for orphan in orphans:
@@ -116,15 +120,6 @@ class Heart:
             self._reachable = True
 
 
-def _copied(requests: Any) -> list[Any]:
-    """The members of a weak set that other threads change: iterating it may fail, so try again."""
-    while True:
-        try:
-            return list(requests)
-        except RuntimeError:
-            continue
-
-
 class HeartStep(bootsteps.StartStopStep):
     """Hangs the heart on the consumer, so that it follows the consumer's life."""
 
@@ -143,7 +138,8 @@ class HeartStep(bootsteps.StartStopStep):
             worker = WorkerId(process.id, process.name)
             beat = WorkerBeat(worker, queues, process.concurrency, process.pool_name, lease)
             process.engine.beat(beat, 0, [])
-            self._heart = process.heart = Heart(process, beat)
+            children = None if process.in_threads else Children(process, consumer)
+            self._heart = process.heart = Heart(process, beat, children)
             self._heart.start()
         self._heart.tick()
         self._heart.excused = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from orchestrator.engine.losses import Losses
@@ -19,6 +19,14 @@ class Custody(Losses):
         with self.pool.connection() as conn:
             row = conn.execute(sql.SELECT_HELD, keys).fetchone()
         return None if row is None else Held(*pointer, *row)
+
+    def unwanted(self, pointers: Collection[Pointer]) -> list[Pointer]:
+        """Those of these steps whose outcome would be refused, because they were cancelled or ran out of time."""
+        if not pointers:
+            return []
+        keys = {"runs": [p.run_id for p in pointers], "paths": [p.path for p in pointers]}
+        with self.pool.connection() as conn:
+            return [Pointer(*row) for row in conn.execute(sql.SELECT_UNWANTED, keys).fetchall()]
 
     def beat(
         self, beat: WorkerBeat, held: int, running: Sequence[tuple[UUID, str, int]]

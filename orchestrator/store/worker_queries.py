@@ -24,6 +24,12 @@ SET seen_at = clock_timestamp(), lease_until = excluded.lease_until, stopped_at 
 
 STOP_WORKER: LiteralString = "UPDATE workers SET stopped_at = clock_timestamp() WHERE id = %(id)s"
 
+SELECT_UNWANTED: LiteralString = """
+SELECT s.run_id, s.path FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS g(run_id, path)
+JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
+WHERE s.state || '' IN ('cancelled', 'skipped')
+"""
+
 # Which of the attempts that a worker runs are no longer its own?
 SELECT_LOST_ATTEMPTS: LiteralString = """
 SELECT g.run_id, g.path, g.attempt

@@ -12,7 +12,7 @@ from typing import Any
 from celery.exceptions import SoftTimeLimitExceeded
 
 from orchestrator import each, fan_out, workflow
-from tests.agents.arithmetic import add_what_is_there, double, increment
+from tests.agents.arithmetic import add_up, add_what_is_there, double, increment
 from workers import AgentError, Context, Permanent, Retry, agent
 
 ONCE = Retry(max=0)
@@ -87,6 +87,39 @@ def forked_obstinate(number: int) -> int:
         except SoftTimeLimitExceeded:
             continue
     return number
+
+
+@agent(retry=ONCE)
+def forked_sleeper(place: str) -> None:
+    """Sleeps in a child process; leaves a mark when it is interrupted."""
+    Path(place).with_suffix(".started").write_text(str(os.getpid()))
+    try:
+        time.sleep(60)
+    finally:
+        Path(place).with_suffix(".stopped").touch()
+
+
+@agent(retry=ONCE)
+def forked_deaf(place: str) -> None:
+    """Sleeps in a child process and hears nothing."""
+    Path(place).with_suffix(".started").write_text(str(os.getpid()))
+    for _ in range(60):
+        try:
+            time.sleep(1)
+        except SoftTimeLimitExceeded:
+            continue
+
+
+@agent(retry=ONCE)
+async def forked_patient(place: str) -> None:
+    """Waits on the event loop of a child process."""
+    await _until_stopped(place)
+
+
+@agent(timeout=0.5, retry=ONCE)
+async def forked_hanging(place: str) -> None:
+    """Waits there for too long."""
+    await _until_stopped(place)
 
 
 @agent
@@ -182,6 +215,11 @@ retried = workflow("retried", flaky)
 resumed = workflow("resumed", note >> needs >> note)
 timed_out = workflow("timed-out", hanging)
 waits = workflow("waits", patient)
+many_wait = workflow("many-wait", each(patient))
+forked_sleeps = workflow("forked-sleeps", forked_sleeper)
+forked_sleeps_deaf = workflow("forked-sleeps-deaf", forked_deaf)
+forked_waits = workflow("forked-waits", forked_patient)
+forked_times_out = workflow("forked-times-out", forked_hanging)
 late = workflow("late", stubborn)
 killed_softly = workflow("killed-softly", forked_slow)
 killed_hard = workflow("killed-hard", forked_obstinate)
@@ -190,6 +228,7 @@ at_most = workflow("at-most", each(limited))
 tolerant = workflow("tolerant", fan_out(double, bare, join=add_what_is_there, require="any"))
 long_step = workflow("long-step", slow)
 gate = workflow("gate", gated >> increment)
+gated_branches = workflow("gated-branches", fan_out(a=gated, b=gated, join=add_up))
 faults = {
     one.name: workflow(one.name.replace("_", "-"), one)
     for one in (

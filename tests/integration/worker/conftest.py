@@ -13,7 +13,7 @@ from tests.integration.results.conftest import on_database
 from tests.integration.worker.stack import APP, Stack, ready
 from tests.support import Databases, Processes
 
-FORKED = ("forked_process", "forked_slow", "forked_obstinate", "forked_suicide")
+FORKED = tuple(name for name in load(APP).specs if name.startswith("forked_"))
 THREADED = [name for name in load(APP).specs if name not in (*FORKED, "unserved", "slow", "gated")]
 
 
