@@ -37,14 +37,13 @@ class Recovery:
         self._sweeps = 0
 
     def sweep(self) -> int:
-        """Bury dead workers, free what they held, fire what is due, re-send what lies; how many were sent."""
+        """Bury dead workers, free what they held, re-send what lies; how many were sent."""
         self._sweeps += 1
         with self._engine.pool.connection() as conn:
-            found = [*self._of_the_dead(conn), *self._take(conn, sql.TAKE_DUE, {})]
+            found = self._of_the_dead(conn)
             if self._sweeps % RARELY == 0:
                 found += self._stranded(conn)
         found += self._engine.free_of_the_dead(most=MOST)
-        found += self._engine.expire()
         if self._sweeps % RARELY == 0:
             found += self._engine.settle_forgotten()
         self._dispatcher.send(found)

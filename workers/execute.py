@@ -30,6 +30,10 @@ MAX_DETAIL = 8_000
 """Characters of a traceback that are kept with a failed attempt."""
 
 
+UNHEARD = 5.0
+"""Seconds that an attempt may run on after its run's deadline: nobody told it to stop."""
+
+
 class Ended(NamedTuple):
     """The outcome of an attempt, with its output as JSON text and the progress it noted."""
 
@@ -155,10 +159,16 @@ def _name(claimed: Claimed) -> Attempt:
 
 
 def _envelope(agent: Agent, claimed: Claimed) -> tuple[Context, float]:
-    """The agent's context, and the seconds it has."""
-    left = agent.spec.timeout if claimed.run_left is None else min(agent.spec.timeout, claimed.run_left)
-    limit = max(left, 0.0)
-    return _context(claimed, limit), limit
+    """The agent's context, and the seconds after which it is stopped.
+
+    The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not hear
+    it ends by itself a little later.
+    """
+    limit = agent.spec.timeout
+    if claimed.run_left is None:
+        return _context(claimed, limit), limit
+    left = max(claimed.run_left, 0.0)
+    return _context(claimed, min(limit, left)), min(limit, left + UNHEARD)
 
 
 def _context(claimed: Claimed, limit: float) -> Context:

@@ -20,6 +20,7 @@ from psycopg_pool import PoolTimeout
 from orchestrator.canvas import step_of
 from orchestrator.engine.values import Holding, Pointer, WorkerBeat, WorkerId
 from orchestrator.recovery import Recovery
+from orchestrator.timers import Timers
 from schemas.settings import settings
 from workers.attempts import Attempt
 from workers.children import Children, accepted
@@ -32,7 +33,7 @@ STILL = 2.5
 
 
 class Heart:
-    """The threads that beat, and sweep for what others left undone."""
+    """The threads that beat, fire timers, and sweep for what others left undone."""
 
     def __init__(self, process: WorkerProcess, beat: WorkerBeat, children: Children | None = None) -> None:
         self._process = process
@@ -47,6 +48,7 @@ class Heart:
         self._threads = [
             threading.Thread(target=self._beat_on, name="heart", daemon=True),
             threading.Thread(target=self._sweep_on, name="sweeper", daemon=True),
+            threading.Thread(target=self._watch_on, name="timers", daemon=True),
         ]
 
     def start(self) -> None:
@@ -76,6 +78,12 @@ class Heart:
             self._guarded(recovery.sweep)
             if self._stopped.wait(settings().heartbeat / 2):
                 return
+
+    def _watch_on(self) -> None:
+        """A thread of its own, since it keeps to the tenth of a second."""
+        timers = Timers(self._process.engine, self._process.dispatcher)
+        while not self._stopped.wait(timers.pause):
+            self._guarded(timers.look)
 
     def _pulse(self) -> None:
         if not self.excused and time.monotonic() - self._ticked > STILL:

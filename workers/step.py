@@ -9,10 +9,10 @@ from uuid import UUID
 
 from billiard.exceptions import WorkerLostError
 from celery import Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Retry
 from celery.worker.request import Request
 
-from orchestrator.canvas import pointer_of, task_id
+from orchestrator.canvas import pointer_of
 from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused
 from schemas.errors import BatonError
 from schemas.outcomes import ErrorInfo, Failed
@@ -21,9 +21,6 @@ from workers.execute import Ended, Superseded, retry_in
 from workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)
-
-PATIENT = 30.0
-"""Seconds for which Celery may hold a message that came early; later ones are left to the timers in Postgres."""
 
 
 class Prepared(NamedTuple):
@@ -84,8 +81,6 @@ class StepTask(Task):
             case Refused(done=True):
                 # Its worker died between the commit and the next message: the chain goes on from here.
                 return {"run": str(pointer.run_id), "step": pointer.path}
-            case Refused(due_in=float() as due_in) if due_in < PATIENT:
-                raise self.retry(countdown=due_in)
             case Refused(reason=reason):
                 log.info("nothing to do for step %s of run %s: %s", pointer.path, pointer.run_id, reason)
                 raise Ignore(reason)
@@ -109,11 +104,11 @@ class StepTask(Task):
             raise Ignore("superseded")
         self.process.dispatcher.send(self._not_carried(recorded.ready))
         match finished.outcome:
-            case Failed(retry_in=float() as wait):
-                following = [str(finished.run_id), finished.path, finished.attempt + 1]
-                raise self.retry(countdown=wait, args=following)
+            case Failed(retry_in=float() as wait, error=error):
+                # Not `self.retry`, which would publish: Celery and Flower hear of a retry, the timers send it.
+                raise Retry(exc=_failure(error), when=wait)
             case Failed(error=error):
-                raise StepFailed(f"{error.type}: {error.message}")
+                raise _failure(error)
         return {"run": str(finished.run_id), "step": finished.path}
 
     def _not_carried(self, ready: Sequence[Ready]) -> list[Ready]:
@@ -147,8 +142,10 @@ class StepTask(Task):
             failed = Failed(error=error, retry_in=wait)
             recorded = engine.record(Finished(held.run_id, held.path, held.attempt, failed))
             self.process.dispatcher.send(recorded.ready)
-            if wait is not None:
-                self.apply_async(tuple(args), countdown=wait, task_id=task_id(pointer))
+
+
+def _failure(error: ErrorInfo) -> StepFailed:
+    return StepFailed(f"{error.type}: {error.message}")
 
 
 def _pointer(args: Sequence[Any]) -> Pointer:

@@ -24,9 +24,16 @@ def sharing(conn: Conn, runs: Iterable[UUID]) -> Iterator[None]:
 
 
 @contextmanager
-def owning(conn: Conn, run: UUID) -> Iterator[None]:
-    """A transaction that has a run to itself."""
-    with _transaction(conn, [sql.OWN_RUN.format(key=_key(run))]):
+def owning(conn: Conn, run: UUID, *, patience: float | None = None) -> Iterator[None]:
+    """A transaction that has a run to itself.
+
+    Raises `psycopg.errors.LockNotAvailable` if somebody else holds the run for longer than `patience` seconds.
+    """
+    locks = [sql.OWN_RUN.format(key=_key(run))]
+    if patience is not None:
+        limit = sql.LIMIT_WAIT.format(milliseconds=round(patience * 1000))
+        locks = [limit, *locks, sql.LIMIT_WAIT.format(milliseconds=0)]
+    with _transaction(conn, locks):
         yield
 
 
@@ -40,6 +47,16 @@ def keeping(conn: Conn, definition: str) -> Iterator[None]:
 def keep(conn: AnyConn, definition: str) -> None:
     """The same for the rest of a transaction that is under way."""
     conn.execute(_keep(definition).encode())
+
+
+@contextmanager
+def owning_idle(conn: Conn, runs: Iterable[UUID]) -> Iterator[set[UUID]]:
+    """A transaction that has those of these runs to itself that nobody holds just now; it waits for none."""
+    keys = {run: _key(run) for run in runs}
+    with _transaction(conn, []):
+        found = conn.execute(sql.TRY_OWN_RUNS, {"keys": sorted(set(keys.values()))}).fetchall()
+        got = {key for (key,) in found}
+        yield {run for run, key in keys.items() if key in got}
 
 
 @contextmanager

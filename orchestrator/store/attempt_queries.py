@@ -28,10 +28,11 @@ WITH claimed AS (
     FROM (
         SELECT w.path, runs.* FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS w(run_id, path)
         JOIN runs ON runs.id = w.run_id AND runs.state IN ('queued', 'running')
+        WHERE runs.due_at IS NULL OR runs.due_at > clock_timestamp()
         OFFSET 0
     ) r
     WHERE s.run_id = r.id AND s.path = r.path AND s.state || '' = 'ready' AND s.ready_at IS NOT NULL
-      AND (s.due_at IS NULL OR s.due_at <= clock_timestamp() + interval '20 milliseconds')
+      AND (s.due_at IS NULL OR s.due_at <= clock_timestamp())
     RETURNING s.run_id, s.path, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow, r.tenant,
               r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
               CASE WHEN s.input_ref = 'run' OR r.id <> ALL (%(known)s::uuid[]) THEN r.input END AS intent

@@ -19,6 +19,13 @@ OWN_RUN: LiteralString = "SELECT pg_advisory_xact_lock(7001, {key})"
 # A submission holds its definition, which may be one that no run refers to yet: pruning must not take it away.
 KEEP_DEFINITION: LiteralString = "SELECT pg_advisory_xact_lock_shared(7006, {key})"
 
+# Of every lock that the transaction waits for from here on; 0 is no limit.
+LIMIT_WAIT: LiteralString = "SET LOCAL lock_timeout = {milliseconds}"
+
+TRY_OWN_RUNS: LiteralString = """
+SELECT key FROM unnest(%(keys)s::int[]) AS k(key) WHERE pg_try_advisory_xact_lock(7001, key)
+"""
+
 TRY_JOINS: LiteralString = """
 SELECT run_id, parent, pg_try_advisory_xact_lock(7002, hashtext(run_id::text || parent)) AS got
 FROM unnest(%(runs)s::uuid[], %(parents)s::text[]) AS j(run_id, parent)

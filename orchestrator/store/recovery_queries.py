@@ -1,6 +1,7 @@
 """What a crash left undone. Rows are taken with SKIP LOCKED, so any number of sweeps may run.
 
-Steps of a paused run are held, and left alone: their `ready_at` is NULL.
+Steps of a paused run are held, and left alone: their `ready_at` is NULL. A ready step with a `due_at` is
+left to the timers, which clear it when they send the step.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ WITH room AS (
 )
 SELECT queue FROM room
 WHERE EXISTS (SELECT FROM steps s WHERE s.state = 'ready' AND 'agent.' || s.agent = queue
-              AND s.ready_at < clock_timestamp() - make_interval(secs => %(patience)s))
+              AND s.due_at IS NULL AND s.ready_at < clock_timestamp() - make_interval(secs => %(patience)s))
 """
 
 # Moving `ready_at` makes the next look wait, so that nothing is sent again and again.
@@ -32,25 +33,11 @@ WITH lost AS (
     SELECT c.run_id, c.path
     FROM steps c JOIN runs r ON r.id = c.run_id AND r.state IN ('queued', 'running')
     WHERE c.state = 'ready' AND 'agent.' || c.agent = ANY (%(queues)s::text[])
-      AND coalesce(c.due_at, c.ready_at) < clock_timestamp() - make_interval(secs => %(patience)s)
-      AND c.ready_at < clock_timestamp() - make_interval(secs => %(patience)s)
+      AND c.due_at IS NULL AND c.ready_at < clock_timestamp() - make_interval(secs => %(patience)s)
     ORDER BY c.ready_at LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 )
-UPDATE steps s SET ready_at = clock_timestamp(), due_at = NULL
+UPDATE steps s SET ready_at = clock_timestamp()
 FROM lost WHERE s.run_id = lost.run_id AND s.path = lost.path
-RETURNING s.run_id, s.path
-"""
-
-# Delayed starts that have become due: their messages were never sent.
-TAKE_DUE: LiteralString = """
-WITH due AS (
-    SELECT c.run_id, c.path
-    FROM steps c JOIN runs r ON r.id = c.run_id AND r.state IN ('queued', 'running')
-    WHERE c.state = 'ready' AND c.ready_at IS NOT NULL AND c.attempt = 0 AND c.due_at <= clock_timestamp()
-    ORDER BY c.due_at LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
-)
-UPDATE steps s SET ready_at = clock_timestamp(), due_at = NULL
-FROM due WHERE s.run_id = due.run_id AND s.path = due.path
 RETURNING s.run_id, s.path
 """
 
@@ -59,10 +46,10 @@ TAKE_ALL_READY: LiteralString = """
 WITH lost AS (
     SELECT c.run_id, c.path
     FROM steps c JOIN runs r ON r.id = c.run_id AND r.state IN ('queued', 'running')
-    WHERE c.state = 'ready' AND c.ready_at < %(before)s AND (c.due_at IS NULL OR c.attempt > 0)
+    WHERE c.state = 'ready' AND c.ready_at < %(before)s AND c.due_at IS NULL
     ORDER BY c.ready_at LIMIT %(most)s FOR UPDATE OF c SKIP LOCKED
 )
-UPDATE steps s SET ready_at = clock_timestamp(), due_at = NULL
+UPDATE steps s SET ready_at = clock_timestamp()
 FROM lost WHERE s.run_id = lost.run_id AND s.path = lost.path
 RETURNING s.run_id, s.path
 """

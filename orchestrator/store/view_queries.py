@@ -74,7 +74,7 @@ WITH live AS (
 ), pools AS (
     SELECT queue, count(*) AS workers, sum(concurrency) AS concurrency FROM live GROUP BY queue
 ), work AS (
-    SELECT 'agent.' || s.agent AS queue, count(*) FILTER (WHERE s.state = 'ready') AS ready,
+    SELECT 'agent.' || s.agent AS queue, count(*) FILTER (WHERE s.state = 'ready' AND s.due_at IS NULL) AS ready,
            count(*) FILTER (WHERE s.state = 'running') AS running
     FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
     WHERE s.state IN ('ready', 'running') GROUP BY 1

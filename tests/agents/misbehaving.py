@@ -27,6 +27,22 @@ async def flaky(ctx: Context, number: int) -> int:
     return ctx.attempt
 
 
+@agent(retry=Retry(max=1, base=1.0, jitter=False))
+async def fails_once(ctx: Context, number: int) -> int:
+    """Succeeds a second after its first attempt."""
+    if ctx.attempt == 1:
+        raise AgentError("not yet")
+    return number
+
+
+@agent(retry=Retry(max=1, base=1.0, jitter=False))
+def sync_fails_once(ctx: Context, number: int) -> int:
+    """The same, in a thread."""
+    if ctx.attempt == 1:
+        raise AgentError("not yet")
+    return number
+
+
 @agent(retry=SOON)
 def needs(flag: str) -> str:
     """Fails for good unless a file is there."""
@@ -212,6 +228,11 @@ def gated(ctx: Context, gate: str) -> int:
 
 
 retried = workflow("retried", flaky)
+waiting = workflow("waiting", increment >> fails_once >> double)
+sync_waiting = workflow("sync-waiting", increment >> sync_fails_once >> double)
+waiting_branches = workflow(
+    "waiting-branches", fan_out(double, fails_once, sync_fails_once, join=add_what_is_there)
+)
 resumed = workflow("resumed", note >> needs >> note)
 timed_out = workflow("timed-out", hanging)
 waits = workflow("waits", patient)

@@ -27,6 +27,7 @@ from orchestrator.feed import Feed
 from orchestrator.identify import new_id
 from orchestrator.recovery import RARELY, Recovery
 from orchestrator.store.connect import Pool
+from orchestrator.timers import Timers
 from orchestrator.views import RunEnd, Views
 from orchestrator.vocabulary import Part
 from schemas.agents import AgentSpec
@@ -102,7 +103,7 @@ class Bench:
 
     def drain(self, act: Act = echo, *, chaos: float = 0.0) -> None:
         """Work until no message is left; with `chaos`, the chance of each kind of mishap."""
-        while self.messages:
+        while self.messages or self.fire():
             engine = self.rng.choice(self.engines)
             batch = self._take(self.rng.randint(1, 8) if chaos else 1)
             if chaos:
@@ -110,8 +111,8 @@ class Bench:
             finished = []
             for claimed in engine.claim._execute([Pointer(one.run.id, one.path) for one in batch]):
                 if isinstance(claimed, Refused):
-                    self._early(claimed, batch)
-                elif self.rng.random() < chaos / 3:
+                    continue
+                if self.rng.random() < chaos / 3:
                     self._lose(engine, claimed, act)
                 else:
                     finished.append(outcome(claimed, act))
@@ -119,6 +120,10 @@ class Bench:
             if finished and self.rng.random() < chaos:
                 again = engine.record._execute(finished)
                 assert not any(one.accepted for one in again), "an outcome was accepted twice"
+
+    def fire(self) -> int:
+        """One look of the timers; what they send is under way."""
+        return Timers(self.engine, self).look()  # type: ignore[arg-type]
 
     def sweep(self, patience: float = 0.0) -> int:
         """A few sweeps of recovery; what it sends is under way."""
@@ -175,10 +180,6 @@ class Bench:
         batch, self.messages = self.messages[:most], self.messages[most:]
         return list({(one.run.id, one.path): one for one in batch}.values())
 
-    def _early(self, refused: Refused, batch: Sequence[Ready]) -> None:
-        if refused.due_in is not None:
-            self.messages += batch
-
     def _lose(self, engine: Engine, claimed: Claimed, act: Act) -> None:
         """The worker dies with its claim, another gets the step, and the dead one's outcome comes late."""
         # Not too often: a step that goes on costing workers is set aside.
@@ -196,16 +197,9 @@ class Bench:
         for one, recorded in zip(batch, answers, strict=True):
             self.messages += recorded.ready
             retried = isinstance(one.outcome, Failed) and one.outcome.retry_in is not None
-            if retried and recorded.accepted:
-                self.messages += self._again(one)
-            elif recorded.accepted:
+            if recorded.accepted and not retried:
                 self.executed[one.run_id, one.path] += 1
         return list(answers)
-
-    def _again(self, finished: Finished) -> list[Ready]:
-        with self.pool.connection() as conn:
-            recovery = Recovery(self.engine, self)  # type: ignore[arg-type]
-            return recovery._located(conn, [(finished.run_id, finished.path)])
 
 
 def outcome(claimed: Claimed, act: Act) -> Finished:
