@@ -15,7 +15,6 @@ from typing import Any
 import psycopg
 from celery import bootsteps
 from celery.worker.state import reserved_requests
-from psycopg_pool import PoolTimeout
 
 from orchestrator.canvas import step_of
 from orchestrator.engine.values import Holding, Pointer, WorkerBeat, WorkerId
@@ -115,7 +114,7 @@ class Heart:
         """Wait out a server that is away: say it once, and once when it is back."""
         try:
             work()
-        except (psycopg.Error, PoolTimeout) as error:
+        except psycopg.Error as error:
             if self._reachable:
                 log.warning("Postgres does not answer, waiting for it: %s", error)
             self._reachable = False

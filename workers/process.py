@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 
 import psycopg
 from celery import Celery
-from psycopg_pool import PoolTimeout
 
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, WorkerId
@@ -108,7 +107,7 @@ class WorkerProcess:
         text = json.dumps(message, default=repr)
         try:
             self.engine.set_aside(queue, reason, text)
-        except (psycopg.Error, PoolTimeout) as error:
+        except psycopg.Error as error:
             log.error("it could not be stored (%s), so here it is: %s", error, text)  # noqa: TRY400
 
     def retire(self) -> None:

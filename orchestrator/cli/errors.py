@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from schemas.errors import BatonError, SchemaOutdated, Unavailable
 
 # By name, because an error whose library was never imported cannot have been raised.
-_POSTGRES_LOST = ("psycopg:OperationalError", "psycopg_pool:PoolTimeout", "sqlalchemy.exc:OperationalError")
+_POSTGRES_LOST = ("psycopg:OperationalError", "sqlalchemy.exc:OperationalError")
 _BROKER_LOST = ("kombu.exceptions:OperationalError", "redis.exceptions:RedisError")
 _NO_TABLE = ("psycopg.errors:UndefinedTable", "psycopg.errors:InvalidSchemaName")
 

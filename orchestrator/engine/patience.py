@@ -10,7 +10,8 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import psycopg
-from psycopg_pool import PoolTimeout
+
+from orchestrator.store.connect import NoConnection
 
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -38,14 +39,14 @@ def patiently(verb: Callable[P, R]) -> Callable[P, R]:
         while True:
             try:
                 result = verb(*args, **kwargs)
-            except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
                 if not _passes(error) or time.monotonic() > until:
                     raise
                 if not told:
                     log.warning("Postgres does not answer, trying again: %s", error)
                 told = True
                 time.sleep(pause)
-                pause = min(pause * 2, 1.0)
+                pause = min(pause * 2, 0.5)
             else:
                 if told:
                     log.warning("Postgres answers again")
@@ -65,7 +66,7 @@ def once_more(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if isinstance(error, PoolTimeout) or not _passes(error):
+            if isinstance(error, NoConnection) or not _passes(error):
                 raise
             log.warning("Postgres does not answer, trying once more: %s", error)
         return verb(*args, **kwargs)

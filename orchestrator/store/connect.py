@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import select
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import Connection, Cursor
 from psycopg.abc import Params, QueryNoTemplate
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
 
+log = logging.getLogger(__name__)
 Conn = Connection[TupleRow]
 
 
@@ -23,72 +28,139 @@ class AnyConn(Protocol):
     def execute(self, query: QueryNoTemplate, params: Params | None = None) -> Cursor[TupleRow]: ...
 
 
-_TRY = 5  # seconds for the first connection of a process
+DEFAULTS = {
+    "application_name": "baton",
+    # Seconds, as the next three: a server or a network that vanishes without a word is noticed.
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
+"""Settings of a connection where its URL does not say otherwise."""
+
+PAUSE = 0.1
+"""Seconds between two tries to reach a server that was there before."""
+
+MAX_IDLE = 300.0
+"""Seconds after which a connection that nobody needed is closed."""
+
+
+class NoConnection(psycopg.OperationalError):
+    """No connection could be had in time: all of this process are in use, or the server stayed away."""
 
 
 class Pool:
-    """A psycopg pool that belongs to the process that uses it.
+    """At most `size` connections that belong to the process that uses them, lent to its threads.
 
-    After a fork the child forgets the parent's pool without closing it (closing would end the parent's
-    sessions) and opens its own on first use. Connections are in autocommit mode: open a transaction with
-    `with conn.transaction():`. A connection broken by a server restart is replaced on the next checkout.
+    A connection is made, and replaced, by the thread that needs it and at that moment: once a server that was away is
+    back, nobody waits longer. After a fork the child forgets the parent's connections without closing them (closing
+    would end the parent's sessions). Connections are in autocommit mode: open a transaction with
+    `with conn.transaction():`.
 
-    Raises `psycopg.OperationalError` when the server cannot be reached at first, and `psycopg_pool.PoolTimeout`
-    when later no connection can be had within `timeout` seconds.
+    Raises `psycopg.OperationalError` at once when the server could never be reached, and its subclass `NoConnection`
+    when no connection could be had for `timeout` seconds, within which the server may have restarted.
     """
 
     def __init__(self, url: str, *, size: int = 4, timeout: float = 10.0) -> None:
         self.url = url
         self._size = size
         self._timeout = timeout
-        self._lock = threading.Lock()
-        self._pool: ConnectionPool[Conn] | None = None
-        self._pid = os.getpid()
+        self._settings: dict[str, Any] = {**DEFAULTS, **conninfo_to_dict(url)}
         self._abandoned: list[object] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._idle: list[tuple[Conn, float]] = []
+        """Those nobody uses, with the time since when; the latest is taken first."""
+        self._used = 0
+        self._epoch = 0
+        self._reached = self._away = False
+        self._pid = os.getpid()
 
     @contextmanager
     def connection(self) -> Iterator[Conn]:
         """Lend one autocommit connection; it goes back on exit, and is dropped if it broke."""
-        with self._mine().connection() as conn:
+        if self._pid != os.getpid():
+            # Keep a reference: the finaliser must not close sockets that the parent still uses.
+            self._abandoned.append(self._idle)
+            self._begin()
+        idle, epoch = self._take()
+        try:
+            conn = idle if idle is not None and _lives(idle) else self._reach()
+        except BaseException:
+            self._free(None)
+            raise
+        try:
             yield conn
+        finally:
+            if epoch == self._epoch and _settled(conn):
+                self._free(conn)
+            else:
+                self._free(None)
+                conn.close()
 
     def close(self) -> None:
-        """Close this process's connections; may be called twice or before any use."""
-        with self._lock:
-            if self._pool is not None and self._pid == os.getpid():
-                self._pool.close()
-            self._pool = None
-
-    def _mine(self) -> ConnectionPool[Conn]:
-        pool = self._pool
-        if pool is not None and self._pid == os.getpid():
-            return pool
+        """Close this process's connections, those in use as soon as they come back; may be called twice."""
         if self._pid != os.getpid():
-            # A lock held by another thread at the fork would stay held for ever in the child.
-            self._lock = threading.Lock()
-        with self._lock:
-            if self._pool is None or self._pid != os.getpid():
-                if self._pool is not None:
-                    # Keep a reference: the finaliser must not close sockets that the parent still uses.
-                    self._abandoned.append(self._pool)
-                self._pool = self._open()
-                self._pid = os.getpid()
-            return self._pool
+            return
+        with self._changed:
+            self._epoch += 1
+            idle, self._idle = self._idle, []
+        for conn, _ in idle:
+            conn.close()
 
-    def _open(self) -> ConnectionPool[Conn]:
-        # A server that is not there is told at once and in its own words; a pool would try for `timeout` seconds.
-        psycopg.connect(self.url, connect_timeout=_TRY).close()
-        return ConnectionPool(
-            self.url,
-            kwargs={"autocommit": True, "application_name": "baton"},
-            min_size=0,
-            max_size=self._size,
-            timeout=self._timeout,
-            max_idle=300,
-            configure=_configure,
-            check=_check,
-            open=True,
-        )
+    def _take(self) -> tuple[Conn | None, int]:
+        """The right to a connection: one that was idle, or None to make one."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._used < self._size, self._timeout):
+                raise NoConnection(f"none of {self._size} connections became free in {self._timeout:g} s")
+            self._used += 1
+            return self._idle.pop()[0] if self._idle else None, self._epoch
+
+    def _free(self, conn: Conn | None) -> None:
+        """Give back the right, and the connection if it may be used again."""
+        now, old = time.monotonic(), None
+        with self._changed:
+            self._used -= 1
+            if conn is not None:
+                self._idle.append((conn, now))
+            if self._idle and now - self._idle[0][1] > MAX_IDLE:
+                old, _ = self._idle.pop(0)
+            self._changed.notify()
+        if old is not None:
+            old.close()
+
+    def _reach(self) -> Conn:
+        """A new connection, as soon as there is a server."""
+        until = time.monotonic() + self._timeout
+        while True:
+            try:
+                conn = self._connect()
+            except psycopg.OperationalError as error:
+                if not self._reached:
+                    raise
+                if time.monotonic() > until:
+                    raise NoConnection(f"no connection in {self._timeout:g} s: {error}") from error
+                if not self._away:
+                    log.warning("Postgres does not answer, waiting for it: %s", error)
+                self._away = True
+                time.sleep(PAUSE)
+            else:
+                if self._away:
+                    log.warning("Postgres answers again")
+                self._reached, self._away = True, False
+                return conn
+
+    def _connect(self) -> Conn:
+        conn: Conn = psycopg.connect(**self._settings, autocommit=True)
+        try:
+            _configure(conn)
+        except BaseException:
+            conn.close()
+            raise
+        return conn
 
 
 def _configure(conn: Conn) -> None:
@@ -103,15 +175,27 @@ def _configure(conn: Conn) -> None:
     conn.prepare_threshold = 1
 
 
-def _check(conn: Conn) -> None:
-    """Cheap liveness check: a dead server leaves the socket readable, so only then ask the server."""
-    if conn.closed or _readable(conn.fileno()):
-        ConnectionPool.check_connection(conn)
-
-
-def _readable(fd: int) -> bool:
-    import select
-
+def _lives(conn: Conn) -> bool:
+    """Whether this connection can be used: a dead server leaves the socket readable, so only then ask the server."""
+    if conn.closed:
+        return False
     poller = select.poll()
-    poller.register(fd, select.POLLIN)
-    return bool(poller.poll(0))
+    poller.register(conn.fileno(), select.POLLIN)
+    if not poller.poll(0):
+        return True
+    try:
+        conn.execute("SELECT 1")
+    except psycopg.Error:
+        conn.close()
+        return False
+    return True
+
+
+def _settled(conn: Conn) -> bool:
+    """Whether nothing is under way on this connection, or could be rolled back."""
+    if conn.pgconn.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+        try:
+            conn.rollback()
+        except psycopg.Error:
+            return False
+    return conn.pgconn.transaction_status == TransactionStatus.IDLE

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from tests.chaos.arena import Arena
 from tests.chaos.checker import DOUBLE, LOST, WRONG, Accepted, Facts, Strike, Verdict, check, gather
@@ -169,7 +168,7 @@ def stubbornly(work: Callable[[], T]) -> T:
     def tried() -> T:
         try:
             return work()
-        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise AssertionError from error
 
     return eventually(tried, timeout=STUCK, every=0.1)

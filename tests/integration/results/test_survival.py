@@ -103,7 +103,7 @@ def test_a_restart_of_the_server_loses_no_result_and_no_waiter(
         restartable.stop()
         storing = pool.submit(backend.mark_as_done, "t", "stored")
         # Both have noticed that nobody is there.
-        eventually(lambda: "error connecting" in caplog.text)
+        eventually(lambda: "Postgres does not answer" in caplog.text)
         restartable.start()
         storing.result(60)
         assert waiter.result(60) == "stored"
