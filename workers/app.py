@@ -20,6 +20,7 @@ from schemas.agents import DEFAULT_CONCURRENCY
 from schemas.errors import BatonError
 from schemas.settings import settings
 from workers.agent import Agent
+from workers.handover import HandOverStep
 from workers.heart import HeartStep
 from workers.process import WorkerProcess
 from workers.step import StepTask
@@ -52,6 +53,7 @@ def build() -> Celery:
     for agent in agents.values():
         _register(app, agent)
     app.steps["consumer"].add(HeartStep)
+    app.steps["consumer"].add(HandOverStep)
     _listen(app, agents)
     return app
 

@@ -21,9 +21,10 @@ from typing import Any, Generic, TypeVar
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import TaskPool
 
-from orchestrator.canvas import step_of
-from orchestrator.engine import Claimed, Finished, Pointer, Recorded, Refused
+from orchestrator.canvas import step_of, task_id
+from orchestrator.engine import Claimed, Finished, Onward, Pointer, Recorded, Refused
 from workers.execute import Superseded
+from workers.handover import HandOver
 from workers.process import WorkerProcess
 from workers.step import Prepared, StepTask
 
@@ -47,6 +48,8 @@ class Job:
     accept: Callable[[int, float], object]
     conclude: Callable[[float], object]
     """Run Celery's task, which finds the work prepared; takes the seconds since the step was accepted."""
+    request: Any
+    """Celery's request for this message."""
     accepted_at: float = field(default=0.0)
 
 
@@ -58,6 +61,8 @@ class StepPool(TaskPool):
         self._claims = Station("claims", self._claim)
         self._records = Station("records", self._record)
         self._finishers = ThreadPoolExecutor(FINISHERS, thread_name_prefix="finisher")
+        self.hand_over = HandOver(self.app)
+        self._handed: dict[str, Claimed] = {}
         self._open = 0
         self._changed = threading.Condition()
 
@@ -86,10 +91,16 @@ class StepPool(TaskPool):
 
             apply_target(target, args, kwargs, told)
 
-        job = Job(task, args[1], pointer, accept_callback or (lambda pid, at: None), conclude)
+        request = getattr(callback, "__self__", None)
+        job = Job(task, args[1], pointer, accept_callback or (lambda pid, at: None), conclude, request)
         with self._changed:
             self._open += 1
-        self._claims.put(job)
+        claimed = self._handed.pop(job.task_id, None)
+        if claimed is None:
+            self._claims.put(job)
+        else:
+            self._accept(job)
+            self._process.loop.start_all([self._run(job, claimed)])
         return job
 
     def on_stop(self) -> None:
@@ -104,10 +115,8 @@ class StepPool(TaskPool):
     # --- stations -----------------------------------------------------------------------------------------
 
     def _claim(self, jobs: Sequence[Job]) -> None:
-        now = time.monotonic()
         for job in jobs:
-            job.accepted_at = now
-            job.accept(os.getpid(), now)
+            self._accept(job)
         works = []
         for job, answer in zip(jobs, self._answers(jobs), strict=True):
             if isinstance(answer, Claimed):
@@ -116,6 +125,10 @@ class StepPool(TaskPool):
                 self._finish(job, answer)
         if works:
             self._process.loop.start_all(works)
+
+    def _accept(self, job: Job) -> None:
+        job.accepted_at = time.monotonic()
+        job.accept(os.getpid(), job.accepted_at)
 
     def _answers(self, jobs: Sequence[Job]) -> Sequence[Claimed | Refused]:
         try:
@@ -130,7 +143,9 @@ class StepPool(TaskPool):
         except Superseded as superseded:
             self._finish(job, superseded)
         else:
-            self._records.put((job, Finished(claimed.run.id, claimed.path, claimed.attempt, *ended)))
+            onward = Onward(claimed, self.hand_over.agents(self._process.concurrency))
+            finished = Finished(claimed.run.id, claimed.path, claimed.attempt, *ended, onward=onward)
+            self._records.put((job, finished))
 
     def _record(self, ended: Sequence[tuple[Job, Finished]]) -> None:
         try:
@@ -140,10 +155,20 @@ class StepPool(TaskPool):
             answers = [Recorded(accepted=False)] * len(ended)
         for (job, finished), recorded in zip(ended, answers, strict=True):
             self._process.prepare(job.task_id, Prepared(finished, recorded))
+            if recorded.next is not None:
+                self._go_on(job, recorded.next)
             if len(ended) == 1:
                 self._conclude(job)  # nobody else waits: spare it the way to another thread
             else:
                 self._finishers.submit(self._conclude, job)
+
+    def _go_on(self, job: Job, claimed: Claimed) -> None:
+        """Start the next stage before this one is concluded; what cannot start goes back to its queue."""
+        pointer = Pointer(claimed.run.id, claimed.path)
+        self._handed[task_id(pointer)] = claimed
+        if not self.hand_over.deliver(job.request, claimed):
+            del self._handed[task_id(pointer)]
+            self._process.dispatcher.send(self._process.engine.release(pointer, claimed.attempt, lost=False))
 
     def _finish(self, job: Job, prepared: object) -> None:
         self._process.prepare(job.task_id, prepared)

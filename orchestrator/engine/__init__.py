@@ -5,6 +5,7 @@ from orchestrator.engine.intake import canonical
 from orchestrator.engine.values import (
     Claimed,
     Finished,
+    Onward,
     Pointer,
     Ready,
     Recorded,
@@ -18,6 +19,7 @@ __all__ = [
     "Claimed",
     "Engine",
     "Finished",
+    "Onward",
     "Pointer",
     "Ready",
     "Recorded",

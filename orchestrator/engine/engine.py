@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 
+from orchestrator.engine import onward
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.control import Control
@@ -17,6 +19,7 @@ from orchestrator.engine.deadlines import Deadlines
 from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.intake import Intake
 from orchestrator.engine.intents import Intents
+from orchestrator.engine.onward import Stage
 from orchestrator.engine.patience import patiently
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import (
@@ -33,6 +36,17 @@ from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunState
+
+_Attempt = tuple[UUID, str, int]
+
+
+class _Accepted(NamedTuple):
+    """What the fence let pass: its run, and the stage that its worker goes on with."""
+
+    run: RunRef
+    stage: Stage | None
+    run_left: float | None
+    """Seconds until the run's deadline."""
 
 
 class Engine(Intake, Control, Deadlines, Custody):
@@ -115,31 +129,53 @@ class Engine(Intake, Control, Deadlines, Custody):
             with sharing(conn, {f.run_id for f in batch}):
                 accepted = self._accept(conn, batch)
                 advance = Advance(conn)
-                ready: dict[tuple[UUID, str, int], list[Ready]] = {}
-                for one in batch:
-                    key = (one.run_id, one.path, one.attempt)
-                    run = accepted.get(key)
-                    if run is None:
-                        continue
-                    before = len(advance.ready)
-                    _tell(advance, run, one)
-                    ready[key] = advance.ready[before:]
+                results = [_told(advance, one, accepted.pop(_attempt(one), None)) for one in batch]
                 before = len(advance.ready)
                 advance.settle()
                 late = advance.ready[before:]
             late += self.settle(conn, advance.unsettled)
-        results = [_recorded(ready, (f.run_id, f.path, f.attempt)) for f in batch]
         return _with_late(results, late)
 
-    def _accept(self, conn: Conn, batch: Sequence[Finished]) -> dict[tuple[UUID, str, int], RunRef]:
-        noted = [(f.run_id, f.path, note) for f in batch for note in f.notes]
-        cursor = conn.execute(sql.ACCEPT, _columns(batch))
-        if noted:
-            _note_progress(conn, noted)
+    def _accept(self, conn: Conn, batch: Sequence[Finished]) -> dict[_Attempt, _Accepted]:
+        """The outcomes that the fence let pass."""
+        wanted = {_attempt(one): onward.wanted(one) for one in batch}
+        notes = [(f.run_id, f.path, note) for f in batch for note in f.notes]
+        me = {"worker": self.me.id, "worker_name": self.me.name}
+        cursor = conn.execute(
+            sql.ACCEPT, _columns(batch) | _next_columns([wanted[_attempt(one)] for one in batch]) | me
+        )
+        if notes:
+            _note_progress(conn, notes)
         return {
-            (run_id, path, attempt): RunRef(run_id, self.plans.load(definition, conn), priority, paused)
-            for run_id, path, attempt, definition, priority, paused in cursor.fetchall()
+            (run_id, path, attempt): _Accepted(
+                RunRef(run_id, self.plans.load(definition, conn), priority, paused),
+                wanted[run_id, path, attempt] if goes_to else None,
+                run_left,
+            )
+            for run_id, path, attempt, definition, priority, paused, goes_to, run_left in cursor.fetchall()
         }
+
+
+def _attempt(finished: Finished) -> _Attempt:
+    return finished.run_id, finished.path, finished.attempt
+
+
+def _told(advance: Advance, finished: Finished, accepted: _Accepted | None) -> Recorded:
+    """Tell what ended, unless its worker goes on with what follows."""
+    if accepted is None:
+        return Recorded(accepted=False)
+    if accepted.stage is not None:
+        return Recorded(accepted=True, next=onward.claim_of(finished, accepted.stage, accepted.run_left))
+    before = len(advance.ready)
+    _tell(advance, accepted.run, finished)
+    return Recorded(accepted=True, ready=tuple(advance.ready[before:]))
+
+
+def _next_columns(stages: Sequence[Stage | None]) -> dict[str, list[Any]]:
+    return {
+        "next_paths": [stage and stage.path for stage in stages],
+        "next_agents": [stage and stage.agent for stage in stages],
+    }
 
 
 def _columns(batch: Sequence[Finished]) -> dict[str, list[Any]]:
@@ -176,16 +212,11 @@ def _tell(advance: Advance, run: RunRef, finished: Finished) -> None:
             advance.finished(run, finished.path, None, error.model_dump_json())
 
 
-def _recorded(ready: dict[tuple[UUID, str, int], list[Ready]], key: tuple[UUID, str, int]) -> Recorded:
-    found = ready.pop(key, None)
-    return Recorded(accepted=found is not None, ready=tuple(found or ()))
-
-
 def _with_late(results: list[Recorded], late: list[Ready]) -> list[Recorded]:
     """Give what the batch made ready as a whole (joins, promoted branches) to one of those that caused it."""
     if late:
         index = next(i for i, one in enumerate(results) if one.accepted)
-        results[index] = Recorded(accepted=True, ready=(*results[index].ready, *late))
+        results[index] = replace(results[index], ready=(*results[index].ready, *late))
     return results
 
 

@@ -129,6 +129,14 @@ class Refused:
     """Seconds until the step may start, when the message came early."""
 
 
+class Onward(NamedTuple):
+    """What a worker needs to go on with the next stage at once, and whose steps it has room for."""
+
+    claimed: Claimed
+    """The attempt that ends."""
+    agents: frozenset[str]
+
+
 @dataclass(frozen=True)
 class Finished:
     """The end of one attempt, to be recorded."""
@@ -141,6 +149,8 @@ class Finished:
     """JSON text of a `Done` outcome's output."""
     notes: tuple[Mapping[str, Any], ...] = ()
     """Progress events to commit with it."""
+    onward: Onward | None = None
+    """Set by a worker that would run the next stage of the pipeline at once."""
 
 
 @dataclass(frozen=True)
@@ -149,3 +159,5 @@ class Recorded:
 
     accepted: bool
     ready: tuple[Ready, ...] = ()
+    next: Claimed | None = None
+    """The next stage, claimed in the same transaction; it is not among `ready`."""

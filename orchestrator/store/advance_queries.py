@@ -16,7 +16,6 @@ FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(parents)s::text[], %(ordinals
             %(agents)s::text[], %(states)s::text[], %(input_refs)s::text[], %(dues)s::float8[], %(helds)s::bool[])
      AS g(run_id, path, parent, ordinal, kind, agent, state, input_ref, due, held)
 ON CONFLICT (run_id, path) DO NOTHING
-RETURNING run_id, path
 """
 
 # The items of an `each`, taken out of the value that a reference names; rows beyond the window wait. A resumed or

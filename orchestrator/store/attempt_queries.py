@@ -83,11 +83,13 @@ ORDER BY c.ordinal
 """
 
 # The fence: only the holder of the current attempt of a running step of a live run is heard, a paused one too.
+# `next_path` names the stage that the worker would run at once: it is opened and claimed here, if the run goes on.
 ACCEPT: LiteralString = """
 WITH given AS (
     SELECT * FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(states)s::text[],
-                         %(outputs)s::text[], %(errors)s::text[], %(usages)s::text[], %(retry_ins)s::float8[])
-         AS g(run_id, path, attempt, state, output, error, usage, retry_in)
+                         %(outputs)s::text[], %(errors)s::text[], %(usages)s::text[], %(retry_ins)s::float8[],
+                         %(next_paths)s::text[], %(next_agents)s::text[])
+         AS g(run_id, path, attempt, state, output, error, usage, retry_in, next_path, next_agent)
 ), accepted AS (
     UPDATE steps s
     SET state = CASE WHEN g.retry_in IS NULL THEN g.state ELSE 'ready' END,
@@ -97,22 +99,35 @@ WITH given AS (
         ready_at = CASE WHEN g.retry_in IS NULL OR NOT g.paused THEN s.ready_at END,
         retries = s.retries + (g.retry_in IS NOT NULL)::int
     FROM (
-        SELECT given.*, runs.definition_id, runs.priority, runs.state = 'paused' AS paused FROM given
+        SELECT given.*, runs.definition_id, runs.priority, runs.state = 'paused' AS paused,
+               CASE WHEN runs.state = 'running' AND coalesce(runs.due_at > clock_timestamp(), true)
+                    THEN given.next_path END AS goes_to,
+               extract(epoch FROM runs.due_at - clock_timestamp())::float8 AS run_left
+        FROM given
         JOIN runs ON runs.id = given.run_id AND runs.state IN ('queued', 'running', 'paused')
         OFFSET 0
     ) g
     WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state || '' = 'running'
-    RETURNING s.run_id, s.path, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
-              g.definition_id, g.priority, g.paused
+    RETURNING s.run_id, s.path, s.parent, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
+              g.definition_id, g.priority, g.paused, g.goes_to, g.next_agent, g.run_left
 ), tried AS (
     INSERT INTO attempts (run_id, path, attempt, worker_id, state, error, usage, started_at)
     SELECT run_id, path, attempt, worker_id, state, error::jsonb, usage::jsonb, started_at FROM accepted
+), opened AS (
+    INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, attempt, worker_id, input_ref, ready_at,
+                       started_at)
+    SELECT run_id, goes_to, parent, 0, 'agent', next_agent, 'running', 1, %(worker)s, 'out:' || path,
+           clock_timestamp(), clock_timestamp()
+    FROM accepted WHERE goes_to IS NOT NULL
+    RETURNING run_id, path
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT run_id, CASE WHEN retry_in IS NULL THEN 'step.' || state ELSE 'step.retrying' END, path,
            jsonb_strip_nulls(jsonb_build_object('attempt', attempt, 'error', error::jsonb -> 'message',
                                                 'retry_in', retry_in, 'usage', usage::jsonb))
     FROM accepted
+    UNION ALL
+    SELECT run_id, 'step.started', path, jsonb_build_object('attempt', 1, 'worker', %(worker_name)s::text) FROM opened
 )
-SELECT run_id, path, attempt, definition_id, priority, paused FROM accepted
+SELECT run_id, path, attempt, definition_id, priority, paused, goes_to, run_left FROM accepted
 """

@@ -8,6 +8,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -16,6 +17,7 @@ from orchestrator.engine import (
     Claimed,
     Engine,
     Finished,
+    Onward,
     Pointer,
     Ready,
     Recorded,
@@ -37,6 +39,14 @@ from schemas.runs import RunView
 from schemas.workflows import Leaf, Workflow
 
 Act = Callable[[str, Any, Claimed], Any]
+
+
+class _Everything(frozenset[str]):
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+EVERY_AGENT = _Everything()
 
 
 class Boom(Exception):
@@ -68,6 +78,8 @@ class Bench:
         self.engines = [Engine(self.pool, WorkerId(uuid4(), f"worker-{n}")) for n in range(engines)]
         self.rng = random.Random(seed)
         self.messages: list[Ready] = []
+        self.onward: list[tuple[Engine, Claimed]] = []
+        """Stages that were claimed together with the outcome before them, and by whom."""
         self.executed: Counter[tuple[UUID, str]] = Counter()
         """How many outcomes of each step were accepted."""
         self.views = Views(self.pool, self.engine.plans)
@@ -102,8 +114,11 @@ class Bench:
         return self._record(self.engine, failed(claimed, message, retry_in))
 
     def drain(self, act: Act = echo, *, chaos: float = 0.0) -> None:
-        """Work until no message is left; with `chaos`, the chance of each kind of mishap."""
-        while self.messages or self.fire():
+        """Work until no message is left; with `chaos`, the chance of each kind of mishap.
+
+        Every other attempt offers to go on with the next stage of its pipeline.
+        """
+        while self.messages or self.onward or self.fire():
             engine = self.rng.choice(self.engines)
             batch = self._take(self.rng.randint(1, 8) if chaos else 1)
             if chaos:
@@ -115,7 +130,8 @@ class Bench:
                 if self.rng.random() < chaos / 3:
                     self._lose(engine, claimed, act)
                 else:
-                    finished.append(outcome(claimed, act))
+                    finished.append(self._going_on(outcome(claimed, act), claimed))
+            finished += self._go_on(engine, act, chaos)
             self._record_all(engine, finished)
             if finished and self.rng.random() < chaos:
                 again = engine.record._execute(finished)
@@ -189,6 +205,23 @@ class Bench:
         late = engine.record(outcome(claimed, act))
         assert not late.accepted, "the outcome of a lost attempt was accepted"
 
+    def _go_on(self, engine: Engine, act: Act, chaos: float) -> list[Finished]:
+        """Run the stages that this engine claimed with the outcome before them; some of them are lost."""
+        mine = [claimed for owner, claimed in self.onward if owner is engine]
+        self.onward = [one for one in self.onward if one[0] is not engine]
+        finished = []
+        for claimed in mine:
+            if self.rng.random() < chaos / 3:
+                self._lose(engine, claimed, act)
+            else:
+                finished.append(self._going_on(outcome(claimed, act), claimed))
+        return finished
+
+    def _going_on(self, finished: Finished, claimed: Claimed) -> Finished:
+        if self.rng.random() < 0.5:
+            return finished
+        return replace(finished, onward=Onward(claimed, EVERY_AGENT))
+
     def _record(self, engine: Engine, finished: Finished) -> Recorded:
         return self._record_all(engine, [finished])[0]
 
@@ -196,6 +229,8 @@ class Bench:
         answers = engine.record._execute(batch) if batch else []
         for one, recorded in zip(batch, answers, strict=True):
             self.messages += recorded.ready
+            if recorded.next is not None:
+                self.onward.append((engine, recorded.next))
             retried = isinstance(one.outcome, Failed) and one.outcome.retry_in is not None
             if recorded.accepted and not retried:
                 self.executed[one.run_id, one.path] += 1

@@ -11,7 +11,7 @@ from orchestrator.client import Client, RunHandle
 from schemas.workflows import Workflow
 from tests.support import Process, Processes, eventually
 
-APP = "tests.agents.arithmetic,tests.agents.misbehaving"
+APP = "tests.agents.arithmetic,tests.agents.misbehaving,tests.agents.relays"
 QUICK = ("--without-gossip", "--without-mingle")
 
 
@@ -34,12 +34,14 @@ class Stack:
             "PYTHONWARNINGS": "ignore",
         }
 
-    def begin(self, *agents: str, pool: str = "threads", concurrency: int = 4) -> Process:
+    def begin(
+        self, *agents: str, pool: str = "threads", concurrency: int = 4, extra: tuple[str, ...] = ()
+    ) -> Process:
         """Start a worker of these agents; it may not be ready yet."""
         self._started += 1
         queues = ",".join(f"agent.{agent}" for agent in agents)
         name = f"{pool}{self._started}"
-        options = ("-P", pool, "-c", str(concurrency), "-n", f"{name}@localhost", *QUICK)
+        options = ("-P", pool, "-c", str(concurrency), "-n", f"{name}@localhost", *QUICK, *extra)
         return self.processes.worker("-Q", queues, *options, name=name, env=self.env)
 
     def worker(self, *agents: str, pool: str = "threads", concurrency: int = 4) -> Process:
