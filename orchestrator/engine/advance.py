@@ -240,7 +240,8 @@ class Advance:
             items = listed_results(self.conn, run.id, run.plan, ref.removeprefix("all:"), node.items)
             kind, size, made = "array", len(items), 0
             if size <= node.max_items:
-                made = self.conn.execute(sql.INSERT_GIVEN_ITEMS, arguments | {"items": items}).rowcount
+                given = arguments | {"items": items}
+                (made,) = self.conn.execute(sql.INSERT_GIVEN_ITEMS, given).fetchone() or (0,)
         else:
             given = arguments | {"ref": ref, "field": node.items, "most": node.max_items}
             row = self.conn.execute(sql.INSERT_ITEMS, given).fetchone()
@@ -326,11 +327,9 @@ class Advance:
             self._open_join(run, path, node.join)
 
     def _open_join(self, run: RunRef, path: str, agent: str) -> None:
-        row = _Row(run, f"{path}/join", -1, Leaf(agent=agent), "ready", f"all:{path}", None)
-        before, self._rows = self._rows, [row]
-        self._write_rows()
-        self._rows = before
-        self._send(run, row.path, agent)
+        keys = {"run": run.id, "parent": path, "agent": agent, "held": run.paused}
+        self.conn.execute(sql.OPEN_JOIN, keys)
+        self._send(run, f"{path}/join", agent)
 
     def _write_endings(self) -> None:
         endings, self._endings = self._endings, []

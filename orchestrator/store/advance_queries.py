@@ -42,6 +42,11 @@ WITH source AS (
     FROM sound, jsonb_array_elements(sound.value) WITH ORDINALITY AS i(item, n)
     WHERE NOT EXISTS (SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s || '/0')
     RETURNING 1
+), noted AS (
+    INSERT INTO events (run_id, kind, path, data)
+    SELECT %(run)s, 'step.opened', %(path)s,
+           jsonb_build_object('items', count(*), 'started', least(count(*), %(window)s))
+    FROM made HAVING count(*) > 0
 )
 SELECT jsonb_typeof(value) AS kind,
        CASE WHEN jsonb_typeof(value) = 'array' THEN jsonb_array_length(value) END AS items,
@@ -50,27 +55,55 @@ FROM list
 """
 
 INSERT_GIVEN_ITEMS: LiteralString = """
-INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
-SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
-       CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item::jsonb,
-       clock_timestamp() + make_interval(secs => %(delay)s::float8),
-       CASE WHEN NOT %(held)s THEN clock_timestamp() END
-FROM unnest(%(items)s::text[]) WITH ORDINALITY AS i(item, n)
-WHERE NOT EXISTS (SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s || '/0')
+WITH made AS (
+    INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, due_at, ready_at)
+    SELECT %(run)s, %(path)s || '/' || (i.n - 1), %(path)s, i.n - 1, %(kind)s, %(agent)s,
+           CASE WHEN i.n <= %(window)s THEN %(state)s ELSE 'pending' END, i.item::jsonb,
+           clock_timestamp() + make_interval(secs => %(delay)s::float8),
+           CASE WHEN NOT %(held)s THEN clock_timestamp() END
+    FROM unnest(%(items)s::text[]) WITH ORDINALITY AS i(item, n)
+    WHERE NOT EXISTS (SELECT FROM steps WHERE run_id = %(run)s AND path = %(path)s || '/0')
+    RETURNING 1
+), noted AS (
+    INSERT INTO events (run_id, kind, path, data)
+    SELECT %(run)s, 'step.opened', %(path)s,
+           jsonb_build_object('items', count(*), 'started', least(count(*), %(window)s))
+    FROM made HAVING count(*) > 0
+)
+SELECT count(*) FROM made
 """
 
 # Parts that wait for their turn. One that has parts itself was at work before its run was resumed or forked.
 PROMOTE: LiteralString = """
-UPDATE steps s SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END,
-                   ready_at = CASE WHEN NOT (%(paused)s AND kind = 'agent') THEN clock_timestamp() END
-WHERE (run_id, path) IN (
-    SELECT run_id, path FROM steps
-    WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'pending'
-    ORDER BY ordinal LIMIT %(count)s FOR UPDATE SKIP LOCKED
+WITH promoted AS (
+    UPDATE steps s SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END,
+                       ready_at = CASE WHEN NOT (%(paused)s AND kind = 'agent') THEN clock_timestamp() END
+    WHERE (run_id, path) IN (
+        SELECT run_id, path FROM steps
+        WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'pending'
+        ORDER BY ordinal LIMIT %(count)s FOR UPDATE SKIP LOCKED
+    )
+    RETURNING path, input_ref, state,
+              kind <> 'agent' AND EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path
+                                          AND c.state = 'pending') AS has_parts
+), noted AS (
+    INSERT INTO events (run_id, kind, path, data)
+    SELECT %(run)s, 'step.opened', %(parent)s, jsonb_build_object('steps', jsonb_object_agg(path, state))
+    FROM promoted HAVING count(*) > 0
 )
-RETURNING path, input_ref,
-          kind <> 'agent' AND EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path
-                                      AND c.state = 'pending') AS has_parts
+SELECT path, input_ref, has_parts FROM promoted
+"""
+
+OPEN_JOIN: LiteralString = """
+WITH opened AS (
+    INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input_ref, ready_at)
+    VALUES (%(run)s, %(parent)s::text || '/join', %(parent)s, -1, 'agent', %(agent)s, 'ready',
+            'all:' || %(parent)s::text, CASE WHEN NOT %(held)s THEN clock_timestamp() END)
+    ON CONFLICT (run_id, path) DO NOTHING
+    RETURNING run_id, path, parent, state
+)
+INSERT INTO events (run_id, kind, path, data)
+SELECT run_id, 'step.opened', parent, jsonb_build_object('steps', jsonb_build_object(path, state)) FROM opened
 """
 
 CLOSE_STEPS: LiteralString = """
@@ -85,7 +118,8 @@ WITH closed AS (
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT run_id, 'step.' || state, path,
-           jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message'))
+           jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message',
+                                                'error_type', error::jsonb -> 'type'))
     FROM closed
 )
 SELECT run_id, path FROM closed
@@ -129,5 +163,7 @@ WITH ended AS (
     RETURNING r.id, r.state, g.error
 )
 INSERT INTO events (run_id, kind, data)
-SELECT id, 'run.' || state, jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message')) FROM ended
+SELECT id, 'run.' || state, jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message',
+                                                                 'error_type', error::jsonb -> 'type'))
+FROM ended
 """

@@ -124,6 +124,7 @@ WITH given AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT run_id, CASE WHEN retry_in IS NULL THEN 'step.' || state ELSE 'step.retrying' END, path,
            jsonb_strip_nulls(jsonb_build_object('attempt', attempt, 'error', error::jsonb -> 'message',
+                                                'error_type', error::jsonb -> 'type',
                                                 'retry_in', retry_in, 'usage', usage::jsonb))
     FROM accepted
     UNION ALL

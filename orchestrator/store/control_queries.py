@@ -81,9 +81,16 @@ SELECT path, parent, state FROM steps WHERE run_id = %(run)s AND state <> 'done'
 """
 
 REOPEN_STEPS: LiteralString = """
-UPDATE steps
-SET state = 'pending', error = NULL, finished_at = NULL, ready_at = clock_timestamp(), retries = 0, due_at = NULL
-WHERE run_id = %(run)s AND path = ANY (%(paths)s::text[]) AND state IN ('failed', 'skipped')
+WITH reopened AS (
+    UPDATE steps
+    SET state = 'pending', error = NULL, finished_at = NULL, ready_at = clock_timestamp(), retries = 0,
+        due_at = NULL
+    WHERE run_id = %(run)s AND path = ANY (%(paths)s::text[]) AND state IN ('failed', 'skipped')
+    RETURNING path, state
+)
+INSERT INTO events (run_id, kind, data)
+SELECT %(run)s, 'step.opened', jsonb_build_object('steps', jsonb_object_agg(path, state))
+FROM (SELECT path, state, row_number() OVER () / 1000 AS batch FROM reopened) AS r GROUP BY batch
 """
 
 RESUME_RUN: LiteralString = """

@@ -74,7 +74,7 @@ WITH dead AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT d.run_id, e.kind, d.path, e.data
     FROM dead d JOIN letter USING (run_id) CROSS JOIN LATERAL (
-        VALUES (1, 'step.lost', jsonb_build_object('attempt', d.attempt)),
+        VALUES (1, 'step.lost', jsonb_build_object('attempt', d.attempt, 'last', true)),
                (2, 'step.dead', jsonb_build_object('attempt', d.attempt, 'losses', d.losses, 'letter', letter.id))
     ) AS e(n, kind, data)
     ORDER BY e.n

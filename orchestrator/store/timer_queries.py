@@ -71,7 +71,9 @@ WITH late AS (
     RETURNING s.run_id, s.path, g.error
 )
 INSERT INTO events (run_id, kind, path, data)
-SELECT run_id, 'step.skipped', path, jsonb_build_object('error', error::jsonb -> 'message') FROM late
+SELECT run_id, 'step.skipped', path,
+       jsonb_build_object('error', error::jsonb -> 'message', 'error_type', error::jsonb -> 'type')
+FROM late
 """
 
 # What is late is dealt with once.

@@ -4,6 +4,7 @@ records outcomes in batches, as many workers on a bad network would.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -12,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from orchestrator.compile import compile_workflow
+from orchestrator.compile import Plan, compile_workflow
 from orchestrator.engine import (
     Claimed,
     Engine,
@@ -113,12 +114,13 @@ class Bench:
         """Record a failure; what becomes ready is under way."""
         return self._record(self.engine, failed(claimed, message, retry_in))
 
-    def drain(self, act: Act = echo, *, chaos: float = 0.0) -> None:
-        """Work until no message is left; with `chaos`, the chance of each kind of mishap.
+    def drain(self, act: Act = echo, *, chaos: float = 0.0, rounds: int | None = None) -> None:
+        """Work until no message is left, or so many rounds; with `chaos`, the chance of each kind of mishap.
 
         Every other attempt offers to go on with the next stage of its pipeline.
         """
-        while self.messages or self.onward or self.fire():
+        turns = itertools.count() if rounds is None else iter(range(rounds))
+        while (self.messages or self.onward or self.fire()) and next(turns, None) is not None:
             engine = self.rng.choice(self.engines)
             batch = self._take(self.rng.randint(1, 8) if chaos else 1)
             if chaos:
@@ -168,6 +170,10 @@ class Bench:
 
     def view(self, run: UUID) -> RunView:
         return self.views.run(run)
+
+    def plan(self, run: UUID) -> Plan:
+        with self.pool.connection() as conn:
+            return self.engine.reference(conn, run).plan
 
     def states(self, run: UUID) -> dict[str, str]:
         """The state of every step by path."""

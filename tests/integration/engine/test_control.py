@@ -332,8 +332,10 @@ def test_a_resumed_run_executes_only_what_was_not_done(bench: Bench) -> None:
     assert sorted(executed) == ["0/a", "0/b", "1", "1", "2"]
     assert bench.states(run)["0/b"] == "failed"
     assert bench.view(run).degraded
-    assert bench.kinds(run)[-6:] == [
+    assert bench.kinds(run)[-8:] == [
         "run.resumed",
+        "step.opened",
+        "step.opened",
         "step.started",
         "step.done",
         "step.started",

@@ -28,6 +28,7 @@ def test_a_run_tells_its_story_in_order(bench: Bench) -> None:
     assert {("step.started", "0"), ("run.started", "")} == set(told[1:3])
     assert told[3:-1] == [
         ("step.done", "0"),
+        ("step.opened", "1"),
         ("step.started", "1/0"),
         ("step.done", "1/0"),
         ("step.done", "1"),

@@ -1,0 +1,203 @@
+"""A run as its events tell it: events in, states out, nothing else is read.
+
+What follows of necessity has no event of its own and is worked out from the plan, as `orchestrator.engine.advance`
+does: a stage that is done opens the next one, a composite that opens opens its first parts, a cancelled run cancels
+every step that has not ended. What depends on more than the events before it is told: how many items an `each` found,
+which waiting branches may start, that a join opened, what a resumed run does again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from orchestrator.compile import Plan, parent_of
+from schemas.events import Event, EventKind
+from schemas.outcomes import ErrorInfo
+from schemas.runs import STEP_ENDED, RunState, StepState
+from schemas.usage import Usage
+from schemas.workflows import FanOut, Joining, Leaf, Node, Pipeline
+
+_STATES = {
+    EventKind.STEP_STARTED: StepState.RUNNING,
+    EventKind.STEP_RETRYING: StepState.READY,
+    EventKind.STEP_LOST: StepState.READY,
+    EventKind.STEP_RELEASED: StepState.READY,
+    EventKind.STEP_DEAD: StepState.DEAD,
+    EventKind.STEP_DONE: StepState.DONE,
+    EventKind.STEP_FAILED: StepState.FAILED,
+    EventKind.STEP_SKIPPED: StepState.SKIPPED,
+}
+
+
+@dataclass
+class Step:
+    """A step at one moment of the replay."""
+
+    path: str
+    node: Node
+    ordinal: int
+    state: StepState
+    attempt: int = 0
+    losses: int = 0
+    worker: str | None = None
+    ready_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    due_at: datetime | None = None
+    error: ErrorInfo | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+class Replay:
+    """A run as it was after the events that were applied so far."""
+
+    def __init__(self, plan: Plan, events: Iterable[Event] = ()) -> None:
+        self._plan = plan
+        self._parents: set[str] = set()
+        self.state = RunState.QUEUED
+        self.degraded = False
+        self.started_at: datetime | None = None
+        self.finished_at: datetime | None = None
+        self.error: ErrorInfo | None = None
+        self.steps: dict[str, Step] = {}
+        """By path."""
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        """Go on by one event, the next one of the run."""
+        if event.kind.startswith("run."):
+            self._run(event)
+        elif event.kind is EventKind.STEP_OPENED:
+            self._opened(event)
+        elif event.kind in _STATES:
+            self._moved(self.steps[event.path], event)
+
+    # --- the run ------------------------------------------------------------------------------------------
+
+    def _run(self, event: Event) -> None:
+        match event.kind:
+            case EventKind.RUN_SUBMITTED:
+                self._open("0", self._plan.workflow.body.stages[0], event.at)
+            case EventKind.RUN_STARTED:
+                self.state, self.started_at = RunState.RUNNING, event.at
+            case EventKind.RUN_PAUSED:
+                self.state = RunState.PAUSED
+            case EventKind.RUN_RESUMED:
+                self._resume()
+            case EventKind.RUN_COMPLETED:
+                self._end(RunState.COMPLETED, event)
+            case EventKind.RUN_FAILED:
+                self._end(RunState.FAILED, event)
+            case EventKind.RUN_CANCELLED:
+                self._cancel(event)
+
+    def _resume(self) -> None:
+        was_paused = self.state is RunState.PAUSED
+        self.state = RunState.QUEUED if was_paused and self.started_at is None else RunState.RUNNING
+        if not was_paused:
+            self.finished_at, self.error, self.degraded = None, None, False
+
+    def _end(self, state: RunState, event: Event) -> None:
+        gaps = (StepState.FAILED, StepState.SKIPPED)
+        self.state, self.finished_at, self.error = state, event.at, _error(event.data)
+        self.degraded = any(step.state in gaps for step in self.steps.values() if step.ordinal >= 0)
+
+    def _cancel(self, event: Event) -> None:
+        self.state, self.finished_at = RunState.CANCELLED, event.at
+        self.error = ErrorInfo(type="Cancelled", message=event.data["reason"], retryable=False)
+        for step in self.steps.values():
+            if step.state not in STEP_ENDED:
+                step.state, step.finished_at, step.due_at = StepState.CANCELLED, event.at, None
+
+    # --- steps that come to be, or may go on --------------------------------------------------------------
+
+    def _opened(self, event: Event) -> None:
+        if "items" in event.data:
+            node: Any = self._plan.at(event.path).node
+            for index in range(event.data["items"]):
+                waits = index >= event.data["started"]
+                self._open(f"{event.path}/{index}", node.body, event.at, ordinal=index, waits=waits)
+            return
+        for path, state in event.data["steps"].items():
+            self._set(path, StepState(state), event.at)
+
+    def _set(self, path: str, state: StepState, at: datetime) -> None:
+        """A step that was told to be in this state now."""
+        above = self.steps.get(parent_of(path))
+        if path not in self.steps:
+            self._add(Step(path, self._plan.at(path).node, -1, state))
+        if path.endswith("/join") and above is not None:
+            above.due_at = None
+        step = self.steps[path]
+        step.state, step.ready_at = state, at
+        if state is StepState.PENDING:
+            step.error = step.finished_at = step.due_at = None
+        elif state is StepState.OPEN:
+            self._enter(step, at)
+
+    def _open(self, path: str, node: Node, at: datetime, *, ordinal: int = 0, waits: bool = False) -> None:
+        opened = StepState.READY if isinstance(node, Leaf) else StepState.OPEN
+        step = Step(path, node, ordinal, StepState.PENDING if waits else opened, ready_at=at)
+        self._add(step)
+        if not waits:
+            self._enter(step, at)
+
+    def _enter(self, step: Step, at: datetime) -> None:
+        """Open the first parts of a composite that has none; the items of an `each` are told when they are known."""
+        if isinstance(step.node, Joining) and step.node.within is not None:
+            step.due_at = at + timedelta(seconds=step.node.within)
+        if step.path in self._parents:
+            return
+        match step.node:
+            case Pipeline(stages=stages):
+                self._open(f"{step.path}/0", stages[0], at)
+            case FanOut(branches=branches, window=window):
+                for index, (name, branch) in enumerate(branches.items()):
+                    self._open(f"{step.path}/{name}", branch, at, ordinal=index, waits=index >= window)
+
+    def _add(self, step: Step) -> None:
+        self.steps[step.path] = step
+        self._parents.add(parent_of(step.path))
+
+    # --- steps that move ----------------------------------------------------------------------------------
+
+    def _moved(self, step: Step, event: Event) -> None:
+        data, at = event.data, event.at
+        if "last" not in data:  # the loss after which a step is set aside, which is told next
+            step.state, step.due_at = _STATES[event.kind], None
+        match event.kind:
+            case EventKind.STEP_STARTED:
+                step.attempt, step.worker, step.started_at = data["attempt"], data["worker"], at
+            case EventKind.STEP_LOST:
+                step.losses, step.ready_at = step.losses + 1, at
+            case EventKind.STEP_RELEASED:
+                step.ready_at = at
+            case EventKind.STEP_RETRYING:
+                step.error, step.usage = _error(data), _usage(data)
+                step.due_at = at + timedelta(seconds=data["retry_in"])
+            case EventKind.STEP_DONE | EventKind.STEP_FAILED | EventKind.STEP_SKIPPED:
+                step.error, step.usage, step.finished_at = _error(data), _usage(data), at
+        if event.kind is EventKind.STEP_DONE:
+            self._follow(step.path, at)
+
+    def _follow(self, path: str, at: datetime) -> None:
+        """Open the stage after one that is done."""
+        above, _, segment = path.rpartition("/")
+        node = self._plan.at(above).node
+        if isinstance(node, Pipeline) and int(segment) + 1 < len(node.stages):
+            following = int(segment) + 1
+            self._open(f"{above}/{following}".lstrip("/"), node.stages[following], at)
+
+
+def _error(data: Mapping[str, Any]) -> ErrorInfo | None:
+    if "error" not in data:
+        return None
+    return ErrorInfo(type=data.get("error_type", "Error"), message=data["error"])
+
+
+def _usage(data: Mapping[str, Any]) -> Usage:
+    return Usage.model_validate(data.get("usage") or {})

@@ -1,0 +1,135 @@
+"""What the events tell is what the tables hold: random runs with every kind of mishap, replayed event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from uuid import UUID
+
+import pytest
+
+from orchestrator.replay import Replay
+from schemas import workflows
+from schemas.errors import Conflict
+from schemas.events import Event
+from schemas.runs import RUN_MOVES, STEP_MOVES, RunState, StepState
+from schemas.settings import settings
+from tests.integration.engine.bench import Bench
+from tests.integration.engine.reference import Generator
+from tests.integration.engine.test_meaning import flaky
+
+RUNS = 30
+
+
+@pytest.fixture
+def crowd(migrated: str) -> Iterator[Bench]:
+    made = Bench(migrated, engines=3)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def touchy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Steps are set aside when they lost two workers."""
+    monkeypatch.setenv("BATON_LOSS_LIMIT", "2")
+    settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("touchy")
+@pytest.mark.parametrize("seed", range(6))
+def test_replayed_events_tell_what_the_tables_hold(
+    crowd: Bench, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given many random workflows, with a small window of branches every other time
+    if seed % 2:
+        monkeypatch.setattr(workflows, "WINDOW", 2)
+    crowd.rng.seed(seed)
+    generator = Generator(seed)
+    definitions = [
+        generator.workflow(f"random-{n}").model_copy(update={"timeout": 3600.0}) for n in range(RUNS)
+    ]
+    runs = [crowd.submit(definition, n) for n, definition in enumerate(definitions)]
+
+    # When they are worked off with mishaps, while whole runs are cancelled, resumed and out of time
+    for _ in range(40):
+        crowd.drain(flaky, chaos=0.2, rounds=crowd.rng.randint(1, 4))
+        if goes_on := crowd.query(
+            "SELECT id FROM runs WHERE state IN ('queued', 'running', 'failed') ORDER BY id"
+        ):
+            meddle(crowd, crowd.rng.choice(goes_on)[0])
+        assert_told(crowd, crowd.rng.choice(runs))
+
+    # Then the events of each run tell its states, and every move on the way there was a legal one
+    for run in runs:
+        assert_told(crowd, run)
+
+
+def meddle(bench: Bench, run: UUID) -> None:
+    """Do something to a whole run."""
+    match bench.view(run).state, bench.rng.randrange(8):
+        case RunState.FAILED | RunState.PAUSED, _:
+            with suppress(Conflict):  # a step of it was set aside
+                bench.messages += bench.engine.resume(run)
+        case _, 0:
+            bench.engine.cancel(run, "for a test")
+        case _, 1:
+            bench.query("UPDATE runs SET due_at = now() WHERE id = %s AND due_at IS NOT NULL", run)
+        case _, 2 | 3:
+            late = "UPDATE steps SET due_at = now() WHERE run_id = %s AND state = 'open' AND due_at > now()"
+            bench.query(late, run)
+        case _, 4 | 5:
+            bench.engine.pause(run, "for a test")
+        case _, 6:
+            bench.messages += bench.engine.hand_back()
+    bench.fire()
+
+
+def assert_told(bench: Bench, run: UUID) -> None:
+    events = bench.events(run)
+    replay = Replay(bench.plan(run))
+    for event in events:
+        before = states(replay)
+        replay.apply(event)
+        assert_legal(event, before, states(replay))
+    found = {
+        step.path: (
+            step.state,
+            step.attempt,
+            step.losses,
+            step.error and (step.error.type, step.error.message),
+        )
+        for step in bench.view(run).steps
+    }
+    told = {
+        step.path: (
+            step.state,
+            step.attempt,
+            step.losses,
+            step.error and (step.error.type, step.error.message),
+        )
+        for step in replay.steps.values()
+    }
+    view = bench.view(run)
+    assert told == found
+    assert (replay.state, replay.degraded) == (view.state, view.degraded)
+    assert (replay.error and replay.error.message) == (view.error and view.error.message)
+
+
+def states(replay: Replay) -> tuple[RunState, dict[str, StepState]]:
+    return replay.state, {path: step.state for path, step in replay.steps.items()}
+
+
+def assert_legal(
+    event: Event, before: tuple[RunState, dict[str, StepState]], after: tuple[RunState, dict[str, StepState]]
+) -> None:
+    run, steps = before
+    assert after[0] == run or after[0] in RUN_MOVES[run], (run, event)
+    for path, state in after[1].items():
+        old = steps.get(path)
+        if old is None:
+            assert state in (StepState.PENDING, StepState.READY, StepState.OPEN), (path, event)
+        else:
+            assert state == old or state in STEP_MOVES[old], (path, old, state, event)
