@@ -6,7 +6,8 @@ room for. Unacknowledged messages are written down together, `DELAY` seconds lat
 then never are. The keys and their meaning are Kombu's: workers with and without this transport share queues.
 
 A worker that dies within the delay loses those messages to Redis. Their steps stand in Postgres, and recovery sends
-them again as soon as it has found the worker dead.
+them again as soon as it has found the worker dead. Messages on queues that are not an agent's, submissions for one,
+stand nowhere else: they are taken one by one and written down at once, as Kombu does.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
+
+from schemas.agents import queue_of
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ class QoS(kombu_redis.QoS):
         self._lock = threading.Lock()
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        if self.channel.soon is None:
+        if self.channel.soon is None or not _stands_in_postgres(message.delivery_info["routing_key"]):
             super().append(message, delivery_tag)
             return
         with self._lock:
@@ -105,6 +108,11 @@ class QoS(kombu_redis.QoS):
                 pipe.hdel(self.unacked_key, *acked)
             pipe.execute()
         return left
+
+
+def _stands_in_postgres(queue: str) -> bool:
+    """Whether the messages of a queue only point to what Postgres knows."""
+    return queue.startswith(queue_of(""))
 
 
 def _readable(item: bytes) -> dict[str, Any]:
@@ -172,7 +180,7 @@ class Channel(kombu_redis.Channel):
             self._queue_cycle.rotate(queue)
             self._accept(answer[1], queue)
             now = monotonic()
-            if self.soon is not None and now - self._read_at < BUSY:
+            if self.soon is not None and now - self._read_at < BUSY and _stands_in_postgres(queue):
                 self._take_more(queue)
             self._read_at = now
             return True

@@ -10,14 +10,17 @@ from uuid import UUID
 
 import jsonschema_rs
 import pydantic_core
+from pydantic import ValidationError
 
 from orchestrator.compile import Plan, compile_workflow
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Submission, Submitted, canonical
+from orchestrator.engine.patience import patiently
 from orchestrator.identify import new_id
 from orchestrator.store.borrowed import Lender
 from orchestrator.store.refusals import translated
 from schemas.errors import Fault, IdempotencyConflict, InputError
+from schemas.intake import SUBMIT, SubmitRequest
 from schemas.workflows import Workflow
 
 BATCH = 1_000
@@ -25,6 +28,9 @@ BATCH = 1_000
 
 LONGEST_NAME = 1_000
 """Bytes of a tenant, a label or an idempotency key."""
+
+TASK = "task:"
+"""What the key of a message begins with that names none: its id follows."""
 
 LONGEST_DELAY = 10 * 366 * 86_400.0
 """Seconds after which a run may start at the latest."""
@@ -88,6 +94,24 @@ class Submitter:
                 batches = _batches(submissions)
                 return [one for batch in batches for one in self._engine.submit_on(conn, plan, batch)]
 
+    def take_in(self, given: Mapping[str, Any], message: str) -> Submitted:
+        """Create the run that a message asks for; waits while Postgres is away.
+
+        `message` is its id: the idempotency key of one that names no other. Raises as `submit`, `InputError` also
+        for what is no `SubmitRequest`, and `Unavailable` when Postgres has been away for long.
+        """
+        request = _request(given)
+        key = request.idempotency_key if request.idempotency_key is not None else f"{TASK}{message}"
+        with translated():
+            return self._take_in(request, key)
+
+    @patiently
+    def _take_in(self, request: SubmitRequest, key: str) -> Submitted:
+        terms = Terms(request.tenant, request.priority, request.labels, request.delay)
+        plan = self._engine.plans.by_name(request.workflow)
+        (answer,) = self._create(plan, self._checked(plan, [request.input], terms, [key]))
+        return answer
+
     def send_unsent(self, runs: Sequence[UUID]) -> int:
         """Send what was left for the timers to send, if its transaction has committed; how many steps."""
         with translated():
@@ -136,6 +160,15 @@ class Submitter:
             )
             for key, text in zip(named, texts, strict=True)
         ]
+
+
+def _request(given: Mapping[str, Any]) -> SubmitRequest:
+    """Raises `InputError` naming every fault."""
+    try:
+        return SubmitRequest.model_validate(dict(given))
+    except ValidationError as error:
+        faults = [Fault(".".join(str(p) for p in e["loc"]), e["msg"]) for e in error.errors()]
+        raise InputError(SUBMIT, faults) from None
 
 
 def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

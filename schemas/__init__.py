@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ResultTimeout,
         RunFailed,
         SchemaOutdated,
+        SubmissionRefused,
         Unavailable,
     )
     from schemas.events import Event, EventKind
@@ -80,6 +81,7 @@ __all__ = [
     "StepKind",
     "StepState",
     "StepView",
+    "SubmissionRefused",
     "Unavailable",
     "Usage",
     "Waiting",

@@ -3,6 +3,7 @@
     BatonError
     ├── DefinitionError        an agent or a workflow that cannot work; names every fault at once
     ├── InputError             an input that does not fit the workflow's schema
+    ├── SubmissionRefused      the result of a task `baton.submit` that made no run
     ├── NotFound               a run, workflow, agent or pool that does not exist
     ├── Conflict               a move that the state of a run does not allow
     │   └── IdempotencyConflict    one idempotency key, two different inputs
@@ -67,6 +68,10 @@ class InputError(BatonError):
     ) -> None:
         self.faults = tuple(faults)
         super().__init__(f"{what}: " + "; ".join(str(fault) for fault in self.faults), next_step=next_step)
+
+
+class SubmissionRefused(BatonError):
+    """The submission cannot become a run."""
 
 
 class NotFound(BatonError):

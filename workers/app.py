@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,23 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from orchestrator import redis_transport
 from orchestrator.broker import TRANSPORT, make_app
-from orchestrator.loading import load
+from orchestrator.compile import compile_workflow
+from orchestrator.engine.plans import Plans
+from orchestrator.loading import Loaded, load
 from orchestrator.places import find
+from orchestrator.store.connect import Pool
 from orchestrator.store.schema import check
 from schemas.agents import DEFAULT_CONCURRENCY
 from schemas.errors import BatonError
+from schemas.intake import SUBMIT
 from schemas.settings import settings
+from schemas.workflows import Workflow
 from workers.agent import Agent
 from workers.handover import HandOverStep
 from workers.heart import HeartStep
 from workers.process import WorkerProcess
 from workers.step import StepTask
+from workers.submit import SubmitTask
 
 log = logging.getLogger(__name__)
 
@@ -49,19 +55,20 @@ def build() -> Celery:
         # Only then: Celery takes `--pool prefork` for no wish at all where the app has one.
         app.conf.worker_pool = "threads"
     app.baton = WorkerProcess(app, places)
-    agents = _agents()
+    found = _loaded()
+    agents = {name: agent for name, agent in found.agents.items() if isinstance(agent, Agent)}
     for agent in agents.values():
         _register(app, agent)
+    app.register_task(type("Submit", (SubmitTask,), {"process": app.baton, "__module__": __name__})())
     app.steps["consumer"].add(HeartStep)
     app.steps["consumer"].add(HandOverStep)
-    _listen(app, agents)
+    _listen(app, agents, found.workflows.values())
     return app
 
 
-def _agents() -> dict[str, Agent]:
-    """The agents of the app that the environment names; none for a process that only looks, such as Flower."""
-    found = load(settings().app).agents if settings().app else {}
-    return {name: agent for name, agent in found.items() if isinstance(agent, Agent)}
+def _loaded() -> Loaded:
+    """The app that the environment names; nothing for a process that only looks, such as Flower."""
+    return load(settings().app) if settings().app else Loaded(())
 
 
 def _register(app: Celery, agent: Agent) -> None:
@@ -84,13 +91,15 @@ def _register(app: Celery, agent: Agent) -> None:
     app.register_task(task())
 
 
-def _listen(app: Celery, agents: Mapping[str, Agent]) -> None:
+def _listen(app: Celery, agents: Mapping[str, Agent], workflows: Iterable[Workflow]) -> None:
     process: WorkerProcess = app.baton
 
     def set_up(options: dict[str, Any], conf: Any, **_: Any) -> None:
         check(process.places.database_url)
         queues = _names(options.get("queues"))
         _refuse_unknown(queues, agents)
+        if SUBMIT in queues:
+            _store(workflows, process.places.database_url)
         if not options.get("concurrency"):
             wanted = [
                 a.spec.concurrency or DEFAULT_CONCURRENCY for a in agents.values() if a.spec.queue in queues
@@ -123,8 +132,18 @@ def _names(queues: Any) -> list[str]:
     return queues.split(",") if isinstance(queues, str) else list(queues or ())
 
 
+def _store(workflows: Iterable[Workflow], database_url: str) -> None:
+    """Whoever takes in submissions knows the workflows of its app; one that is stored stays as old as it is."""
+    pool = Pool(database_url, size=1)
+    try:
+        for workflow in workflows:
+            Plans(pool).save(compile_workflow(workflow))
+    finally:
+        pool.close()
+
+
 def _refuse_unknown(queues: list[str], agents: Mapping[str, Agent]) -> None:
-    known = {agent.spec.queue for agent in agents.values()}
+    known = {SUBMIT, *(agent.spec.queue for agent in agents.values())}
     for queue in queues:
         if queue not in known:
             modules = settings().app or "no module: BATON_APP is not set"

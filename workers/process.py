@@ -18,6 +18,7 @@ from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, WorkerId
 from orchestrator.places import Places
 from orchestrator.store.connect import Pool
+from orchestrator.submitter import Submitter
 from schemas.settings import settings
 from workers.attempts import Attempts
 from workers.execute import Runner
@@ -70,6 +71,10 @@ class WorkerProcess:
         return Dispatcher(self.app)
 
     @cached_property
+    def submitter(self) -> Submitter:
+        return Submitter(self.engine, self.dispatcher)
+
+    @cached_property
     def runner(self) -> Runner:
         threads: Executor | None = None
         if self.in_threads:
@@ -104,7 +109,7 @@ class WorkerProcess:
     def set_aside(self, queue: str, reason: str, message: Any) -> None:
         """Keep a message that no agent can run as a dead letter."""
         log.error("set aside a message on %s: %s", queue, reason)
-        text = json.dumps(message, default=repr)
+        text = json.dumps(message, default=repr, ensure_ascii=False)
         try:
             self.engine.set_aside(queue, reason, text)
         except psycopg.Error as error:
@@ -117,6 +122,6 @@ class WorkerProcess:
 
     def forked(self) -> None:
         """Forget, in a prefork child, whatever must not be shared with the parent."""
-        for name in ("engine", "dispatcher", "runner", "loop"):
+        for name in ("engine", "dispatcher", "submitter", "runner", "loop"):
             self.__dict__.pop(name, None)
         self.attempts = Attempts()

@@ -33,7 +33,10 @@ def worker(
         Literal["threads", "prefork"], typer.Option(help="Threads for I/O, processes for CPU.")
     ] = "threads",
 ) -> None:
-    """Run one worker of these agents in the foreground: `celery -A workers.app worker -Q agent.NAME`."""
+    """Run one worker of these agents in the foreground: `celery -A workers.app worker -Q agent.NAME,baton.submit`.
+
+    Beside their steps it takes in what programs that have only Celery submit with the task `baton.submit`.
+    """
     from orchestrator.cli import environment
 
     environment.apply(app=app)
@@ -57,7 +60,9 @@ def flower(
 
 def worker_arguments(specs: Sequence[AgentSpec], concurrency: int | None, pool: str) -> tuple[str, ...]:
     """What `celery -A workers.app` needs to hear to serve these agents."""
-    queues = ",".join(spec.queue for spec in specs)
+    from schemas.intake import SUBMIT
+
+    queues = ",".join([*(spec.queue for spec in specs), SUBMIT])
     threads = ("--concurrency", str(concurrency)) if concurrency else ()
     # The process id keeps the names of two workers on one machine apart; Celery needs them unique.
     name = f"{specs[0].name}-{os.getpid()}@%h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
@@ -58,6 +59,17 @@ class Custody(Losses):
 
     def set_aside(self, queue: str, reason: str, message: str) -> None:
         """Keep a message that cannot be executed (JSON text) as a dead letter."""
-        message = message.replace("\\u0000", "")
+        texts = {"queue": _storable(queue), "reason": _storable(reason), "message": _storable(message)}
         with self.pool.connection() as conn:
-            conn.execute(sql.INSERT_DEAD_LETTER, {"queue": queue, "reason": reason, "message": message})
+            conn.execute(
+                sql.INSERT_DEAD_LETTER, texts | {"message": _NUL.sub(r"\1\\ufffd", texts["message"])}
+            )
+
+
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""A NUL character in JSON text, and the escaped backslashes before it."""
+
+
+def _storable(text: str) -> str:
+    """The text with a replacement for what Postgres has no place for."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

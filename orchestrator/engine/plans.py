@@ -29,8 +29,10 @@ class Plans:
 
     def by_name(self, name: str) -> Plan:
         """The plan of the newest stored definition of that name. Raises `NotFound`."""
-        with self._pool.connection() as conn:
-            row = conn.execute(sql.SELECT_DEFINITION_BY_NAME, {"name": name}).fetchone()
+        row = None
+        if name.isprintable():  # Postgres has no text for the others
+            with self._pool.connection() as conn:
+                row = conn.execute(sql.SELECT_DEFINITION_BY_NAME, {"name": name}).fetchone()
         if row is None:
             raise NotFound(f"there is no workflow {name!r} in the database", next_step="baton workflows ls")
         definition, body = row

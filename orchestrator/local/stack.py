@@ -23,6 +23,7 @@ from orchestrator.local.redis import free_port
 from orchestrator.local.servers import Servers, Urls
 from schemas.base import Frozen
 from schemas.errors import Conflict, NotFound, Unavailable
+from schemas.intake import SUBMIT
 
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
 _AS_ROOT = "ignore:You're running the worker with superuser privileges"
@@ -197,8 +198,9 @@ class Stack:
 
     def _worker(self, pool: PoolSpec, name: str) -> Command:
         events = ("--task-events",) if self._wants_flower else ()
+        queues = f"{pool.queue},{SUBMIT}"  # every worker takes in the submissions of Celery programs
         argv = (
-            *(*_CELERY, "worker", "--queues", pool.queue, "--hostname", f"{name}@%h", "--loglevel", "INFO"),
+            *(*_CELERY, "worker", "--queues", queues, "--hostname", f"{name}@%h", "--loglevel", "INFO"),
             *("--pool", pool.pool, "--concurrency", str(pool.concurrency), *events),
             # Workers never talk to each other, so they need not look for one another at their start.
             *("--without-mingle", "--without-gossip"),

@@ -72,7 +72,8 @@ WITH live AS (
     SELECT unnest(queues) AS queue, concurrency FROM workers
     WHERE stopped_at IS NULL AND lease_until > clock_timestamp()
 ), pools AS (
-    SELECT queue, count(*) AS workers, sum(concurrency) AS concurrency FROM live GROUP BY queue
+    SELECT queue, count(*) AS workers, sum(concurrency) AS concurrency FROM live
+    WHERE starts_with(queue, 'agent.') GROUP BY queue
 ), work AS (
     SELECT 'agent.' || s.agent AS queue, count(*) FILTER (WHERE s.state = 'ready' AND s.due_at IS NULL) AS ready,
            count(*) FILTER (WHERE s.state = 'running') AS running

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
+from orchestrator.local.servers import current
 from tests.support import Process, Processes, eventually
 
 BATON = (sys.executable, "-c", "from orchestrator.cli import main; main()")
@@ -100,6 +102,21 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Terminal
 @pytest.fixture
 def baton(started: tuple[Terminal, Process]) -> Terminal:
     return started[0]
+
+
+def test_the_stack_takes_in_what_a_celery_program_submits(baton: Terminal) -> None:
+    urls = current(Path(baton.env["BATON_DATA_DIR"]))
+    assert urls is not None
+    program = Celery(broker=urls.broker_url, set_as_current=False)
+    program.conf.result_backend = f"orchestrator.results:Backend+{urls.database_url}"
+    kwargs = {"workflow": "shouting", "input": {"text": "from afar"}}
+
+    run_id = program.send_task("baton.submit", kwargs=kwargs, queue="baton.submit").get(timeout=30)
+
+    done = baton("runs", "watch", run_id)
+    assert json.loads(done.stdout) == {"results": ["FROM", "AFAR"], "gaps": []}
+    program.backend.close()
+    program.close()
 
 
 def test_a_text_becomes_the_input_and_the_output_is_all_that_stdout_holds(baton: Terminal) -> None:

@@ -180,7 +180,7 @@ def test_the_definition_is_there_whatever_becomes_of_the_transaction(
         client.submit("line", 2, connection=conn)
 
     assert runs(bench) == 1
-    bench.sweep()
+    bench.fire()
     bench.drain()
     assert bench.query("SELECT state FROM runs") == [("completed",)]
 
@@ -203,14 +203,14 @@ def test_the_first_steps_wait_unsent_and_are_found_after_the_commit(
     # Given a run whose caller has not committed
     with psycopg.connect(migrated) as conn:
         handle = client.submit(definition, value, connection=conn)
-        # When recovery looks, it finds nothing
-        bench.sweep()
+        # When the timers look, they find nothing
+        bench.fire()
         assert bench.messages == []
 
-    # And after the commit it finds the first steps, once
-    bench.sweep()
+    # And after the commit they find the first steps, once
+    bench.fire()
     assert sorted(one.path for one in bench.messages) == first
-    bench.sweep()
+    bench.fire()
     assert len(bench.messages) == len(first)
     bench.drain()
     assert bench.end(handle.id).state == "completed"
@@ -228,7 +228,7 @@ def test_the_caller_may_send_after_the_commit_without_waiting_for_anyone(
     assert client.send(handles) == 4
     assert client.send(handles) == 0
     assert later.send() == 0
-    bench.sweep()
+    bench.fire()
     assert bench.messages == []
 
 
@@ -414,7 +414,7 @@ def test_a_definition_that_was_pruned_meanwhile_is_stored_again(
 def test_a_worker_starts_a_run_of_a_caller_as_any_other(client: Client, bench: Bench, migrated: str) -> None:
     with psycopg.connect(migrated) as conn:
         handle = client.submit(MANY, [1, 2], priority=7, tenant="acme", labels={"a": "b"}, connection=conn)
-    bench.sweep()
+    bench.fire()
     bench.drain()
 
     view = handle.view()

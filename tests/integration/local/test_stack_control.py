@@ -123,7 +123,7 @@ def test_a_stack_starts_scales_and_leaves_nothing_behind(data_dir: Path, output:
         answer = control.request(data_dir, {"scale": {"writer": 0}})
         eventually(lambda: names(control.request(data_dir, {})) == {"researcher-1"}, timeout=20)
         children = psutil.Process().children(recursive=True)
-        workers = [child for child in children if "agent.researcher" in child.cmdline()]
+        workers = [child for child in children if "agent.researcher,baton.submit" in child.cmdline()]
         assert workers
     finally:
         stack.stop()

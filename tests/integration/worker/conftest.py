@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.loading import load
 from orchestrator.store.schema import upgrade
+from schemas.intake import SUBMIT
 from tests.integration.results.conftest import on_database
 from tests.integration.worker.stack import APP, Stack, ready
 from tests.support import Databases, Processes
@@ -23,8 +24,8 @@ def shared(redis_url: str, databases: Databases, tmp_path_factory: pytest.TempPa
     url = databases.create(databases.template("migrated", upgrade))
     stack = Stack(Processes(tmp_path_factory.mktemp("shared")), url, on_database(redis_url, 5))
     workers = [
-        stack.begin(*THREADED, concurrency=110),
-        stack.begin(*FORKED, pool="prefork", concurrency=2),
+        stack.begin(*THREADED, SUBMIT, concurrency=110),
+        stack.begin(*FORKED, SUBMIT, pool="prefork", concurrency=2),
     ]
     for worker in workers:
         ready(worker)

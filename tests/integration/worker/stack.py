@@ -37,9 +37,9 @@ class Stack:
     def begin(
         self, *agents: str, pool: str = "threads", concurrency: int = 4, extra: tuple[str, ...] = ()
     ) -> Process:
-        """Start a worker of these agents; it may not be ready yet."""
+        """Start a worker of these agents (or whole queues, `baton.submit`); it may not be ready yet."""
         self._started += 1
-        queues = ",".join(f"agent.{agent}" for agent in agents)
+        queues = ",".join(agent if "." in agent else f"agent.{agent}" for agent in agents)
         name = f"{pool}{self._started}"
         options = ("-P", pool, "-c", str(concurrency), "-n", f"{name}@localhost", *QUICK, *extra)
         return self.processes.worker("-Q", queues, *options, name=name, env=self.env)

@@ -217,7 +217,7 @@ def test_workflows_of_an_app() -> None:
 
 def test_a_worker_is_the_celery_command_that_people_know() -> None:
     arguments = worker_arguments([apps.draft.spec, apps.check.spec], 8, "prefork")
-    assert arguments[:3] == ("worker", "--queues", "agent.draft,agent.check")
+    assert arguments[:3] == ("worker", "--queues", "agent.draft,agent.check,baton.submit")
     assert "--concurrency 8" in " ".join(arguments)
     assert "--pool prefork" in " ".join(arguments)
 
