@@ -12,13 +12,14 @@ from rich.console import Console
 from benchmarks import report as reports
 from benchmarks.commits import count_commits
 from benchmarks.compare import Servers, both_sides, both_waiting, compare
+from benchmarks.deploy import measure_deploy
 from benchmarks.growth import measure_growth
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Sizes
 from benchmarks.sides import Baton
 from benchmarks.stage import embedded, folder
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-NAMES = [*(scenario.name for scenario in SCENARIOS), "commits", "growth"]
+NAMES = [*(scenario.name for scenario in SCENARIOS), "commits", "growth", "deploy"]
 
 say = Console(stderr=True)
 
@@ -56,6 +57,9 @@ def measure(servers: Servers, sizes: Sizes, wanted: Sequence[str], place: Path) 
             servers.database_url, servers.broker_url, concurrency=sizes.concurrency, folder=place
         ) as side:
             _measure_alone(report, side, servers.database_url, wanted)
+    if "deploy" in wanted:
+        say.print("measuring deploy ...", style="dim")
+        report.deploy = measure_deploy(servers, sizes.load, place)
     return report
 
 

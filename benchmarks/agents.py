@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -51,6 +52,13 @@ async def total_named(numbers: dict[str, int]) -> int:
     return sum(numbers.values())
 
 
+@agent(timeout=600)
+async def long(seconds: float) -> float:
+    """Takes its time."""
+    await asyncio.sleep(seconds)
+    return seconds
+
+
 _session: aiohttp.ClientSession | None = None
 
 
@@ -64,8 +72,11 @@ async def ask(n: int) -> int:
         return n + len(await answer.read())
 
 
+STAGES = (first, second, third, fourth, fifth)
+
 pipeline = workflow("benchmark-pipeline", first >> second >> third >> fourth >> fifth)
 _branches: dict[str, Any] = {f"b{number}": branch for number in range(10)}
 ten = workflow("benchmark-fan-out", fan_out(join=total_named, **_branches))
 many = workflow("benchmark-each", each(branch, join=total))
 waiting = workflow("benchmark-waits", each(ask, join=total, parallel=1_000))
+lasting = workflow("benchmark-lasting", long)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks.commits import Commits
 from benchmarks.compare import Comparison, Line
+from benchmarks.deploy import Deploy, Phase
 from benchmarks.growth import Growth
 from benchmarks.meter import Reading
 from benchmarks.scenarios import Sizes, Target
@@ -33,6 +34,7 @@ class Report:
     idle: Reading | None = None
     commits: Sequence[Commits] = ()
     growth: Sequence[Growth] = ()
+    deploy: Deploy | None = None
 
     def tables(self) -> list[tuple[str, list[str], Rows]]:
         """Title, headings and rows of every table that has rows."""
@@ -41,6 +43,7 @@ class Report:
             ("What one step costs", _COSTS, self._costs()),
             (f"Commits of one step; {self._idle()}", _COMMITS, [_commit_row(c) for c in self.commits]),
             ("Is a step as cheap in a large run, and beside much history?", _GROWTH, self._grown()),
+            (self._rolled(), _DEPLOY, _phase_rows(self.deploy)),
         ]
         return [table for table in made if table[2]]
 
@@ -69,6 +72,16 @@ class Report:
             f" a second, taken off here"
         )
 
+    def _rolled(self) -> str:
+        if self.deploy is None:
+            return ""
+        made, load = self.deploy, self.deploy.load
+        return (
+            f"{load.workers} workers replaced one after the other, {load.rate:g} pipelines of 5 a second; each ended"
+            f" within {made.exits:.1f} s; {made.handed_back} steps longer than the drain time of {load.drain:g} s were"
+            f" handed back and ran again within {made.takeover:.0f} ms; {made.losses} lost"
+        )
+
     def _grown(self) -> Rows:
         return [
             [g.title, f"{g.milliseconds:.2f} ms", f"{g.cpu:.2f} ms", f"{g.postgres:.2f} ms"]
@@ -89,6 +102,7 @@ _COSTS = [
     "WAL bytes",
 ]
 _COMMITS = ["pipelines of 5", "writing transactions (with claims)", "waits for the disk"]
+_DEPLOY = ["", "runs", "lost", "failed", "p50", "p99", "slowest", "longest pause between two steps"]
 _GROWTH = ["", "time per step", "CPU per step", "of it Postgres"]
 
 
@@ -131,6 +145,7 @@ def as_json(report: Report) -> str:
         "idle_per_second": asdict(report.idle) if report.idle is not None else None,
         "commits_per_step": [asdict(one) for one in report.commits],
         "growth": [asdict(one) for one in report.growth],
+        "deploy": asdict(report.deploy) if report.deploy is not None else None,
     }
     return json.dumps(whole, indent=2)
 
@@ -173,6 +188,21 @@ def _cost_row(title: str, cost: Reading) -> list[str]:
 
 def _commit_row(commits: Commits) -> list[str]:
     return [commits.title, f"{commits.writes:.2f}", f"{commits.flushes:.2f}"]
+
+
+def _phase_rows(deploy: Deploy | None) -> Rows:
+    return [] if deploy is None else [_phase_row(deploy.quiet), _phase_row(deploy.roll)]
+
+
+def _phase_row(phase: Phase) -> list[str]:
+    times = (phase.p50, phase.p99, phase.slowest, phase.longest_pause)
+    return [
+        phase.title,
+        str(phase.runs),
+        str(phase.lost),
+        str(phase.failed),
+        *(f"{ms:.0f} ms" for ms in times),
+    ]
 
 
 def _told(target: Target, unit: str) -> str:

@@ -12,6 +12,21 @@ from benchmarks.sides import Side
 
 
 @dataclass(frozen=True)
+class Load:
+    """What goes on while workers are replaced, in `benchmarks.deploy`."""
+
+    workers: int = 3
+    rate: float = 20.0
+    """Pipelines of five steps that are submitted per second."""
+    quiet: float = 20.0
+    """Seconds of the same load before the roll."""
+    drain: float = 2.0
+    """Seconds that a leaving worker may finish what it runs."""
+    long: float = 6.0
+    """Seconds that a long step takes: longer than the drain, so that it is handed back."""
+
+
+@dataclass(frozen=True)
 class Sizes:
     """How much of everything one round does."""
 
@@ -29,12 +44,22 @@ class Sizes:
     history: int = 1_000_000
     """Finished steps that lie in the tables before the last measurement."""
     concurrency: int = 16
+    load: Load = Load()
 
 
 FULL = Sizes()
 QUICK = Sizes(rounds=3, pipelines=60, fan_outs=30, singles=15, growth=(10, 100, 1_000), history=100_000)
 TINY = Sizes(
-    rounds=1, pipelines=2, fan_outs=2, singles=1, wide=5, waits=5, wait=0.05, growth=(1, 5), history=50
+    rounds=1,
+    pipelines=2,
+    fan_outs=2,
+    singles=1,
+    wide=5,
+    waits=5,
+    wait=0.05,
+    growth=(1, 5),
+    history=50,
+    load=Load(workers=1, rate=5.0, quiet=0.5, drain=0.3, long=2.0),
 )
 
 

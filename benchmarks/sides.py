@@ -50,10 +50,10 @@ class Worker:
             )
         self.process = psutil.Process(self._handle.pid)
 
-    def stop(self) -> None:
+    def stop(self, within: float = 15) -> None:
         self._handle.terminate()
         try:
-            self._handle.wait(15)
+            self._handle.wait(within)
         except subprocess.TimeoutExpired:
             self._handle.kill()
             self._handle.wait()

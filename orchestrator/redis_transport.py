@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from queue import Empty
 from time import monotonic, time
 from typing import Any
@@ -62,6 +62,8 @@ class QoS(kombu_redis.QoS):
         super(kombu_redis.QoS, self).append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
+        if delivery_tag not in self._delivered or delivery_tag in self._dirty:
+            return  # it was given back: its entry may be another worker's by now
         if self.channel.soon is None:
             super().ack(delivery_tag)
             return
@@ -72,8 +74,21 @@ class QoS(kombu_redis.QoS):
         super(kombu_redis.QoS, self).ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if delivery_tag not in self._delivered or delivery_tag in self._dirty:
+            return
         self.write()
         super().reject(delivery_tag, requeue)
+
+    def give_back(self, keep: Collection[str]) -> frozenset[str]:
+        """Put back at the head of their queues what was fetched, but for the delivery tags in `keep`.
+
+        Returns the task ids of the messages that went back.
+        """
+        self._flush()
+        going = {tag: message for tag, message in self._delivered.items() if tag not in keep}
+        for tag in reversed(going):
+            self.reject(tag, requeue=True)
+        return frozenset(str(message.headers.get("id")) for message in going.values())
 
     def restore_unacked(self, client: Any = None) -> None:
         """Give back what this worker has not finished. Without a connection Postgres has to, and does."""
@@ -223,6 +238,23 @@ class Channel(kombu_redis.Channel):
                     left -= len(items)
                     for item in items:
                         self._accept(item, queue)
+
+    def stop_waiting(self) -> None:
+        """End the BRPOP that Redis still holds for a channel whose consumers have been cancelled, within a second.
+
+        Redis may answer it with a message although nobody here will work on it. Left in the socket, it would be lost
+        to everybody until this process ends.
+        """
+        if not self._in_poll:
+            return
+        try:
+            answer = self.client.parse_response(self.client.connection, "BRPOP")
+        finally:
+            self._in_poll = None
+        if answer:
+            key, item = answer
+            with self.conn_or_acquire() as client:
+                client.rpush(key, item)
 
     def close(self) -> None:
         if not self.closed and self._qos is not None:

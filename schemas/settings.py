@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     loss_limit: int = Field(default=3, ge=1)
     """Workers that one step may lose before it is set aside and its run paused."""
 
+    drain_seconds: float = Field(default=30.0, ge=0)
+    """Seconds for which a worker that was told to end may finish its steps; what still runs then goes to others."""
+
     pool_size: int = Field(default=4, ge=1)
     """Postgres connections that one process may hold."""
 

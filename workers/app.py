@@ -25,6 +25,7 @@ from schemas.intake import SUBMIT
 from schemas.settings import settings
 from schemas.workflows import Workflow
 from workers.agent import Agent
+from workers.drain import DrainStep
 from workers.handover import HandOverStep
 from workers.heart import HeartStep
 from workers.process import WorkerProcess
@@ -60,8 +61,7 @@ def build() -> Celery:
     for agent in agents.values():
         _register(app, agent)
     app.register_task(type("Submit", (SubmitTask,), {"process": app.baton, "__module__": __name__})())
-    app.steps["consumer"].add(HeartStep)
-    app.steps["consumer"].add(HandOverStep)
+    app.steps["consumer"].update((HeartStep, HandOverStep, DrainStep))
     _listen(app, agents, found.workflows.values())
     return app
 
@@ -119,13 +119,16 @@ def _listen(app: Celery, agents: Mapping[str, Agent], workflows: Iterable[Workfl
     def unreadable(queue: str, reason: str, text: str) -> None:
         process.set_aside(queue, reason, text[:10_000])
 
+    def retire(sender: Any, **_: Any) -> None:
+        process.retire(sender.exitcode or 0)
+
     redis_transport.on_unreadable = unreadable
     signals.celeryd_init.connect(_friendly(set_up), weak=False)
     signals.celeryd_after_setup.connect(born, weak=False)
     signals.worker_process_init.connect(lambda **_: process.forked(), weak=False)
     signals.task_unknown.connect(unknown, weak=False)
     signals.task_rejected.connect(rejected, weak=False)
-    signals.worker_shutdown.connect(lambda **_: process.retire(), weak=False)
+    signals.worker_shutdown.connect(retire, weak=False)
 
 
 def _names(queues: Any) -> list[str]:

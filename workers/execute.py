@@ -8,8 +8,9 @@ import random
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor
+from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from typing import Any, NamedTuple
 
 import pydantic_core
@@ -61,6 +62,8 @@ class Runner:
         self._loop = loop
         self._threads = threads
         self._attempts = attempts
+        self.stuck: set[Future[Any]] = set()
+        """Sync agents that run on although their attempt is over; the process must not wait for them to end."""
 
     def run(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt, on this thread. Raises `Superseded` if it was stopped from outside."""
@@ -108,17 +111,28 @@ class Runner:
         value = _validated(agent, claimed)
         if self._threads is None:
             return _called(agent, ctx, value)
-        future = self._threads.submit(_called, agent, ctx, value)
-        with self._attempts.running(_name(claimed), future.cancel):
+        running = self._threads.submit(_called, agent, ctx, value)
+        # The thread cannot be stopped, but nobody has to wait for it: its late outcome is dropped here.
+        awaited: Future[Any] = Future()
+        running.add_done_callback(partial(_pass_on, awaited))
+        with self._attempts.running(_name(claimed), awaited.cancel):
             try:
-                return future.result(limit)
+                return awaited.result(limit)
             except CancelledError:
+                if not awaited.cancelled():
+                    raise
+                self._abandon(running)
                 raise Superseded from None
             except FutureTimeout:
-                if future.done():
+                if awaited.done():
                     raise
-                # The thread cannot be stopped; its late outcome is dropped here, and refused by the fence.
+                self._abandon(running)
                 raise AttemptTimeout(f"it took longer than {limit:g} s") from None
+
+    def _abandon(self, running: Future[Any]) -> None:
+        if not running.cancel():
+            self.stuck.add(running)
+            running.add_done_callback(self.stuck.discard)
 
 
 async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
@@ -126,6 +140,17 @@ async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
         return await agent.invoke(ctx, value)
     except SystemExit as error:
         raise _not_its_own(error) from error
+
+
+def _pass_on(awaited: Future[Any], running: Future[Any]) -> None:
+    """Give what a thread brought to whoever still waits for it."""
+    if running.cancelled() or not awaited.set_running_or_notify_cancel():
+        return
+    error = running.exception()
+    if error is not None:
+        awaited.set_exception(error)
+    else:
+        awaited.set_result(running.result())
 
 
 def _called(agent: Agent, ctx: Context, value: Any) -> Any:

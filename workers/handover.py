@@ -83,6 +83,7 @@ class HandOver:
             body=json.dumps(sent.body),
             content_type="application/json",
             content_encoding="utf-8",
+            delivery_tag=request.message.delivery_tag,
             delivery_info=request.delivery_info,
             properties=sent.properties,
             headers=sent.headers,

@@ -87,10 +87,13 @@ class Heart:
     def _pulse(self) -> None:
         if not self.excused and time.monotonic() - self._ticked > STILL:
             return
-        for lost in self._process.engine.beat(
-            self._beat, len(reserved_requests), self._process.attempts.all()
-        ):
-            self._process.attempts.stop(Attempt(*lost))
+        process = self._process
+        # One that leaves serves no queue any more; what it runs is still its own.
+        beat = self._beat._replace(queues=()) if process.leaving else self._beat
+        for lost in process.engine.beat(beat, len(reserved_requests), process.attempts.all()):
+            process.attempts.stop(Attempt(*lost))
+        if process.closed:
+            return  # all of it is being given to others
         if self._children is not None:
             self._children.stop_unwanted()
         self._release_orphans()

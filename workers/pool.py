@@ -115,6 +115,7 @@ class StepPool(TaskPool):
     # --- stations -----------------------------------------------------------------------------------------
 
     def _claim(self, jobs: Sequence[Job]) -> None:
+        jobs = [job for job in jobs if not self._went_back(job)]
         for job in jobs:
             self._accept(job)
         works = []
@@ -129,6 +130,13 @@ class StepPool(TaskPool):
     def _accept(self, job: Job) -> None:
         job.accepted_at = time.monotonic()
         job.accept(os.getpid(), job.accepted_at)
+
+    def _went_back(self, job: Job) -> bool:
+        """Whether the message of a job was given back, since the worker ends; then nothing is left to conclude."""
+        if job.task_id not in self._process.returned:
+            return False
+        self._forget_job()
+        return True
 
     def _answers(self, jobs: Sequence[Job]) -> Sequence[Claimed | Refused]:
         try:
@@ -180,9 +188,12 @@ class StepPool(TaskPool):
         except Exception:
             log.exception("could not conclude %s", job.task_id)
         finally:
-            with self._changed:
-                self._open -= 1
-                self._changed.notify_all()
+            self._forget_job()
+
+    def _forget_job(self) -> None:
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
 
 
 class Station(Generic[T]):

@@ -33,6 +33,13 @@ class Stoppable(Protocol):
     def stop(self) -> None: ...
 
 
+class Ending(Protocol):
+    """Whatever sees to the worker's end."""
+
+    def ask(self) -> None: ...
+    def conclude(self, exit_code: int) -> None: ...
+
+
 class WorkerProcess:
     """The things that steps and the heart share. A prefork child has its parent's identity: the parent beats."""
 
@@ -44,6 +51,13 @@ class WorkerProcess:
         self.in_threads = True
         self.concurrency = 1
         self.heart: Stoppable | None = None
+        self.drain: Ending | None = None
+        self.leaving = False
+        """Asked to end: nothing new is begun, what runs may go on for a while."""
+        self.closed = False
+        """The drain is over: whatever stands in our name is being given to others."""
+        self.returned: frozenset[str] = frozenset()
+        """The task ids of messages that were fetched, not begun, and given back when the worker was asked to end."""
         self._prepared: dict[str, list[object]] = {}
         self._preparing = threading.Lock()
         self.attempts = Attempts()
@@ -115,10 +129,12 @@ class WorkerProcess:
         except psycopg.Error as error:
             log.error("it could not be stored (%s), so here it is: %s", error, text)  # noqa: TRY400
 
-    def retire(self) -> None:
-        """The worker ends: stop beating."""
+    def retire(self, exit_code: int) -> None:
+        """The worker has ended its work: stop beating, and do not wait for threads that may never end."""
         if self.heart is not None:
             self.heart.stop()
+        if self.drain is not None:
+            self.drain.conclude(exit_code)
 
     def forked(self) -> None:
         """Forget, in a prefork child, whatever must not be shared with the parent."""

@@ -40,6 +40,10 @@ class StepRequest(Request):
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         lost = exc_info.exception
         if isinstance(getattr(lost, "exc", lost), WorkerLostError):
+            if self.task.process.closed:
+                return (
+                    self.acknowledge()
+                )  # killed with its worker, which gives back and sends all that it holds
             self.task.child_lost(self.args)
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
@@ -71,7 +75,7 @@ class StepTask(Task):
         except ValueError as error:
             self.process.set_aside(self.name, str(error), {"args": args, "kwargs": kwargs})
             raise Ignore(str(error)) from None
-        match self.process.take_prepared(self.request.id) or self.process.engine.claim(pointer):
+        match self.process.take_prepared(self.request.id) or self._claim(pointer):
             case Claimed() as claimed:
                 return self._work(claimed)
             case Prepared(finished, recorded) if (finished.run_id, finished.path) == pointer:
@@ -85,6 +89,11 @@ class StepTask(Task):
                 log.info("nothing to do for step %s of run %s: %s", pointer.path, pointer.run_id, reason)
                 raise Ignore(reason)
         raise Ignore("its id and its arguments point to different steps")
+
+    def _claim(self, pointer: Pointer) -> Claimed | Refused:
+        if self.request.id in self.process.returned:
+            return Refused("its message went back to the queue: this worker ends")
+        return self.process.engine.claim(pointer)
 
     def _work(self, claimed: Claimed) -> dict[str, str]:
         ended = self._execute(claimed)

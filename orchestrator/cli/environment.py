@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from schemas.workflows import Workflow
 
 
-def apply(*, app: str | None = None, data_dir: Path | None = None) -> None:
+def apply(*, app: str | None = None, data_dir: Path | None = None, drain: float | None = None) -> None:
     """Let options win over the environment, for this process and those it starts."""
     from schemas.settings import settings
 
@@ -23,6 +23,8 @@ def apply(*, app: str | None = None, data_dir: Path | None = None) -> None:
         os.environ["BATON_APP"] = app
     if data_dir is not None:
         os.environ["BATON_DATA_DIR"] = str(data_dir)
+    if drain is not None:
+        os.environ["BATON_DRAIN_SECONDS"] = str(drain)
     settings.cache_clear()
 
 

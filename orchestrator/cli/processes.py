@@ -32,6 +32,10 @@ def worker(
     pool: Annotated[
         Literal["threads", "prefork"], typer.Option(help="Threads for I/O, processes for CPU.")
     ] = "threads",
+    drain: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to finish what runs after SIGTERM (30); the rest goes to others."),
+    ] = None,
 ) -> None:
     """Run one worker of these agents in the foreground: `celery -A workers.app worker -Q agent.NAME,baton.submit`.
 
@@ -39,7 +43,7 @@ def worker(
     """
     from orchestrator.cli import environment
 
-    environment.apply(app=app)
+    environment.apply(app=app, drain=drain)
     found = environment.loaded()
     specs = [found.agent(name) for name in dict.fromkeys(agents)]
     _become(worker_arguments(specs, concurrency, pool))

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 EXAMPLE = "examples.dependency_review"
 """What is served when no app is named."""
 
+MARGIN = 15.0
+"""Seconds that a worker gets beyond its drain time before it is killed: to give back what it could not finish."""
+
 
 def up(
     app: options.App = None,
@@ -69,6 +72,7 @@ def stack_of(found: Loaded, *, flower: bool, lines: Lines | None = None) -> Stac
         flower=flower,
         cwd=Path.cwd(),
         lines=lines,
+        drain=given.drain_seconds + MARGIN,
     )
 
 

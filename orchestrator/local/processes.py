@@ -28,7 +28,7 @@ class Supervisor:
 
     def __init__(self, lines: Lines | None = None, *, drain: float = 30.0, backoff: float = 0.5) -> None:
         self._lines = lines or Lines()
-        self._drain = drain
+        self.drain = drain
         self._backoff = backoff
         self._lock = threading.RLock()
         self._reaper: Reaper | None = None
@@ -58,7 +58,7 @@ class Supervisor:
         """
         with self._lock:
             self._lines.say(name, "is being stopped")
-            self._child(name).leave(self._drain)
+            self._child(name).leave(self.drain)
 
     def replace(self, command: Command) -> None:
         """Start `command` in the place of the process of the same name, once that one has drained.
@@ -66,8 +66,8 @@ class Supervisor:
         Raises `NotFound` when there is no such process.
         """
         child = self._child(command.name)
-        child.leave(self._drain)
-        child.join(self._drain + _AFTER_KILL)
+        child.leave(self.drain)
+        child.join(self.drain + _AFTER_KILL)
         self.add(command)
 
     def statuses(self) -> list[Status]:
@@ -104,8 +104,8 @@ class Supervisor:
             self._stopped = True
             children = list(self._children.values())
             for child in children:
-                child.leave(self._drain)
-        deadline = time.monotonic() + self._drain + _AFTER_KILL
+                child.leave(self.drain)
+        deadline = time.monotonic() + self.drain + _AFTER_KILL
         for child in children:
             child.join(max(0.0, deadline - time.monotonic()))
         if self._reaper is not None:

@@ -25,6 +25,8 @@ def test_every_scenario_runs_and_its_report_can_be_read(
     assert len(made.comparisons) == len(SCENARIOS)
     assert [growth.cpu > 0 for growth in made.growth] == [True, True, True]
     assert made.commits[0].writes > 0
+    assert made.deploy is not None
+    assert (made.deploy.roll.lost, made.deploy.roll.failed, made.deploy.losses) == (0, 0, 0)
     assert '"slow_disk": false' in report.as_json(made)
     assert "| pipeline of 5, many at a time |" in report.as_markdown(made)
     report.show(made, Console())

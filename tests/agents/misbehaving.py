@@ -227,6 +227,20 @@ def gated(ctx: Context, gate: str) -> int:
     return ctx.attempt
 
 
+@agent(timeout=120)
+async def gated_async(ctx: Context, gate: str) -> int:
+    """The same on the event loop; leaves a mark when it is stopped."""
+    with Path(gate).with_suffix(".pids").open("a") as log:
+        log.write(f"{os.getpid()}\n")
+    try:
+        while not Path(gate).exists():
+            await asyncio.sleep(0.02)
+    except asyncio.CancelledError:
+        Path(gate).with_suffix(".stopped").touch()
+        raise
+    return ctx.attempt
+
+
 retried = workflow("retried", flaky)
 waiting = workflow("waiting", increment >> fails_once >> double)
 sync_waiting = workflow("sync-waiting", increment >> sync_fails_once >> double)
@@ -250,6 +264,7 @@ tolerant = workflow("tolerant", fan_out(double, bare, join=add_what_is_there, re
 long_step = workflow("long-step", slow)
 gate = workflow("gate", gated >> increment)
 gated_branches = workflow("gated-branches", fan_out(a=gated, b=gated, join=add_up))
+async_gate = workflow("async-gate", gated_async)
 faults = {
     one.name: workflow(one.name.replace("_", "-"), one)
     for one in (

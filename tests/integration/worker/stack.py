@@ -35,18 +35,26 @@ class Stack:
         }
 
     def begin(
-        self, *agents: str, pool: str = "threads", concurrency: int = 4, extra: tuple[str, ...] = ()
+        self,
+        *agents: str,
+        pool: str = "threads",
+        concurrency: int = 4,
+        extra: tuple[str, ...] = (),
+        **env: str,
     ) -> Process:
-        """Start a worker of these agents (or whole queues, `baton.submit`); it may not be ready yet."""
+        """Start a worker of these agents (or whole queues, `baton.submit`); it may not be ready yet.
+
+        `env` is added to its environment.
+        """
         self._started += 1
         queues = ",".join(agent if "." in agent else f"agent.{agent}" for agent in agents)
         name = f"{pool}{self._started}"
         options = ("-P", pool, "-c", str(concurrency), "-n", f"{name}@localhost", *QUICK, *extra)
-        return self.processes.worker("-Q", queues, *options, name=name, env=self.env)
+        return self.processes.worker("-Q", queues, *options, name=name, env={**self.env, **env})
 
-    def worker(self, *agents: str, pool: str = "threads", concurrency: int = 4) -> Process:
+    def worker(self, *agents: str, pool: str = "threads", concurrency: int = 4, **env: str) -> Process:
         """A worker of these agents that is ready."""
-        return ready(self.begin(*agents, pool=pool, concurrency=concurrency))
+        return ready(self.begin(*agents, pool=pool, concurrency=concurrency, **env))
 
     def submit(self, workflow: Workflow, value: Any, **options: Any) -> RunHandle:
         return self.client.submit(workflow, value, **options)

@@ -18,12 +18,14 @@ from orchestrator.cli.app import app
 from orchestrator.cli.errors import told_to_people
 from orchestrator.cli.output import ago, took
 from orchestrator.cli.processes import worker_arguments
-from orchestrator.cli.up import required, without_password
+from orchestrator.cli.up import required, stack_of, without_password
+from orchestrator.loading import load
 from schemas.errors import SchemaOutdated, Unavailable
 from schemas.runs import RunState
 from schemas.settings import settings
 from tests.unit.cli import apps
 from tests.unit.cli.views import NOW, START
+from workers.drain import GRACE
 
 APP = "tests.unit.cli.apps"
 COMMANDS = [
@@ -224,6 +226,27 @@ def test_a_worker_is_the_celery_command_that_people_know() -> None:
 
 def test_without_a_number_the_worker_asks_its_agents() -> None:
     assert "--concurrency" not in worker_arguments([apps.draft.spec], None, "threads")
+
+
+def test_the_drain_time_of_a_worker_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    environments: list[dict[str, str]] = []
+    monkeypatch.setattr(os, "execve", lambda _, __, env: environments.append(env))
+    monkeypatch.setenv("BATON_DATABASE_URL", "postgresql://nowhere/x")
+    monkeypatch.setenv("BATON_BROKER_URL", "redis://nowhere/0")
+    monkeypatch.setenv("BATON_DRAIN_SECONDS", "30")  # so that it is put back
+
+    baton("worker", "draft", "--app", APP, "--drain", "120")
+
+    assert [float(env["BATON_DRAIN_SECONDS"]) for env in environments] == [120]
+
+
+def test_a_local_stack_leaves_its_workers_time_to_give_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_DRAIN_SECONDS", "7")
+    settings.cache_clear()
+
+    stack = stack_of(load(APP), flower=False)
+
+    assert stack.supervisor.drain > 7 + 2 * GRACE
 
 
 def test_the_states_on_the_command_line_are_those_of_a_run() -> None:

@@ -79,12 +79,13 @@ def test_redis_refuses_when_it_is_full() -> None:
 
 
 def test_a_leaving_worker_has_time_to_drain() -> None:
-    import inspect
 
-    from orchestrator.local.stack import Stack
+    from schemas.settings import Settings
+    from workers.drain import GRACE
 
-    drain = inspect.signature(Stack).parameters["drain"].default
-    assert all(seconds(service["stop_grace_period"]) > drain for service in POOLS.values())
+    drain = Settings.model_fields["drain_seconds"].default
+    assert f"${{BATON_DRAIN_SECONDS:-{drain:g}}}" in TEXT
+    assert all(seconds(service["stop_grace_period"]) > drain + 2 * GRACE for service in POOLS.values())
 
 
 @pytest.mark.parametrize("name", ["flower", "upgrade", *POOLS])
