@@ -14,6 +14,7 @@ from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Submitted
 from orchestrator.feed import Feed
 from orchestrator.places import find
+from orchestrator.schedules import Schedules
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
 from orchestrator.submitter import Submitter, Terms
@@ -21,6 +22,7 @@ from orchestrator.views import Views
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
 from schemas.runs import PoolView, RunState, RunSummary, RunView, WorkerView
+from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
 from schemas.workflows import Workflow
 
@@ -81,6 +83,7 @@ class Client:
         self._views = Views(self._pool, self._engine.plans)
         self._feed = Feed(self._pool)
         self._submitter = Submitter(self._engine, self._dispatcher)
+        self._schedules = Schedules(self._engine, self._dispatcher, self._submitter)
 
     # --- producing ----------------------------------------------------------------------------------------
 
@@ -161,6 +164,58 @@ class Client:
     def resume(self, run_id: UUID) -> None:
         """Let a paused run go on, or run what failed again; what is done stays done. Raises `NotFound`, `Conflict`."""
         self._dispatcher.send(self._engine.resume(run_id))
+
+    # --- schedules ----------------------------------------------------------------------------------------
+
+    def schedule(
+        self,
+        name: str,
+        workflow: Workflow | str,
+        input: Any = None,
+        *,
+        cron: str | None = None,
+        every: float | None = None,
+        timezone: str = "UTC",
+        missed: Missed | str = Missed.ONE,
+        tenant: str | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        replace: bool = True,
+    ) -> Schedule:
+        """Start runs of a workflow again and again: at the times of `cron`, or `every` so many seconds.
+
+        May be called whenever a program starts: a schedule with the same times keeps its next one, and one that
+        was paused stays paused. Its runs keep this very definition until it is set again. Each has the label
+        `schedule=NAME` and exists once, however many workers there are. Raises `InputError`, `NotFound`,
+        `Unavailable`, and without `replace` `Conflict` for a name that is taken.
+        """
+        times = Timetable(cron=cron, every=every, timezone=timezone)
+        terms = Terms(tenant, priority, labels, None)
+        return self._schedules.put(name, workflow, input, times, terms, missed=missed, replace=replace)
+
+    def unschedule(self, name: str) -> None:
+        """Forget a schedule; its runs go on. Raises `NotFound` and `Unavailable`."""
+        self._schedules.remove(name)
+
+    def schedules(self) -> list[Schedule]:
+        """Every schedule, by name."""
+        return self._schedules.all()
+
+    def schedule_named(self, name: str) -> Schedule:
+        """One schedule. Raises `NotFound` and `Unavailable`."""
+        return self._schedules.get(name)
+
+    def pause_schedule(self, name: str) -> None:
+        """Let a schedule fire no more until it is resumed. Raises `NotFound` and `Unavailable`."""
+        self._schedules.pause(name)
+
+    def resume_schedule(self, name: str) -> None:
+        """Let it fire again; what it missed while it was paused is not made up for. Raises `NotFound`."""
+        self._schedules.resume(name)
+
+    def fire_schedule(self, name: str) -> RunHandle:
+        """Start a run of a schedule now, whatever its times. Raises `NotFound` and `Unavailable`."""
+        return RunHandle(self, self._schedules.fire(name))
 
     # --- reading ------------------------------------------------------------------------------------------
 

@@ -112,6 +112,12 @@ class Submitter:
         (answer,) = self._create(plan, self._checked(plan, [request.input], terms, [key]))
         return answer
 
+    def prepare(self, workflow: Workflow | str, value: Any, terms: Terms) -> tuple[Plan, Submission]:
+        """One run as it would be submitted, checked; nothing is created. Raises `InputError` and `NotFound`."""
+        plan = self._plan(workflow)
+        (submission,) = self._checked(plan, [value], terms, None)
+        return plan, submission
+
     def send_unsent(self, runs: Sequence[UUID]) -> int:
         """Send what was left for the timers to send, if its transaction has committed; how many steps."""
         with translated():

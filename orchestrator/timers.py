@@ -1,4 +1,4 @@
-"""Fires what is due: delayed starts, retries, the deadlines of fan-outs and of runs. A timer is a row in Postgres.
+"""Fires what is due: delayed starts, retries, deadlines of fan-outs and of runs, schedules. Each is a row in Postgres.
 
 Any number of copies may look, with nobody in charge: rows are taken with `SKIP LOCKED`, deadlines under their run's
 lock. Which copy looks when is only a matter of cost. The living workers share a round of `TURN` seconds each, at most
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Ready
 from orchestrator.engine.values import RunRef
+from orchestrator.recurrence import Recurrence
 from orchestrator.store import timer_queries as sql
 from orchestrator.store.connect import Conn
 
@@ -35,7 +36,7 @@ AWAY = 2.0
 """Seconds for which a copy that cannot reach a server leaves the timers to the others."""
 
 MOST = 200
-"""Steps that one statement takes: few enough for the first to be sent before the last is due for long."""
+"""Steps that one statement takes: few enough for those at the end to be sent soon."""
 
 
 class Seen(NamedTuple):
@@ -44,6 +45,7 @@ class Seen(NamedTuple):
     steps: bool
     """Whether steps or fan-outs are due."""
     runs: bool
+    schedules: bool
     next_in: float | None
     """Seconds until the next timer that is not due yet."""
     now: float
@@ -59,6 +61,7 @@ class Timers:
     def __init__(self, engine: Engine, dispatcher: Dispatcher) -> None:
         self._engine = engine
         self._dispatcher = dispatcher
+        self._recurrence = Recurrence(engine)
         self.pause = 0.0
         """Seconds until this copy should look again."""
 
@@ -69,13 +72,16 @@ class Timers:
             seen = self._see(conn)
             seen_at = time.monotonic()
             started = self._take(conn) if seen.steps else []
-        sent = self._send(started)
+        sent = [self._send(started)]
+        begun = self._recurrence.fire() if seen.schedules else []
+        sent.append(self._send(begun))
         late = self._engine.expire() if seen.steps or seen.runs else []
-        if self._send(late) and sent:
-            busy = bool(started or late or seen.runs)
+        sent.append(self._send(late))
+        if all(sent):
+            busy = bool(started or begun or late or seen.runs)
             more = len(started) == MOST
             self.pause = 0.0 if more else pause(seen, time.monotonic() - seen_at, busy=busy)
-        return len(started) + len(late)
+        return len(started) + len(begun) + len(late)
 
     def _see(self, conn: Conn) -> Seen:
         me = self._engine.worker.id if self._engine.worker is not None else None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import db, demo, doctor, pools, processes, runs, submit, up, workflows
+from orchestrator.cli import db, demo, doctor, pools, processes, runs, schedules, submit, up, workflows
 from orchestrator.cli.errors import Door
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ app.command("worker", rich_help_panel="Run")(processes.worker)
 app.command("flower", rich_help_panel="Run")(processes.flower)
 app.command("run", rich_help_panel="Work")(submit.run)
 app.add_typer(runs.app, name="runs", rich_help_panel="Work")
+app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")
 app.command("plan", rich_help_panel="Work")(workflows.plan)
 app.add_typer(workflows.app, name="workflows", rich_help_panel="Work")
 app.add_typer(pools.app, name="pools", rich_help_panel="Operate")

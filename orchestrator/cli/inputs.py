@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from schemas.errors import Fault, InputError
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 
 def read(given: str | None) -> str | None:
@@ -49,6 +53,31 @@ def labels(given: list[str]) -> dict[str, str]:
     if faults:
         raise InputError("--label", faults)
     return {name: value for name, _, value in pairs}
+
+
+def seconds(text: str) -> float:
+    """From `90`, `30s`, `5m`, `1h30m` or `2d` to seconds. Raises `InputError` for anything else."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
+    if not parts or re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[smhd]?\s*)+", text.strip().lower()) is None:
+        raise InputError("duration", [Fault("", f"{text!r} is not like 30s, 5m, 1h30m or 2d")])
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def seconds_until(text: str) -> float:
+    """How far away a moment like `2027-01-31T09:00` is, in the time zone of this machine unless it names one.
+
+    Raises `InputError` for what is no moment, or has passed.
+    """
+    try:
+        moment = datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise InputError(
+            "--at", [Fault("", f"{text!r} is not like 2027-01-31T09:00 or ...T09:00+01:00")]
+        ) from None
+    left = (moment - datetime.now(UTC)).total_seconds()
+    if left < 0:
+        raise InputError("--at", [Fault("", f"{moment.isoformat()} has passed")])
+    return left
 
 
 def _plain(text: str, schema: dict[str, Any], wants_text: bool, error: json.JSONDecodeError) -> Any:

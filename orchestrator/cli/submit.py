@@ -33,7 +33,13 @@ def run(
     priority: Annotated[
         int | None, typer.Option(min=0, max=9, help="0 is normal, 9 the most urgent.")
     ] = None,
-    delay: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Start it later.")] = None,
+    delay: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Start it later: 90, 30s, 5m, 2h.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="MOMENT", help="Start it then: 2027-01-31T09:00, local unless it says."),
+    ] = None,
     key: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Idempotency key: the same key never starts a second run."),
@@ -46,6 +52,7 @@ def run(
 
     environment.apply(app=app)
     labelled = labels(label or [])
+    wait = _delay(delay, at)
     definition = environment.find_workflow(workflow)
     value = parse(read(given), compile_workflow(definition).input_schema)
     with environment.connected() as client:
@@ -56,7 +63,7 @@ def run(
             tenant=tenant,
             priority=priority,
             labels=labelled,
-            delay=delay,
+            delay=wait,
         )
         if watch:
             stay(client, handle.id, json=json)
@@ -67,6 +74,15 @@ def run(
             for note in client.run(handle.id).notes:
                 typer.secho(note, fg="yellow", err=True)
             typer.secho(f"next:  baton runs watch {handle.id}", fg="cyan", err=True)
+
+
+def _delay(delay: str | None, at: str | None) -> float | None:
+    from orchestrator.cli.inputs import seconds, seconds_until
+    from schemas.errors import Fault, InputError
+
+    if delay is not None and at is not None:
+        raise InputError("--at", [Fault("", "it cannot stand beside --delay")])
+    return seconds(delay) if delay is not None else seconds_until(at) if at is not None else None
 
 
 def stay(client: Client, run_id: UUID, *, json: bool) -> None:

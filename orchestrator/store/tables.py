@@ -4,7 +4,7 @@ A `definition` is a workflow as it was; a `run` executes one on an input. Every 
 reaches is a `step`: leaves are agents, the others (pipelines, fan-outs) hold their children open. The row of a
 step that is done is its checkpoint. `attempts` keeps the finished tries of a step, `events` tells the run's story,
 `workers` says who is alive, `idempotency_keys` which submissions are repetitions, `dead_letters` which messages could
-not be understood.
+not be understood, `schedules` which runs are to be started again and again.
 
 Payloads stand once. A step's input is its own (`input`, an item of an `each`) or a reference (`input_ref`):
 
@@ -24,6 +24,8 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -39,6 +41,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
 from orchestrator.store.metadata import metadata
 from schemas.runs import RUN_ENDED, STEP_ENDED, RunState, StepKind, StepState
+from schemas.schedules import Missed
 
 _Time = DateTime(timezone=True)
 
@@ -237,4 +240,30 @@ dead_letters = Table(
         unique=True,
         postgresql_where=text("settled IS NULL AND run_id IS NOT NULL"),
     ),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("definition_id", Text, ForeignKey("definitions.id"), nullable=False),
+    Column("workflow", Text, nullable=False),
+    Column("input", JSONB, nullable=False),
+    Column("cron", Text),
+    Column("every", Double),
+    Column("timezone", Text, nullable=False, server_default="UTC"),
+    Column("missed", Text, nullable=False, server_default="one"),
+    Column("tenant", Text, nullable=False, server_default="default"),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("enabled", Boolean, nullable=False, server_default=text("true")),
+    Column("next_at", _Time, nullable=False),
+    Column("last_fired_at", _Time),
+    Column("last_run_id", Uuid),
+    Column("created_at", _Time, nullable=False, server_default=func.now()),
+    CheckConstraint("(cron IS NULL) <> (every IS NULL)", name="cron_or_every"),
+    CheckConstraint("every > 0", name="every_positive"),
+    CheckConstraint(_one_of("missed", Missed), name="missed_known"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
+    Index("schedules_due", "next_at", postgresql_where=text("enabled")),
 )

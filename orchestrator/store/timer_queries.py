@@ -14,9 +14,11 @@ from typing import LiteralString
 SELECT_DUE: LiteralString = """
 SELECT EXISTS (SELECT FROM steps WHERE due_at <= statement_timestamp()) AS steps,
        EXISTS (SELECT FROM runs WHERE due_at <= statement_timestamp() AND state IN ('queued', 'running')) AS runs,
+       EXISTS (SELECT FROM schedules WHERE next_at <= statement_timestamp() AND enabled) AS schedules,
        extract(epoch FROM least(
            (SELECT min(due_at) FROM steps WHERE due_at > statement_timestamp()),
-           (SELECT min(due_at) FROM runs WHERE due_at > statement_timestamp())
+           (SELECT min(due_at) FROM runs WHERE due_at > statement_timestamp()),
+           (SELECT min(next_at) FROM schedules WHERE next_at > statement_timestamp() AND enabled)
        ) - statement_timestamp())::float8 AS next_in,
        extract(epoch FROM statement_timestamp())::float8 AS now, w.workers, w.before
 FROM (SELECT count(*) AS workers, count(*) FILTER (WHERE id < %(self)s::uuid) AS before

@@ -13,6 +13,7 @@ from orchestrator.canvas import task_id
 from orchestrator.client import RunHandle
 from orchestrator.engine import Pointer
 from orchestrator.places import Places
+from schemas.runs import RunState
 from schemas.workflows import Workflow
 from tests.agents import arithmetic, misbehaving
 from tests.integration.worker.stack import Stack
@@ -163,3 +164,27 @@ def test_a_run_ends_when_its_time_is_up_and_its_running_step_is_stopped(
     assert view.finished_at is not None
     assert 0.8 <= (view.finished_at - view.created_at).total_seconds() < 0.8 + MUCH
     eventually(lambda: (tmp_path / "x.stopped").exists())
+
+
+def test_a_schedule_starts_its_runs_in_time_and_once_each(shared: Stack) -> None:
+    shared.client.schedule("seconds", arithmetic.single, 41, every=1)
+
+    runs = eventually(lambda: _ended(shared, at_least=3))
+
+    shared.client.unschedule("seconds")
+    assert {shared.client.run(run).output for run in runs} == {42}
+    rows = shared.query(
+        "SELECT extract(epoch FROM s.started_at - split_part(k.key, ' ', 3)::timestamptz)::float8"
+        " FROM idempotency_keys k JOIN steps s USING (run_id) WHERE k.key LIKE 'schedule seconds %%'"
+    )
+    late = sorted(seconds for (seconds,) in rows)
+    print(f"late by {late[0] * 1000:.0f} to {late[-1] * 1000:.0f} ms")
+    assert len(late) == len(shared.client.runs(label="schedule=seconds"))
+    assert late[0] >= 0
+    assert late[-1] < MUCH
+
+
+def _ended(stack: Stack, *, at_least: int) -> list[Any]:
+    found = stack.client.runs(label="schedule=seconds", state=RunState.COMPLETED)
+    assert len(found) >= at_least
+    return [run.id for run in found]

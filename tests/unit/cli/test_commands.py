@@ -31,7 +31,8 @@ APP = "tests.unit.cli.apps"
 COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
     "runs cancel", "runs resume", "workflows", "workflows ls", "pools", "pools ls", "pools scale", "workers",
-    "workers ls", "db", "db upgrade", "db version",
+    "workers ls", "db", "db upgrade", "db version", "schedules", "schedules add", "schedules ls", "schedules show",
+    "schedules pause", "schedules resume", "schedules rm", "schedules fire",
 ]  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def test_help_waits_for_nothing_heavy() -> None:
         ["runs", "ls"], ["runs", "show", "last"], ["runs", "watch", "last"], ["runs", "cancel", "last"],
         ["runs", "resume", "last"], ["pools"], ["pools", "ls"], ["workers", "ls"], ["workflows", "ls"],
         ["plan", "line"], ["run", "line"], ["run", "line", "--app", APP, "hello"], ["db", "upgrade"],
+        ["schedules", "ls"], ["schedules", "rm", "s"], ["schedules", "add", "s", "line", "--app", APP, "--every", "5m"],
         ["db", "version"], ["pools", "scale", "draft=2"], ["worker", "draft", "--app", APP], ["flower"],
     ],
 )  # fmt: skip
@@ -98,6 +100,18 @@ def test_without_servers_the_next_command_is_up(words: list[str]) -> None:
         (["run", "line", "--app", APP, "--label", "x"], "'x' is not NAME=VALUE"),
         (["run", "line", "--app", APP, "@no-file"], "The input file 'no-file' cannot be read"),
         (["run", "line", "--app", APP, '{"text"'], "it is not JSON"),
+        (["run", "line", "--app", APP, "--delay", "soon"], "'soon' is not like 30s, 5m, 1h30m or 2d"),
+        (["run", "line", "--app", APP, "--delay", "-1"], "'-1' is not like 30s, 5m, 1h30m or 2d"),
+        (["run", "line", "--app", APP, "--at", "tomorrow"], "'tomorrow' is not like 2027-01-31T09:00"),
+        (["run", "line", "--app", APP, "--at", "2020-01-01T09:00Z"], "2020-01-01T"),
+        (
+            ["run", "line", "--app", APP, "--at", "2050-01-01", "--delay", "5"],
+            "it cannot stand beside --delay",
+        ),
+        (
+            ["schedules", "add", "s", "line", "--app", APP, "--every", "x"],
+            "'x' is not like 30s, 5m, 1h30m or 2d",
+        ),
         (["worker", "nobody", "--app", APP], "There is no agent 'nobody'; there are: check, draft"),
         (["up", "--app", "no_such_app"], "There is no module 'no_such_app'"),
     ],
@@ -115,7 +129,7 @@ def test_an_error_is_one_sentence_and_the_next_command(words: list[str], sentenc
     "words",
     [
         ["nothing"], ["runs", "shwo"], ["run"], ["pools", "scale", "draft"], ["pools", "scale", "draft=many"],
-        ["run", "line", "--priority", "10"], ["run", "line", "--delay", "-1"],
+        ["run", "line", "--priority", "10"], ["schedules", "add", "s"],
         ["runs", "ls", "--state", "odd"], ["runs", "ls", "--limit", "0"],
         ["worker"], ["worker", "draft", "--pool", "gevent"],
     ],

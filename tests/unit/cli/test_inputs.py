@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.cli.inputs import labels, parse, read
+from orchestrator.cli.inputs import labels, parse, read, seconds, seconds_until
 from schemas.errors import InputError
 
 STRING = {"type": "string"}
@@ -63,3 +64,33 @@ def test_labels() -> None:
     assert labels(["team=legal", "note=a=b"]) == {"team": "legal", "note": "a=b"}
     with pytest.raises(InputError, match="'team' is not NAME=VALUE; '=x' is not NAME=VALUE"):
         labels(["team", "=x", "a=b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("30s", 30),
+        ("5m", 300),
+        ("1h30m", 5_400),
+        ("2d", 172_800),
+        ("1.5 h", 5_400),
+        ("1H 1S", 3_601),
+    ],
+)
+def test_a_duration_is_read_in_its_units(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "s", "5x", "-5", "1e3", "nan", "5m later", "five"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not like 30s"):
+        seconds(text)
+
+
+def test_a_moment_is_local_unless_it_names_its_zone() -> None:
+    soon = (datetime.now() + timedelta(hours=1)).isoformat()
+    there = (datetime.now(timezone(timedelta(hours=9))) + timedelta(hours=1)).isoformat()
+
+    assert seconds_until(soon) == pytest.approx(3_600, abs=30)
+    assert seconds_until(there) == pytest.approx(3_600, abs=30)
