@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any
 from uuid import UUID
 
 from orchestrator.broker import shared_app
+from orchestrator.bulk import Selection, move_each
 from orchestrator.compile import compile_workflow
+from orchestrator.dead_letters import DeadLetters
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Submitted
 from orchestrator.feed import Feed
@@ -21,7 +24,7 @@ from orchestrator.submitter import Submitter, Terms
 from orchestrator.views import Views
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
-from schemas.runs import PoolView, RunState, RunSummary, RunView, WorkerView
+from schemas.runs import RUN_LIVE, PoolView, RunState, RunSummary, RunView, WorkerView
 from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
 from schemas.workflows import Workflow
@@ -84,6 +87,8 @@ class Client:
         self._feed = Feed(self._pool)
         self._submitter = Submitter(self._engine, self._dispatcher)
         self._schedules = Schedules(self._engine, self._dispatcher, self._submitter)
+        self.dead = DeadLetters(self._pool, self._engine, self._dispatcher)
+        """What was set aside: steps that cost one worker after the other, and messages that nobody could run."""
 
     # --- producing ----------------------------------------------------------------------------------------
 
@@ -165,6 +170,51 @@ class Client:
         """Let a paused run go on, or run what failed again; what is done stays done. Raises `NotFound`, `Conflict`."""
         self._dispatcher.send(self._engine.resume(run_id))
 
+    def select(self, selection: Selection, states: Iterable[RunState]) -> list[UUID]:
+        """The ids of the runs in one of these states that are meant, the oldest first. Raises `InputError`."""
+        return self._views.select(selection, states)
+
+    def cancel_many(
+        self,
+        *,
+        workflow: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        tenant: str | None = None,
+        reason: str = "",
+    ) -> list[UUID]:
+        """End all runs of which everything named is true, each in its own transaction; those that were ended.
+
+        Raises `InputError` when nothing is named: it would be all.
+        """
+        found = self.select(Selection(workflow, labels, tenant), RUN_LIVE)
+        return _moved(found, partial(self.cancel, reason=reason))
+
+    def pause_many(
+        self,
+        *,
+        workflow: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        tenant: str | None = None,
+        reason: str = "",
+    ) -> list[UUID]:
+        """Pause all runs of which everything named is true; otherwise as `cancel_many`."""
+        found = self.select(Selection(workflow, labels, tenant), RUN_LIVE - {RunState.PAUSED})
+        return _moved(found, partial(self.pause, reason=reason))
+
+    def resume_many(
+        self,
+        *,
+        workflow: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        tenant: str | None = None,
+        state: RunState = RunState.PAUSED,
+    ) -> list[UUID]:
+        """Resume all paused runs (or all failed ones) of which everything named is true; else as `cancel_many`.
+
+        A run with a step that was set aside stays paused.
+        """
+        return _moved(self.select(Selection(workflow, labels, tenant), [state]), self.resume)
+
     # --- schedules ----------------------------------------------------------------------------------------
 
     def schedule(
@@ -225,9 +275,7 @@ class Client:
         pauses = _pauses()
         while (end := self._views.end(run_id)) is None:
             if deadline is not None and time.monotonic() > deadline:
-                raise ResultTimeout(
-                    f"run {run_id} has not ended after {timeout:g} s", next_step=f"baton runs watch {run_id}"
-                )
+                raise self._still_going(run_id, timeout)
             time.sleep(next(pauses))
         if end.state != RunState.COMPLETED:
             reason = end.error.message if end.error is not None else "no reason given"
@@ -293,8 +341,22 @@ class Client:
     ) -> None:
         self.close()
 
+    def _still_going(self, run_id: UUID, timeout: float | None) -> ResultTimeout:
+        run = self._views.summary(run_id)
+        if run.state is RunState.PAUSED:
+            return ResultTimeout(
+                f"run {run_id} is paused: {run.pause_reason}", next_step=f"baton runs resume {run_id}"
+            )
+        return ResultTimeout(
+            f"run {run_id} has not ended after {timeout:g} s", next_step=f"baton runs watch {run_id}"
+        )
+
     def _handle(self, answer: Submitted) -> RunHandle:
         return RunHandle(self, answer.run_id, created=answer.created)
+
+
+def _moved(runs: Iterable[UUID], move: Callable[[UUID], object]) -> list[UUID]:
+    return [one.run_id for one in move_each(runs, move) if one.refusal is None]
 
 
 def _pauses() -> Iterator[float]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import ChannelError, EncodeError, KombuError, LimitExceeded
 from redis.exceptions import RedisError
 
-from orchestrator.canvas import fragments, publish
+from orchestrator.broker import wire_priority
+from orchestrator.canvas import fragments, pointer_of, publish, task_id
 from orchestrator.engine.values import Ready
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,20 @@ class Dispatcher:
             raise
         except _UNREACHABLE as error:
             log.warning("could not send %d steps, recovery will: %s", len(ready), error)
+            return False
+        return True
+
+    def resend(self, task: str, args: Sequence[Any], kwargs: Mapping[str, Any], queue: str) -> bool:
+        """Publish one message of any task. False when the broker could not be reached."""
+        step = pointer_of({"args": args})
+        options = {"task_id": task_id(step)} if step is not None else {}
+        try:
+            with self._producer() as producer:
+                self._app.send_task(
+                    task, args, kwargs, queue=queue, producer=producer, priority=wire_priority(0), **options
+                )
+        except _UNREACHABLE as error:
+            log.warning("could not send a message to %s: %s", queue, error)
             return False
         return True
 

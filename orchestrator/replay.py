@@ -136,6 +136,7 @@ class Replay:
         step.state, step.ready_at = state, at
         if state is StepState.PENDING:
             step.error = step.finished_at = step.due_at = None
+            step.losses = 0
         elif state is StepState.OPEN:
             self._enter(step, at)
 
@@ -176,6 +177,8 @@ class Replay:
                 step.losses, step.ready_at = step.losses + 1, at
             case EventKind.STEP_RELEASED:
                 step.ready_at = at
+                if data.get("by") == "hand":  # its losses were forgiven
+                    step.losses = 0
             case EventKind.STEP_RETRYING:
                 step.error, step.usage = _error(data), _usage(data)
                 step.due_at = at + timedelta(seconds=data["retry_in"])

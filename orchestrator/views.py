@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from psycopg.rows import dict_row
 
+from orchestrator.bulk import Selection
 from orchestrator.engine.gather import read_results, resolve_all
 from orchestrator.engine.plans import Plans
+from orchestrator.store import dead_letter_queries
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.agents import queue_of
@@ -51,6 +54,18 @@ class Views:
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(sql.SELECT_RUNS, keys | {"labels": _label(label)}).fetchall()
         return [RunSummary.model_validate(row) for row in rows]
+
+    def select(self, selection: Selection, states: Iterable[RunState]) -> list[UUID]:
+        """The runs in one of these states that are meant, the oldest first. Raises `InputError`."""
+        selection.check()
+        keys = {
+            "states": [str(state) for state in states],
+            "workflow": selection.workflow,
+            "tenant": selection.tenant,
+            "labels": json.dumps(dict(selection.labels)) if selection.labels else None,
+        }
+        with self._pool.connection() as conn:
+            return [run_id for (run_id,) in conn.execute(sql.SELECT_RUN_IDS, keys).fetchall()]
 
     def summary(self, run_id: UUID) -> RunSummary:
         """Raises `NotFound`."""
@@ -93,7 +108,9 @@ class Views:
                     gaps = tuple(Gap.model_validate(gap) for gap in results.gaps)
                 steps.append(_step(step, gaps))
             output = self._output(conn, run_id, definition, ref)
-        return RunView(**row, output=output, steps=tuple(steps), notes=_notes(row["state"], steps, served))
+            dead = conn.execute(dead_letter_queries.SELECT_DEAD_STEPS, {"run": run_id}).fetchall()
+        notes = _notes(row, steps, dead, served)
+        return RunView(**row, output=output, steps=tuple(steps), notes=notes)
 
     def pools(self) -> list[PoolView]:
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
@@ -145,12 +162,22 @@ def _order(rows: list[dict[str, Any]]) -> Any:
     return key
 
 
-def _notes(state: str, steps: list[StepView], served: set[str]) -> tuple[str, ...]:
-    """Why a run that could move does not."""
-    if state in RUN_ENDED:
+def _notes(
+    run: Mapping[str, Any], steps: list[StepView], dead: Sequence[tuple[int, str]], served: set[str]
+) -> tuple[str, ...]:
+    """Why a run that could move does not, and what would help."""
+    if run["state"] in RUN_ENDED:
         return ()
+    aside = tuple(
+        f"step {path} was set aside; look at it: baton dead show {letter}; "
+        f"try it again: baton dead retry {letter}; go on without it: baton dead drop {letter}"
+        for letter, path in dead
+    )
+    if run["state"] == RunState.PAUSED:
+        resume = () if dead else (f"let it go on: baton runs resume {run['id']}",)
+        return (f"paused: {run['pause_reason']}", *aside, *resume)
     waiting = Counter(s.agent for s in steps if s.state is StepState.READY and s.agent is not None)
-    return tuple(
+    return aside + tuple(
         f"no worker serves {queue_of(agent)}: {count} step{'s wait' if count > 1 else ' waits'}; "
         f"start one with: baton worker {agent}"
         for agent, count in sorted(waiting.items())

@@ -62,3 +62,8 @@ class AgentSpec(Frozen):
 def queue_of(agent: str) -> str:
     """The queue and Celery task name of an agent."""
     return f"agent.{agent}"
+
+
+def is_queue(name: str) -> bool:
+    """Whether this is the name of an agent's queue and task."""
+    return name.startswith("agent.")

@@ -80,6 +80,7 @@ STEP_MOVES: dict[StepState, frozenset[StepState]] = {
     StepState.CANCELLED: frozenset(),
 }
 
+RUN_LIVE = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.PAUSED})
 RUN_ENDED = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 STEP_ENDED = frozenset({StepState.DONE, StepState.FAILED, StepState.SKIPPED, StepState.CANCELLED})
 
@@ -98,6 +99,8 @@ class RunSummary(Frozen):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    paused_at: datetime | None
+    pause_reason: str | None
     error: ErrorInfo | None
 
 

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import db, demo, doctor, pools, processes, runs, schedules, submit, up, workflows
+from orchestrator.cli import (
+    control,
+    db,
+    dead,
+    demo,
+    doctor,
+    pools,
+    processes,
+    runs,
+    schedules,
+    submit,
+    up,
+    workflows,
+)
 from orchestrator.cli.errors import Door
 
 app = typer.Typer(
@@ -34,11 +47,14 @@ app.command("demo", rich_help_panel="Run")(demo.demo)
 app.command("worker", rich_help_panel="Run")(processes.worker)
 app.command("flower", rich_help_panel="Run")(processes.flower)
 app.command("run", rich_help_panel="Work")(submit.run)
+for command in (control.cancel, control.pause, control.resume):
+    runs.app.command()(command)
 app.add_typer(runs.app, name="runs", rich_help_panel="Work")
 app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")
 app.command("plan", rich_help_panel="Work")(workflows.plan)
 app.add_typer(workflows.app, name="workflows", rich_help_panel="Work")
 app.add_typer(pools.app, name="pools", rich_help_panel="Operate")
 app.add_typer(pools.workers, name="workers", rich_help_panel="Operate")
+app.add_typer(dead.app, name="dead", rich_help_panel="Operate")
 app.command("doctor", rich_help_panel="Operate")(doctor.doctor)
 app.add_typer(db.app, name="db", rich_help_panel="Operate")

@@ -23,6 +23,9 @@ STATE_STYLES = {
     "completed": "green",
     "done": "green",
     "failed": "bold red",
+    "dead": "bold red",
+    "paused": "yellow",
+    "waiting": "yellow",
     "skipped": "yellow",
     "cancelled": "yellow",
 }

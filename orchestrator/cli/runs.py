@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Look at runs, follow them, stop them, let them go on.")
 
-State = Literal["queued", "running", "completed", "failed", "cancelled"]
+State = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
 _RECENT = 1000  # runs in which the beginning of an id is looked for
 
 
@@ -90,39 +90,6 @@ def watch(run: options.Run, json: options.Json = False) -> None:
             typer.echo(as_json(event))
 
 
-@app.command("cancel")
-def cancel(
-    run: options.Run,
-    reason: Annotated[str, typer.Option(help="Kept with the run.")] = "",
-    json: options.Json = False,
-) -> None:
-    """Stop a run: nothing of it starts any more, and running steps are told."""
-    from orchestrator.cli.environment import connected
-
-    with connected() as client:
-        run_id = resolve(client, run)
-        client.cancel(run_id, reason)
-        _report(client, run_id, json=json)
-
-
-@app.command("resume")
-def resume(
-    run: options.Run,
-    watch: options.Watch = False,
-    json: options.Json = False,
-) -> None:
-    """Let a failed run go on from its last good steps; nothing that was done is done again."""
-    from orchestrator.cli.environment import connected
-
-    with connected() as client:
-        run_id = resolve(client, run)
-        client.resume(run_id)
-        if watch:
-            stay(client, run_id, json=json)
-        else:
-            _report(client, run_id, json=json)
-
-
 def resolve(client: Client, text: str) -> UUID:
     """The id that `text` means: an id, the beginning of a recent one, or `last`.
 
@@ -143,14 +110,6 @@ def resolve(client: Client, text: str) -> UUID:
     raise NotFound(many, next_step="baton runs ls")
 
 
-def _report(client: Client, run_id: UUID, *, json: bool) -> None:
-    view = client.run(run_id)
-    if json:
-        print_json(view)
-    else:
-        typer.echo(f"{view.id} is {view.state}.")
-
-
 def _took(run: RunSummary) -> str:
     if run.started_at is None or run.finished_at is None:
         return ""
@@ -158,6 +117,8 @@ def _took(run: RunSummary) -> str:
 
 
 def _note(run: RunSummary) -> str:
+    if run.pause_reason is not None:
+        return run.pause_reason.partition("\n")[0][:60]
     if run.error is not None:
         return f"{run.error.type}: {run.error.message}".partition("\n")[0][:60]
     return "degraded" if run.degraded else ""

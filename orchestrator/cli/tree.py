@@ -24,6 +24,8 @@ _ICONS = {
     StepState.READY: "○",
     StepState.RUNNING: "●",
     StepState.OPEN: "◐",
+    StepState.WAITING: "⧖",
+    StepState.DEAD: "☠",
     StepState.DONE: "✔",
     StepState.FAILED: "✘",
     StepState.SKIPPED: "↷",
@@ -32,9 +34,11 @@ _ICONS = {
 _PATTERNS = {StepKind.FAN_OUT: "fan-out", StepKind.EACH: "each", StepKind.PIPELINE: "pipeline"}
 # What a person has to see first when not everything can be shown.
 _INTEREST = [
+    StepState.DEAD,
     StepState.FAILED,
     StepState.RUNNING,
     StepState.OPEN,
+    StepState.WAITING,
     StepState.CANCELLED,
     StepState.SKIPPED,
     StepState.READY,

@@ -11,6 +11,7 @@ from orchestrator.engine.pausing import pause_run, unpause_run
 from orchestrator.engine.reopen import reopen
 from orchestrator.engine.values import Ready
 from orchestrator.store import control_queries as sql
+from orchestrator.store import dead_letter_queries
 from orchestrator.store.connect import Conn
 from schemas.errors import Conflict
 from schemas.runs import RunState
@@ -68,7 +69,7 @@ class Control(Ground):
 
 
 def _refuse_dead(conn: Conn, standing: Standing) -> None:
-    dead = conn.execute(sql.SELECT_DEAD_STEPS, {"run": standing.run.id}).fetchone()
+    dead = conn.execute(dead_letter_queries.SELECT_DEAD_STEPS, {"run": standing.run.id}).fetchone()
     if dead is not None:
         letter, path = dead
         raise Conflict(

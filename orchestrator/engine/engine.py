@@ -15,6 +15,7 @@ from orchestrator.engine.advance import Advance
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.control import Control
 from orchestrator.engine.custody import Custody
+from orchestrator.engine.dead_steps import DeadSteps
 from orchestrator.engine.deadlines import Deadlines
 from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.intake import Intake
@@ -49,9 +50,9 @@ class _Accepted(NamedTuple):
     """Seconds until the run's deadline."""
 
 
-class Engine(Intake, Control, Deadlines, Custody):
+class Engine(Intake, Control, Deadlines, DeadSteps, Custody):
     """Moves runs on: claim and record here; what creates runs in `Intake`, whole runs in `Control`, their time in
-    `Deadlines`, what workers hold in `Custody`.
+    `Deadlines`, what workers hold in `Custody`, what they set aside in `DeadSteps`.
 
     Any number of engines, in any number of processes, work on the same database.
 

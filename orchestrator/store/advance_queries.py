@@ -147,14 +147,15 @@ WHERE run_id = %(run)s AND path = %(path)s AND state = 'open'
 """
 
 SETTLE_DEADLINE: LiteralString = """
-UPDATE steps SET due_at = NULL WHERE run_id = %(run)s AND path = %(path)s AND due_at IS NOT NULL
+UPDATE steps SET due_at = NULL, time_left = NULL
+WHERE run_id = %(run)s AND path = %(path)s AND (due_at IS NOT NULL OR time_left IS NOT NULL)
 """
 
 END_RUNS: LiteralString = """
 WITH ended AS (
     UPDATE runs r
     SET state = g.state, output_ref = g.output_ref, error = g.error::jsonb, finished_at = clock_timestamp(),
-        due_at = NULL, paused_at = NULL, pause_reason = NULL,
+        due_at = NULL, paused_at = NULL, pause_reason = NULL, time_left = NULL,
         degraded = degraded OR EXISTS (
             SELECT FROM steps s WHERE s.run_id = r.id AND s.ordinal >= 0 AND s.state IN ('failed', 'skipped'))
     FROM unnest(%(runs)s::uuid[], %(states)s::text[], %(output_refs)s::text[], %(errors)s::text[])

@@ -17,6 +17,7 @@ CANCEL_RUN: LiteralString = """
 WITH cancelled AS (
     UPDATE runs
     SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL, paused_at = NULL, pause_reason = NULL,
+        time_left = NULL,
         error = jsonb_build_object('type', 'Cancelled', 'message', %(reason)s::text, 'retryable', false)
     WHERE id = %(run)s AND state IN ('queued', 'running', 'paused', 'failed')
     RETURNING id
@@ -33,10 +34,17 @@ HOLD_STEPS: LiteralString = """
 UPDATE steps SET ready_at = NULL WHERE run_id = %(run)s AND state = 'ready'
 """
 
+# Nothing of a paused run is ever due, so the timers need not look at paused runs, however many there are.
+STOP_CLOCKS: LiteralString = """
+UPDATE steps SET time_left = due_at - now(), due_at = NULL
+WHERE run_id = %(run)s AND state = 'open' AND (due_at IS NOT NULL OR time_left IS NOT NULL)
+"""
+
 # The time is that of the transaction, which a dead letter that pauses its run bears too.
 PAUSE_RUN: LiteralString = """
 WITH paused AS (
-    UPDATE runs SET state = 'paused', paused_at = now(), pause_reason = %(reason)s
+    UPDATE runs SET state = 'paused', paused_at = now(), pause_reason = %(reason)s, time_left = due_at - now(),
+                    due_at = NULL
     WHERE id = %(run)s AND state IN ('queued', 'running')
     RETURNING id
 )
@@ -45,11 +53,11 @@ SELECT id, 'run.paused', jsonb_build_object('reason', %(reason)s::text) FROM pau
 RETURNING run_id
 """
 
-# A fan-out that opened while its run was paused has waited only since then.
-SHIFT_DEADLINES: LiteralString = """
-UPDATE steps s SET due_at = s.due_at + (clock_timestamp() - greatest(r.paused_at, s.ready_at))
-FROM runs r
-WHERE r.id = %(run)s AND s.run_id = r.id AND s.state = 'open' AND s.due_at IS NOT NULL
+# A fan-out that opened while its run was paused has all of its time before it.
+START_CLOCKS: LiteralString = """
+UPDATE steps
+SET due_at = clock_timestamp() + coalesce(time_left, due_at - ready_at), time_left = NULL
+WHERE run_id = %(run)s AND state = 'open' AND (due_at IS NOT NULL OR time_left IS NOT NULL)
 """
 
 # Delayed starts and retries wait for a time of day, so what became due meanwhile starts now.
@@ -62,14 +70,10 @@ RETURNING path, agent, due_at IS NULL AS is_due
 UNPAUSE_RUN: LiteralString = """
 WITH resumed AS (
     UPDATE runs SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
-                    due_at = due_at + (clock_timestamp() - paused_at), paused_at = NULL, pause_reason = NULL
+                    due_at = clock_timestamp() + time_left, time_left = NULL, paused_at = NULL, pause_reason = NULL
     WHERE id = %(run)s AND state = 'paused' RETURNING id
 )
 INSERT INTO events (run_id, kind) SELECT id, 'run.resumed' FROM resumed
-"""
-
-SELECT_DEAD_STEPS: LiteralString = """
-SELECT id, path FROM dead_letters WHERE run_id = %(run)s AND settled IS NULL ORDER BY id
 """
 
 SELECT_RUN_STATE: LiteralString = """
@@ -84,7 +88,7 @@ REOPEN_STEPS: LiteralString = """
 WITH reopened AS (
     UPDATE steps
     SET state = 'pending', error = NULL, finished_at = NULL, ready_at = clock_timestamp(), retries = 0,
-        due_at = NULL
+        losses = 0, due_at = NULL
     WHERE run_id = %(run)s AND path = ANY (%(paths)s::text[]) AND state IN ('failed', 'skipped')
     RETURNING path, state
 )

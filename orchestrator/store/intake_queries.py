@@ -47,7 +47,7 @@ TAKE_UNSENT: LiteralString = """
 WITH unsent AS (
     SELECT s.run_id, s.path, r.definition_id, r.priority
     FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
-    WHERE s.run_id = ANY (%(runs)s::uuid[]) AND s.state = 'ready' AND s.attempt = 0
+    WHERE s.run_id = ANY (%(runs)s::uuid[]) AND s.state = 'ready' AND s.ready_at IS NOT NULL AND s.attempt = 0
       AND (s.due_at <= clock_timestamp() OR (s.due_at IS NULL AND %(again)s::bool))
     FOR UPDATE OF s SKIP LOCKED
 )

@@ -29,6 +29,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Interval,
     SmallInteger,
     Table,
     Text,
@@ -84,11 +85,14 @@ runs = Table(
     Column("due_at", _Time),
     Column("paused_at", _Time),
     Column("pause_reason", Text),
+    # What was left until `due_at`, which a paused run has none of.
+    Column("time_left", Interval),
     # The run that this one was forked from, and the step from which it goes its own way.
     Column("forked_from", Uuid),
     Column("forked_at", Text),
     CheckConstraint(_one_of("state", RunState), name="state_known"),
     CheckConstraint("(state = 'paused') = (paused_at IS NOT NULL)", name="paused_since"),
+    CheckConstraint("time_left IS NULL OR state = 'paused'", name="time_left_when_paused"),
     CheckConstraint(f"({_one_of('state', sorted(RUN_ENDED))}) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("(state = 'completed') = (output_ref IS NOT NULL)", name="output_when_completed"),
     CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="error_when_failed"),
@@ -119,6 +123,8 @@ steps = Table(
     Column("usage", JSONB),
     Column("worker_id", Uuid),
     Column("due_at", _Time),
+    # What was left until `due_at` of a fan-out whose run is paused.
+    Column("time_left", Interval),
     Column("ready_at", _Time),
     Column("started_at", _Time),
     Column("finished_at", _Time),

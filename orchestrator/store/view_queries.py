@@ -6,7 +6,16 @@ from typing import LiteralString
 
 RUN_COLUMNS: LiteralString = """
 r.id, r.workflow, r.state, r.tenant, r.labels, r.priority, r.degraded, r.created_at, r.started_at, r.finished_at,
-r.error
+r.paused_at, r.pause_reason, r.error
+"""
+
+SELECT_RUN_IDS: LiteralString = """
+SELECT id FROM runs
+WHERE state = ANY (%(states)s::text[])
+  AND (%(workflow)s::text IS NULL OR workflow = %(workflow)s)
+  AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+  AND (%(labels)s::jsonb IS NULL OR labels @> %(labels)s::jsonb)
+ORDER BY created_at, id
 """
 
 SELECT_RUNS: LiteralString = (
@@ -77,8 +86,8 @@ WITH live AS (
 ), work AS (
     SELECT 'agent.' || s.agent AS queue, count(*) FILTER (WHERE s.state = 'ready' AND s.due_at IS NULL) AS ready,
            count(*) FILTER (WHERE s.state = 'running') AS running
-    FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
-    WHERE s.state IN ('ready', 'running') GROUP BY 1
+    FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running', 'paused')
+    WHERE s.state = 'running' OR (s.state = 'ready' AND s.ready_at IS NOT NULL) GROUP BY 1
 )
 SELECT queue, coalesce(p.workers, 0) AS workers, coalesce(p.concurrency, 0) AS concurrency,
        coalesce(k.ready, 0) AS ready, coalesce(k.running, 0) AS running

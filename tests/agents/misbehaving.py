@@ -146,6 +146,14 @@ def forked_suicide(ctx: Context, number: int) -> int:
     return ctx.attempt
 
 
+@agent
+def fatal(how: str) -> None:
+    """Takes its process with it, each time."""
+    if how == "exit":
+        os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @agent(rate_limit="5/s")
 def limited(number: int) -> int:
     """Must not be called too often."""
@@ -258,6 +266,7 @@ forked_times_out = workflow("forked-times-out", forked_hanging)
 late = workflow("late", stubborn)
 killed_softly = workflow("killed-softly", forked_slow)
 killed_hard = workflow("killed-hard", forked_obstinate)
+poisonous = workflow("poisonous", fatal)
 suicidal = workflow("suicidal", increment >> forked_suicide)
 at_most = workflow("at-most", each(limited))
 tolerant = workflow("tolerant", fan_out(double, bare, join=add_what_is_there, require="any"))

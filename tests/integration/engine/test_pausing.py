@@ -59,6 +59,8 @@ def test_a_paused_run_finishes_what_runs_and_starts_nothing(bench: Bench) -> Non
     assert bench.states(run) == {"0": "open", "0/0": "done", "0/1": "ready", "0/2": "ready"}
     assert refusal(bench, run, "0/2") == "the run is paused"
 
+    assert [(pool.ready, pool.running) for pool in bench.views.pools()] == []
+
     # and recovery, which looks everywhere for something to send, finds nothing, however long it takes
     bench.messages = []
     passes(bench, 3600)

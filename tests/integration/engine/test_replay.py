@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.dead_letters import DeadLetters
 from orchestrator.replay import Replay
 from schemas import workflows
 from schemas.errors import Conflict
@@ -70,9 +71,14 @@ def test_replayed_events_tell_what_the_tables_hold(
 def meddle(bench: Bench, run: UUID) -> None:
     """Do something to a whole run."""
     match bench.view(run).state, bench.rng.randrange(8):
-        case RunState.FAILED | RunState.PAUSED, _:
+        case RunState.FAILED | RunState.PAUSED, chance:
             with suppress(Conflict):  # a step of it was set aside
                 bench.messages += bench.engine.resume(run)
+                return
+            letters = DeadLetters(bench.pool, bench.engine, bench)  # type: ignore[arg-type]
+            for letter in letters.list():
+                if letter.run_id == run:
+                    (letters.retry if chance % 2 else letters.drop)(letter.id)
         case _, 0:
             bench.engine.cancel(run, "for a test")
         case _, 1:

@@ -118,6 +118,7 @@ def run(bench: Bench) -> UUID:
         ("events", "number = 0", "number_from_one"),
         ("events", "kind = 'danced'", "kind_form"),
         ("runs", "state = 'paused'", "paused_since"),
+        ("runs", "time_left = interval '1 s'", "time_left_when_paused"),
     ],
 )
 def test_the_database_refuses_what_cannot_be(

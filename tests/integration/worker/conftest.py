@@ -15,7 +15,7 @@ from tests.integration.worker.stack import APP, Stack, ready
 from tests.support import Databases, Processes
 
 FORKED = tuple(name for name in load(APP).specs if name.startswith("forked_"))
-THREADED = [name for name in load(APP).specs if name not in (*FORKED, "unserved", "slow", "gated")]
+THREADED = [name for name in load(APP).specs if name not in (*FORKED, "unserved", "slow", "gated", "fatal")]
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,8 @@ from workers.drain import GRACE
 APP = "tests.unit.cli.apps"
 COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
-    "runs cancel", "runs resume", "workflows", "workflows ls", "pools", "pools ls", "pools scale", "workers",
+    "runs cancel", "runs pause", "runs resume", "dead", "dead ls", "dead show", "dead retry", "dead drop",
+    "workflows", "workflows ls", "pools", "pools ls", "pools scale", "workers",
     "workers ls", "db", "db upgrade", "db version", "schedules", "schedules add", "schedules ls", "schedules show",
     "schedules pause", "schedules resume", "schedules rm", "schedules fire",
 ]  # fmt: skip
@@ -77,7 +78,8 @@ def test_help_waits_for_nothing_heavy() -> None:
     "words",
     [
         ["runs", "ls"], ["runs", "show", "last"], ["runs", "watch", "last"], ["runs", "cancel", "last"],
-        ["runs", "resume", "last"], ["pools"], ["pools", "ls"], ["workers", "ls"], ["workflows", "ls"],
+        ["runs", "resume", "last"], ["runs", "pause", "--workflow", "line"], ["dead", "ls"], ["dead", "retry", "1"],
+        ["pools"], ["pools", "ls"], ["workers", "ls"], ["workflows", "ls"],
         ["plan", "line"], ["run", "line"], ["run", "line", "--app", APP, "hello"], ["db", "upgrade"],
         ["schedules", "ls"], ["schedules", "rm", "s"], ["schedules", "add", "s", "line", "--app", APP, "--every", "5m"],
         ["db", "version"], ["pools", "scale", "draft=2"], ["worker", "draft", "--app", APP], ["flower"],
@@ -132,6 +134,7 @@ def test_an_error_is_one_sentence_and_the_next_command(words: list[str], sentenc
         ["run", "line", "--priority", "10"], ["schedules", "add", "s"],
         ["runs", "ls", "--state", "odd"], ["runs", "ls", "--limit", "0"],
         ["worker"], ["worker", "draft", "--pool", "gevent"],
+        ["dead", "show", "x"], ["dead", "drop"], ["runs", "resume", "--workflow", "line", "--watch"],
     ],
 )  # fmt: skip
 def test_wrong_use_is_explained_with_code_2(words: list[str]) -> None:

@@ -67,6 +67,8 @@ def run(
         created_at=START,
         started_at=START,
         finished_at=NOW if ended else None,
+        paused_at=NOW if state is RunState.PAUSED else None,
+        pause_reason="the provider is down" if state is RunState.PAUSED else None,
         error=error,
         input={"question": "why"},
         output={"answer": 42} if state is RunState.COMPLETED else None,
