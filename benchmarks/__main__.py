@@ -14,12 +14,13 @@ from benchmarks.commits import count_commits
 from benchmarks.compare import Servers, both_sides, both_waiting, compare
 from benchmarks.deploy import measure_deploy
 from benchmarks.growth import measure_growth
+from benchmarks.lateness import measure_lateness
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Sizes
 from benchmarks.sides import Baton
 from benchmarks.stage import embedded, folder
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-NAMES = [*(scenario.name for scenario in SCENARIOS), "commits", "growth", "deploy"]
+NAMES = [*(scenario.name for scenario in SCENARIOS), "commits", "growth", "timers", "deploy"]
 
 say = Console(stderr=True)
 
@@ -52,7 +53,7 @@ def measure(servers: Servers, sizes: Sizes, wanted: Sequence[str], place: Path) 
                 for scenario in scenarios:
                     say.print(f"measuring {scenario.name} ...", style="dim")
                     report.comparisons.append(compare(scenario, sides, sizes))
-    if {"commits", "growth"} & set(wanted):
+    if {"commits", "growth", "timers"} & set(wanted):
         with Baton(
             servers.database_url, servers.broker_url, concurrency=sizes.concurrency, folder=place
         ) as side:
@@ -68,6 +69,9 @@ def _measure_alone(report: reports.Report, side: Baton, database_url: str, wante
     if "commits" in wanted:
         say.print("measuring commits ...", style="dim")
         report.idle, report.commits = count_commits(side, report.sizes)
+    if "timers" in wanted:
+        say.print("measuring timers ...", style="dim")
+        report.lateness, report.looks = measure_lateness(side, report.sizes, database_url)
     if "growth" in wanted:
         say.print("measuring growth ...", style="dim")
         report.growth = list(measure_growth(side, report.sizes, database_url))

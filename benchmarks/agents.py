@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 
 from orchestrator import each, fan_out, workflow
-from workers import agent
+from schemas.outcomes import Gathered
+from workers import AgentError, Context, Retry, agent
 
 
 @agent
@@ -72,6 +73,24 @@ async def ask(n: int) -> int:
         return n + len(await answer.read())
 
 
+@agent(retry=Retry(max=1, base=3_600, cap=3_600, jitter=False))
+async def fails_once(ctx: Context, n: int) -> int:
+    if ctx.attempt == 1:
+        raise AgentError("not yet")
+    return n
+
+
+@agent
+async def total_there(numbers: Gathered[int]) -> int:
+    return sum(numbers.results)
+
+
+@agent
+async def absent(n: int) -> int:
+    """No worker serves it."""
+    return n
+
+
 STAGES = (first, second, third, fourth, fifth)
 
 pipeline = workflow("benchmark-pipeline", first >> second >> third >> fourth >> fifth)
@@ -80,3 +99,7 @@ ten = workflow("benchmark-fan-out", fan_out(join=total_named, **_branches))
 many = workflow("benchmark-each", each(branch, join=total))
 waiting = workflow("benchmark-waits", each(ask, join=total, parallel=1_000))
 lasting = workflow("benchmark-lasting", long)
+single = workflow("benchmark-single", first)
+retried = workflow("benchmark-retried", fails_once)
+halved = workflow("benchmark-halved", fan_out(first, absent, within=3_600, require="any", join=total_there))
+limited = workflow("benchmark-limited", absent, timeout=3_600)

@@ -18,6 +18,7 @@ from benchmarks.commits import Commits
 from benchmarks.compare import Comparison, Line
 from benchmarks.deploy import Deploy, Phase
 from benchmarks.growth import Growth
+from benchmarks.lateness import Lateness, Looks
 from benchmarks.meter import Reading
 from benchmarks.scenarios import Sizes, Target
 
@@ -34,6 +35,8 @@ class Report:
     idle: Reading | None = None
     commits: Sequence[Commits] = ()
     growth: Sequence[Growth] = ()
+    lateness: Sequence[Lateness] = ()
+    looks: Looks | None = None
     deploy: Deploy | None = None
 
     def tables(self) -> list[tuple[str, list[str], Rows]]:
@@ -43,6 +46,11 @@ class Report:
             ("What one step costs", _COSTS, self._costs()),
             (f"Commits of one step; {self._idle()}", _COMMITS, [_commit_row(c) for c in self.commits]),
             ("Is a step as cheap in a large run, and beside much history?", _GROWTH, self._grown()),
+            (
+                f"How late timers fire; {self._looked()}",
+                _LATENESS,
+                [_lateness_row(one) for one in self.lateness],
+            ),
             (self._rolled(), _DEPLOY, _phase_rows(self.deploy)),
         ]
         return [table for table in made if table[2]]
@@ -70,6 +78,15 @@ class Report:
         return (
             f"an idle worker writes {self.idle.writes:.1f} times and flushes {self.idle.flushes:.1f} times"
             f" a second, taken off here"
+        )
+
+    def _looked(self) -> str:
+        if self.looks is None:
+            return "looks not measured"
+        looks = self.looks
+        return (
+            f"one idle worker looks {looks.per_second:.1f} times a second, which costs Postgres"
+            f" {looks.milliseconds:.2f} ms and {looks.pages} pages each"
         )
 
     def _rolled(self) -> str:
@@ -102,6 +119,7 @@ _COSTS = [
     "WAL bytes",
 ]
 _COMMITS = ["pipelines of 5", "writing transactions (with claims)", "waits for the disk"]
+_LATENESS = ["", "timers", "p50", "p99", "most"]
 _DEPLOY = ["", "runs", "lost", "failed", "p50", "p99", "slowest", "longest pause between two steps"]
 _GROWTH = ["", "time per step", "CPU per step", "of it Postgres"]
 
@@ -145,6 +163,8 @@ def as_json(report: Report) -> str:
         "idle_per_second": asdict(report.idle) if report.idle is not None else None,
         "commits_per_step": [asdict(one) for one in report.commits],
         "growth": [asdict(one) for one in report.growth],
+        "lateness_ms": [asdict(one) for one in report.lateness],
+        "looks": asdict(report.looks) if report.looks is not None else None,
         "deploy": asdict(report.deploy) if report.deploy is not None else None,
     }
     return json.dumps(whole, indent=2)
@@ -188,6 +208,10 @@ def _cost_row(title: str, cost: Reading) -> list[str]:
 
 def _commit_row(commits: Commits) -> list[str]:
     return [commits.title, f"{commits.writes:.2f}", f"{commits.flushes:.2f}"]
+
+
+def _lateness_row(late: Lateness) -> list[str]:
+    return [late.title, str(late.timers), *(f"{ms:.0f} ms" for ms in (late.p50, late.p99, late.most))]
 
 
 def _phase_rows(deploy: Deploy | None) -> Rows:

@@ -43,12 +43,24 @@ class Sizes:
     """Steps of one run."""
     history: int = 1_000_000
     """Finished steps that lie in the tables before the last measurement."""
+    timers: int = 2_000
+    over: float = 10.0
+    """Seconds within which the timers are due."""
     concurrency: int = 16
     load: Load = Load()
 
 
 FULL = Sizes()
-QUICK = Sizes(rounds=3, pipelines=60, fan_outs=30, singles=15, growth=(10, 100, 1_000), history=100_000)
+QUICK = Sizes(
+    rounds=3,
+    pipelines=60,
+    fan_outs=30,
+    singles=15,
+    growth=(10, 100, 1_000),
+    history=100_000,
+    timers=800,
+    over=4.0,
+)
 TINY = Sizes(
     rounds=1,
     pipelines=2,
@@ -59,6 +71,8 @@ TINY = Sizes(
     wait=0.05,
     growth=(1, 5),
     history=50,
+    timers=8,
+    over=0.2,
     load=Load(workers=1, rate=5.0, quiet=0.5, drain=0.3, long=2.0),
 )
 

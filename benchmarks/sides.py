@@ -166,4 +166,6 @@ _AGENTS = [
     agents.branch,
     agents.total,
     agents.total_named,
+    agents.total_there,
+    agents.fails_once,
 ]

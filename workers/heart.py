@@ -8,6 +8,7 @@ looks dead, as it should.
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from typing import Any
@@ -31,6 +32,11 @@ STILL = 2.5
 """Seconds without a tick of the consumer's loop after which the heart stops."""
 
 
+TURN_OF_A_THREAD = 0.001
+"""Seconds after which a thread that computes lets others run: 5 ms, Python's default, for each of a busy worker's
+threads and each answer of Postgres would add up to what timers may be late."""
+
+
 class Heart:
     """The threads that beat, fire timers, and sweep for what others left undone."""
 
@@ -51,6 +57,7 @@ class Heart:
         ]
 
     def start(self) -> None:
+        sys.setswitchinterval(TURN_OF_A_THREAD)
         for thread in self._threads:
             thread.start()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -288,9 +289,8 @@ class Advance:
             self._promote(join, freed[key])
         if held:
             keys = {"runs": [run for run, _ in held], "parents": [path for _, path in held]}
-            for run_id, path, is_left in self.conn.execute(sql.SELECT_LEFT, keys).fetchall():
-                if not is_left:
-                    self._joined(looks[run_id, path])
+            left = self.conn.execute(sql.SELECT_LEFT, keys).fetchall()
+            self._join([looks[run_id, path] for run_id, path, is_left in left if not is_left])
 
     def _promote(self, join: Join, count: int) -> None:
         node = join.run.plan.at(join.path).node
@@ -309,27 +309,37 @@ class Advance:
                 self.enter(run, part, ref or f"in:{part}")
         return any(part == f"{path}/join" for part, _, _ in rows)
 
-    def _joined(self, join: Join) -> None:
-        """No branch is left: open the join, or close the fan-out."""
-        run, path = join.run, join.path
-        node = run.plan.at(path).node
-        assert isinstance(node, Joining)  # noqa: S101  only fan-outs are looked at
-        counts = self.conn.execute(sql.TALLY, {"run": run.id, "parent": path}).fetchone()
-        branches, done, error, failed = counts if counts is not None else (0, 0, None, None)
-        required = node.required(branches)
-        if done < required:
-            self._close(run, path, None, _too_few(done, required, branches, failed, error))
-        elif node.join is None:
-            self._close(run, path, f"all:{path}", None)
-        else:
-            if node.within is not None:
-                self.conn.execute(sql.SETTLE_DEADLINE, {"run": run.id, "path": path})
-            self._open_join(run, path, node.join)
+    def _join(self, joins: Sequence[Join]) -> None:
+        """No branch of these is left: open their joins, or close them."""
+        if not joins:
+            return
+        by_key = {(join.run.id, join.path): join for join in joins}
+        keys = {"runs": [run for run, _ in by_key], "parents": [path for _, path in by_key]}
+        opening = []
+        for run_id, path, branches, done, error, failed in self.conn.execute(sql.TALLY, keys).fetchall():
+            join = by_key[run_id, path]
+            node: Any = join.run.plan.at(path).node
+            required = node.required(branches)
+            if done < required:
+                self._close(join.run, path, None, _too_few(done, required, branches, failed, error))
+            elif node.join is None:
+                self._close(join.run, path, f"all:{path}", None)
+            else:
+                opening.append((join.run, path, node.join))
+        self._open_joins(opening)
 
-    def _open_join(self, run: RunRef, path: str, agent: str) -> None:
-        keys = {"run": run.id, "parent": path, "agent": agent, "held": run.paused}
-        self.conn.execute(sql.OPEN_JOIN, keys)
-        self._send(run, f"{path}/join", agent)
+    def _open_joins(self, opening: Sequence[tuple[RunRef, str, str]]) -> None:
+        if not opening:
+            return
+        keys = {
+            "runs": [run.id for run, _, _ in opening],
+            "parents": [path for _, path, _ in opening],
+            "agents": [agent for _, _, agent in opening],
+            "helds": [run.paused for run, _, _ in opening],
+        }
+        self.conn.execute(sql.OPEN_JOINS, keys)
+        for run, path, agent in opening:
+            self._send(run, f"{path}/join", agent)
 
     def _write_endings(self) -> None:
         endings, self._endings = self._endings, []

@@ -94,13 +94,19 @@ WITH promoted AS (
 SELECT path, input_ref, has_parts FROM promoted
 """
 
-OPEN_JOIN: LiteralString = """
+# A join is not subject to the time of its branches.
+OPEN_JOINS: LiteralString = """
 WITH opened AS (
     INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input_ref, ready_at)
-    VALUES (%(run)s, %(parent)s::text || '/join', %(parent)s, -1, 'agent', %(agent)s, 'ready',
-            'all:' || %(parent)s::text, CASE WHEN NOT %(held)s THEN clock_timestamp() END)
+    SELECT g.run_id, g.parent || '/join', g.parent, -1, 'agent', g.agent, 'ready', 'all:' || g.parent,
+           CASE WHEN NOT g.held THEN clock_timestamp() END
+    FROM unnest(%(runs)s::uuid[], %(parents)s::text[], %(agents)s::text[], %(helds)s::bool[])
+         AS g(run_id, parent, agent, held)
     ON CONFLICT (run_id, path) DO NOTHING
     RETURNING run_id, path, parent, state
+), settled AS (
+    UPDATE steps s SET due_at = NULL, time_left = NULL FROM opened o
+    WHERE s.run_id = o.run_id AND s.path = o.parent AND (s.due_at IS NOT NULL OR s.time_left IS NOT NULL)
 )
 INSERT INTO events (run_id, kind, path, data)
 SELECT run_id, 'step.opened', parent, jsonb_build_object('steps', jsonb_build_object(path, state)) FROM opened
@@ -135,20 +141,19 @@ FROM unnest(%(runs)s::uuid[], %(parents)s::text[]) AS j(run_id, parent)
 """
 
 TALLY: LiteralString = """
-SELECT count(*) AS branches, count(*) FILTER (WHERE state = 'done') AS done,
-       (array_agg(error::text ORDER BY ordinal) FILTER (WHERE state <> 'done'))[1] AS error,
-       (array_agg(path ORDER BY ordinal) FILTER (WHERE state <> 'done'))[1] AS failed
-FROM steps WHERE run_id = %(run)s AND parent = %(parent)s AND ordinal >= 0
+SELECT j.run_id, j.parent, t.branches, t.done, t.error, t.failed
+FROM unnest(%(runs)s::uuid[], %(parents)s::text[]) AS j(run_id, parent)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS branches, count(*) FILTER (WHERE state = 'done') AS done,
+           (array_agg(error::text ORDER BY ordinal) FILTER (WHERE state <> 'done'))[1] AS error,
+           (array_agg(path ORDER BY ordinal) FILTER (WHERE state <> 'done'))[1] AS failed
+    FROM steps s WHERE s.run_id = j.run_id AND s.parent = j.parent AND s.ordinal >= 0
+) t
 """
 
 ARM_DEADLINE: LiteralString = """
 UPDATE steps SET due_at = clock_timestamp() + make_interval(secs => %(within)s)
 WHERE run_id = %(run)s AND path = %(path)s AND state = 'open'
-"""
-
-SETTLE_DEADLINE: LiteralString = """
-UPDATE steps SET due_at = NULL, time_left = NULL
-WHERE run_id = %(run)s AND path = %(path)s AND (due_at IS NOT NULL OR time_left IS NOT NULL)
 """
 
 END_RUNS: LiteralString = """

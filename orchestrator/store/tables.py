@@ -221,7 +221,6 @@ idempotency_keys = Table(
     Column("run_id", Uuid, nullable=False),
     Column("digest", Text, nullable=False),
     Column("created_at", _Time, nullable=False, server_default=func.now()),
-    Index("idempotency_keys_of_runs", "run_id"),
 )
 
 dead_letters = Table(
@@ -247,7 +246,6 @@ dead_letters = Table(
         unique=True,
         postgresql_where=text("settled IS NULL AND run_id IS NOT NULL"),
     ),
-    Index("dead_letters_of_runs", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
 schedules = Table(

@@ -25,6 +25,10 @@ def test_every_scenario_runs_and_its_report_can_be_read(
     assert len(made.comparisons) == len(SCENARIOS)
     assert [growth.cpu > 0 for growth in made.growth] == [True, True, True]
     assert made.commits[0].writes > 0
+    assert [one.timers for one in made.lateness] == [2] * 8
+    assert all(0 <= one.p50 <= one.most for one in made.lateness)
+    assert made.looks is not None
+    assert made.looks.pages > 0
     assert made.deploy is not None
     assert (made.deploy.roll.lost, made.deploy.roll.failed, made.deploy.losses) == (0, 0, 0)
     assert '"slow_disk": false' in report.as_json(made)

@@ -32,8 +32,8 @@ COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
     "runs cancel", "runs pause", "runs resume", "dead", "dead ls", "dead show", "dead retry", "dead drop",
     "workflows", "workflows ls", "pools", "pools ls", "pools scale", "workers",
-    "workers ls", "db", "db upgrade", "db version", "db prune", "schedules", "schedules add", "schedules ls",
-    "schedules show", "schedules pause", "schedules resume", "schedules rm", "schedules fire",
+    "workers ls", "db", "db upgrade", "db version", "schedules", "schedules add", "schedules ls", "schedules show",
+    "schedules pause", "schedules resume", "schedules rm", "schedules fire",
 ]  # fmt: skip
 
 
@@ -82,8 +82,7 @@ def test_help_waits_for_nothing_heavy() -> None:
         ["pools"], ["pools", "ls"], ["workers", "ls"], ["workflows", "ls"],
         ["plan", "line"], ["run", "line"], ["run", "line", "--app", APP, "hello"], ["db", "upgrade"],
         ["schedules", "ls"], ["schedules", "rm", "s"], ["schedules", "add", "s", "line", "--app", APP, "--every", "5m"],
-        ["db", "version"], ["db", "prune", "--older-than", "1d"],
-        ["pools", "scale", "draft=2"], ["worker", "draft", "--app", APP], ["flower"],
+        ["db", "version"], ["pools", "scale", "draft=2"], ["worker", "draft", "--app", APP], ["flower"],
     ],
 )  # fmt: skip
 def test_without_servers_the_next_command_is_up(words: list[str]) -> None:
