@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -16,15 +17,18 @@ from orchestrator.dead_letters import DeadLetters
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Submitted
 from orchestrator.feed import Feed
+from orchestrator.forker import AS_IT_WAS, Forker
 from orchestrator.places import find
+from orchestrator.replay import until
 from orchestrator.schedules import Schedules
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
 from orchestrator.submitter import Submitter, Terms
 from orchestrator.views import Views
+from schemas.agents import JsonSchema
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
-from schemas.runs import RUN_LIVE, PoolView, RunState, RunSummary, RunView, WorkerView
+from schemas.runs import RUN_LIVE, PoolView, RunMoment, RunState, RunSummary, RunView, WorkerView
 from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
 from schemas.workflows import Workflow
@@ -87,6 +91,7 @@ class Client:
         self._feed = Feed(self._pool)
         self._submitter = Submitter(self._engine, self._dispatcher)
         self._schedules = Schedules(self._engine, self._dispatcher, self._submitter)
+        self._forker = Forker(self._engine, self._dispatcher)
         self.dead = DeadLetters(self._pool, self._engine, self._dispatcher)
         """What was set aside: steps that cost one worker after the other, and messages that nobody could run."""
 
@@ -165,6 +170,19 @@ class Client:
     def pause(self, run_id: UUID, reason: str = "") -> None:
         """Let nothing more of a run start; what runs may finish. Raises `NotFound` and `Conflict`."""
         self._engine.pause(run_id, reason)
+
+    def fork(self, run_id: UUID, *, from_step: str, input: Any = AS_IT_WAS) -> RunHandle:
+        """Start a new run of the same definition, input, tenant, labels and priority, which begins with what is done.
+
+        `from_step` (a path, such as `0/review/2`) is executed again, and so is everything after it; `input` takes the
+        place of its input. The other run may be in any state, and is not changed. Raises `NotFound` for a run or a
+        step that does not exist, `Conflict` for a step that was not reached, and `InputError`.
+        """
+        return RunHandle(self, self._forker.fork(run_id, from_step.strip("/"), input))
+
+    def step_input_schema(self, run_id: UUID, step: str) -> JsonSchema:
+        """What a step of a run takes. Raises `NotFound`."""
+        return self._forker.input_schema(run_id, step.strip("/"))
 
     def resume(self, run_id: UUID) -> None:
         """Let a paused run go on, or run what failed again; what is done stays done. Raises `NotFound`, `Conflict`."""
@@ -304,6 +322,15 @@ class Client:
     def run(self, run_id: UUID) -> RunView:
         """A run with its steps, payloads and notes. Raises `NotFound`."""
         return self._views.run(run_id)
+
+    def run_at(self, run_id: UUID, at: int | datetime) -> RunMoment:
+        """A run as it was after the event of that number, or at that time, told by its events alone.
+
+        Raises `NotFound` for a run or a moment that does not exist.
+        """
+        self._views.summary(run_id)
+        events = self._feed.all(run_id)
+        return self._views.moment(run_id, until(events, at), len(events))
 
     def runs(
         self,

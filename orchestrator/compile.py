@@ -61,11 +61,22 @@ class Plan:
         found = self.nodes.get(path)
         return found if found is not None else self.nodes[self._static(path)]
 
+    def find(self, path: str) -> PlanNode | None:
+        """The node of a step, or None if no run of this workflow can have such a step."""
+        try:
+            return self.at(path) if path else None
+        except KeyError:
+            return None
+
+    def input_schema_at(self, path: str) -> JsonSchema:
+        """What the step at `path` takes."""
+        return _wanted(self.at(path).node, self.workflow)
+
     def _static(self, path: str) -> str:
         static = ""
         node: Node = self.workflow.body
         for segment in path.split("/"):
-            wild = isinstance(node, Each) and segment != "join"
+            wild = isinstance(node, Each) and segment.isdecimal()
             static = f"{static}/{'*' if wild else segment}" if static else ("*" if wild else segment)
             node = self.nodes[static].node
         return static

@@ -29,3 +29,10 @@ class Feed:
             Event(run_id=run, number=number, kind=EventKind(kind), path=path, at=at, data=data)
             for run, number, kind, path, at, data in rows
         ]
+
+    def all(self, run_id: UUID) -> list[Event]:
+        """Every event that the run has so far."""
+        events = self.read(run_id)
+        while more := self.read(run_id, after=events[-1].number if events else 0):
+            events += more
+        return events

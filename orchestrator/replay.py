@@ -8,17 +8,18 @@ which waiting branches may start, that a join opened, what a resumed run does ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.compile import Plan, parent_of
+from schemas.errors import NotFound
 from schemas.events import Event, EventKind
 from schemas.outcomes import ErrorInfo
 from schemas.runs import STEP_ENDED, RunState, StepState
 from schemas.usage import Usage
-from schemas.workflows import FanOut, Joining, Leaf, Node, Pipeline
+from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline
 
 _STATES = {
     EventKind.STEP_STARTED: StepState.RUNNING,
@@ -51,6 +52,28 @@ class Step:
     usage: Usage = field(default_factory=Usage)
 
 
+def until(events: Sequence[Event], at: int | datetime) -> Sequence[Event]:
+    """The events of a run up to the one numbered `at`, or up to the last one that had happened at that time.
+
+    A time without a zone is one of this machine's. Raises `NotFound` if there is no such event.
+    """
+    if isinstance(at, datetime):
+        moment = at.astimezone()
+        at = max((event.number for event in events if event.at <= moment), default=0)
+        if at == 0:
+            raise _nothing(events, f"it began at {events[0].at.isoformat()}")
+    if not 1 <= at <= len(events):
+        raise _nothing(events, f"it has no event {at}, its events have the numbers 1 to {len(events)}")
+    return events[:at]
+
+
+def _nothing(events: Sequence[Event], why: str) -> NotFound:
+    run_id = events[0].run_id
+    return NotFound(
+        f"run {run_id} cannot be shown at that moment: {why}", next_step=f"baton runs events {run_id}"
+    )
+
+
 class Replay:
     """A run as it was after the events that were applied so far."""
 
@@ -73,6 +96,8 @@ class Replay:
             self._run(event)
         elif event.kind is EventKind.STEP_OPENED:
             self._opened(event)
+        elif event.kind is EventKind.STEP_COPIED:
+            self._copied(event)
         elif event.kind in _STATES:
             self._moved(self.steps[event.path], event)
 
@@ -81,7 +106,10 @@ class Replay:
     def _run(self, event: Event) -> None:
         match event.kind:
             case EventKind.RUN_SUBMITTED:
-                self._open("0", self._plan.workflow.body.stages[0], event.at)
+                if "forked_from" not in event.data:
+                    self._open("0", event.at)
+            case EventKind.RUN_FORKED:
+                self._open(event.data["step"], event.at)
             case EventKind.RUN_STARTED:
                 self.state, self.started_at = RunState.RUNNING, event.at
             case EventKind.RUN_PAUSED:
@@ -117,34 +145,36 @@ class Replay:
 
     def _opened(self, event: Event) -> None:
         if "items" in event.data:
-            node: Any = self._plan.at(event.path).node
             for index in range(event.data["items"]):
-                waits = index >= event.data["started"]
-                self._open(f"{event.path}/{index}", node.body, event.at, ordinal=index, waits=waits)
+                self._open(f"{event.path}/{index}", event.at, waits=index >= event.data["started"])
             return
         for path, state in event.data["steps"].items():
             self._set(path, StepState(state), event.at)
 
+    def _copied(self, event: Event) -> None:
+        """Steps of another run, in the states in which a forked run began with them."""
+        errors = event.data["errors"]
+        for path, state in event.data["steps"].items():
+            step = self._add(path, StepState(state), event.at)
+            step.error = _error(errors.get(path, {}))
+            step.finished_at = event.at if step.state in STEP_ENDED else None
+
     def _set(self, path: str, state: StepState, at: datetime) -> None:
         """A step that was told to be in this state now."""
-        above = self.steps.get(parent_of(path))
-        if path not in self.steps:
-            self._add(Step(path, self._plan.at(path).node, -1, state))
-        if path.endswith("/join") and above is not None:
-            above.due_at = None
-        step = self.steps[path]
+        step = self.steps.get(path) or self._add(path, state, at)
         step.state, step.ready_at = state, at
         if state is StepState.PENDING:
             step.error = step.finished_at = step.due_at = None
             step.losses = 0
         elif state is StepState.OPEN:
             self._enter(step, at)
+        elif step.ordinal < 0:
+            self.steps[parent_of(path)].due_at = None
 
-    def _open(self, path: str, node: Node, at: datetime, *, ordinal: int = 0, waits: bool = False) -> None:
-        opened = StepState.READY if isinstance(node, Leaf) else StepState.OPEN
-        step = Step(path, node, ordinal, StepState.PENDING if waits else opened, ready_at=at)
-        self._add(step)
+    def _open(self, path: str, at: datetime, *, waits: bool = False) -> None:
+        step = self._add(path, StepState.PENDING, at)
         if not waits:
+            step.state = StepState.READY if isinstance(step.node, Leaf) else StepState.OPEN
             self._enter(step, at)
 
     def _enter(self, step: Step, at: datetime) -> None:
@@ -154,15 +184,19 @@ class Replay:
         if step.path in self._parents:
             return
         match step.node:
-            case Pipeline(stages=stages):
-                self._open(f"{step.path}/0", stages[0], at)
+            case Pipeline():
+                self._open(f"{step.path}/0", at)
             case FanOut(branches=branches, window=window):
-                for index, (name, branch) in enumerate(branches.items()):
-                    self._open(f"{step.path}/{name}", branch, at, ordinal=index, waits=index >= window)
+                for index, name in enumerate(branches):
+                    self._open(f"{step.path}/{name}", at, waits=index >= window)
 
-    def _add(self, step: Step) -> None:
-        self.steps[step.path] = step
-        self._parents.add(parent_of(step.path))
+    def _add(self, path: str, state: StepState, at: datetime) -> Step:
+        above, _, segment = path.rpartition("/")
+        node = self._plan.at(path).node
+        step = Step(path, node, _ordinal(self._plan.at(above).node, segment), state, ready_at=at)
+        self.steps[path] = step
+        self._parents.add(above)
+        return step
 
     # --- steps that move ----------------------------------------------------------------------------------
 
@@ -192,8 +226,19 @@ class Replay:
         above, _, segment = path.rpartition("/")
         node = self._plan.at(above).node
         if isinstance(node, Pipeline) and int(segment) + 1 < len(node.stages):
-            following = int(segment) + 1
-            self._open(f"{above}/{following}".lstrip("/"), node.stages[following], at)
+            self._open(f"{above}/{int(segment) + 1}".lstrip("/"), at)
+
+
+def _ordinal(parent: Node, segment: str) -> int:
+    """Where a step stands among its siblings: as in its row."""
+    match parent:
+        case Joining() if segment == "join":
+            return -1
+        case FanOut(branches=branches):
+            return list(branches).index(segment)
+        case Each():
+            return int(segment)
+    return 0
 
 
 def _error(data: Mapping[str, Any]) -> ErrorInfo | None:

@@ -152,7 +152,9 @@ class Submitter:
         validator = self._validators.get(plan.id)
         if validator is None:
             validator = self._validators[plan.id] = jsonschema_rs.Draft202012Validator(plan.input_schema)
-        texts = [_text(plan, validator, value) for value in inputs]
+        what, name = f"workflow {plan.workflow.name!r}", plan.workflow.name
+        schema = f"`baton plan {name}` prints the schema of its input"
+        texts = [json_text(what, schema, validator, value) for value in inputs]
         _refuse_ambiguous(named, texts)
         return [
             Submission(
@@ -181,16 +183,14 @@ def _batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     return (items[start : start + BATCH] for start in range(0, len(items), BATCH))
 
 
-def _text(plan: Plan, validator: jsonschema_rs.Draft202012Validator, value: Any) -> str:
-    """The input as JSON text. Raises `InputError` naming every fault."""
-    what = f"workflow {plan.workflow.name!r}"
-    schema = f"`baton plan {plan.workflow.name}` prints the schema of its input"
+def json_text(what: str, next_step: str, validator: jsonschema_rs.Draft202012Validator, value: Any) -> str:
+    """The input of `what` as JSON text. Raises `InputError` naming every fault."""
     try:
         text = pydantic_core.to_json(value).decode()
         data = json.loads(text)
     except (pydantic_core.PydanticSerializationError, ValueError, RecursionError) as error:
         faults = [Fault("", f"the input has no JSON form: {error}")]
-        raise InputError(what, faults, next_step=schema) from None
+        raise InputError(what, faults, next_step=next_step) from None
     faults = [
         Fault(".".join(str(p) for p in error.instance_path), error.message)
         for error in validator.iter_errors(data)
@@ -198,7 +198,7 @@ def _text(plan: Plan, validator: jsonschema_rs.Draft202012Validator, value: Any)
     if "\\u0000" in text:
         faults.append(Fault("", "the input contains a NUL character, which Postgres cannot store"))
     if faults:
-        raise InputError(what, faults, next_step=schema)
+        raise InputError(what, faults, next_step=next_step)
     return text
 
 

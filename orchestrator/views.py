@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,16 +13,30 @@ from uuid import UUID
 from psycopg.rows import dict_row
 
 from orchestrator.bulk import Selection
-from orchestrator.engine.gather import read_results, resolve_all
+from orchestrator.compile import parent_of
+from orchestrator.engine.gather import gap_of, resolve_all
 from orchestrator.engine.plans import Plans
+from orchestrator.replay import Replay, Step
 from orchestrator.store import dead_letter_queries
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.agents import queue_of
 from schemas.errors import Fault, InputError, NotFound
+from schemas.events import Event
 from schemas.outcomes import ErrorInfo, Gap
-from schemas.runs import RUN_ENDED, PoolView, RunState, RunSummary, RunView, StepState, StepView, WorkerView
+from schemas.runs import (
+    RUN_ENDED,
+    PoolView,
+    RunMoment,
+    RunState,
+    RunSummary,
+    RunView,
+    StepState,
+    StepView,
+    WorkerView,
+)
 from schemas.usage import Usage
+from schemas.workflows import Leaf
 
 
 @dataclass(frozen=True)
@@ -99,18 +113,39 @@ class Views:
             with conn.cursor(row_factory=dict_row) as cursor:
                 found = cursor.execute(sql.SELECT_STEPS, {"run": run_id}).fetchall()
             served = {queue for (queue,) in conn.execute(sql.SELECT_SERVED).fetchall()}
-            plan = self._plans.load(definition, conn)
-            steps = []
-            for step in sorted(found, key=_order(found)):
-                gaps: tuple[Gap, ...] = ()
-                if step["kind"] in ("fan_out", "each") and step["state"] in ("done", "failed"):
-                    results = read_results(conn, run_id, plan, step["path"])
-                    gaps = tuple(Gap.model_validate(gap) for gap in results.gaps)
-                steps.append(_step(step, gaps))
+            forks = tuple(fork for (fork,) in conn.execute(sql.SELECT_FORKS, {"run": run_id}).fetchall())
             output = self._output(conn, run_id, definition, ref)
             dead = conn.execute(dead_letter_queries.SELECT_DEAD_STEPS, {"run": run_id}).fetchall()
+        steps = _steps(found)
         notes = _notes(row, steps, dead, served)
-        return RunView(**row, output=output, steps=tuple(steps), notes=notes)
+        return RunView(**row, output=output, steps=steps, notes=notes, forks=forks)
+
+    def moment(self, run_id: UUID, events: Sequence[Event], total: int) -> RunMoment:
+        """The run as it was after these events, the first ones of `total`. Raises `NotFound`."""
+        with self._pool.connection() as conn:
+            row = self._row(conn, run_id)
+            definition, ref = row.pop("definition_id"), row.pop("output_ref")
+            replay = Replay(self._plans.load(definition, conn), events)
+            done = [step.path for step in replay.steps.values() if step.state is StepState.DONE]
+            found = conn.execute(sql.SELECT_OUTPUTS, {"run": run_id, "paths": done}).fetchall()
+            completed = replay.state is RunState.COMPLETED
+            output = self._output(conn, run_id, definition, ref) if completed else None
+        told = {
+            "state": replay.state,
+            "degraded": replay.degraded,
+            "started_at": replay.started_at,
+            "finished_at": replay.finished_at,
+            "error": replay.error,
+        }
+        return RunMoment(
+            **row | told,
+            output=output,
+            steps=_steps([_row(step) for step in replay.steps.values()]),
+            notes=(),
+            event=events[-1],
+            events=total,
+            outputs={path: json.loads(text) for path, text in found},
+        )
 
     def pools(self) -> list[PoolView]:
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
@@ -138,9 +173,44 @@ class Views:
         return None if row is None or row[0] is None else json.loads(row[0])
 
 
-def _step(row: dict[str, Any], gaps: tuple[Gap, ...]) -> StepView:
+def _steps(rows: list[dict[str, Any]]) -> tuple[StepView, ...]:
+    """Views of all steps of a run in the order of its definition, from their rows."""
+    missing: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["ordinal"] >= 0 and row["state"] != StepState.DONE:
+            missing[row["parent"]].append(row)
+    return tuple(_step(row, missing[row["path"]]) for row in sorted(rows, key=_order(rows)))
+
+
+def _step(row: dict[str, Any], missing: list[dict[str, Any]]) -> StepView:
+    gaps: list[Gap] = []
+    if row["kind"] in ("fan_out", "each") and row["state"] in ("done", "failed"):
+        for one in sorted(missing, key=lambda one: int(one["ordinal"])):
+            name = one["path"].rpartition("/")[2]
+            gaps.append(Gap.model_validate(gap_of(name, one["state"], one["error"] or {})))
     fields = {key: value for key, value in row.items() if key != "ordinal"}
-    return StepView.model_validate(fields | {"gaps": gaps, "usage": row["usage"] or Usage()})
+    return StepView.model_validate(fields | {"gaps": tuple(gaps), "usage": row["usage"] or Usage()})
+
+
+def _row(step: Step) -> dict[str, Any]:
+    """A step of a replay as `SELECT_STEPS` would show it."""
+    return {
+        "path": step.path,
+        "parent": parent_of(step.path),
+        "kind": step.node.pattern,
+        "agent": step.node.agent if isinstance(step.node, Leaf) else None,
+        "state": step.state,
+        "attempt": step.attempt,
+        "losses": step.losses,
+        "worker": step.worker,
+        "ready_at": step.ready_at,
+        "started_at": step.started_at,
+        "finished_at": step.finished_at,
+        "due_at": step.due_at,
+        "error": step.error.model_dump() if step.error is not None else None,
+        "usage": step.usage,
+        "ordinal": step.ordinal,
+    }
 
 
 def _order(rows: list[dict[str, Any]]) -> Any:
@@ -163,7 +233,7 @@ def _order(rows: list[dict[str, Any]]) -> Any:
 
 
 def _notes(
-    run: Mapping[str, Any], steps: list[StepView], dead: Sequence[tuple[int, str]], served: set[str]
+    run: Mapping[str, Any], steps: Sequence[StepView], dead: Sequence[tuple[int, str]], served: set[str]
 ) -> tuple[str, ...]:
     """Why a run that could move does not, and what would help."""
     if run["state"] in RUN_ENDED:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from schemas.outcomes import Cancelled, Done, ErrorInfo, Failed, Gap, Gathered, Outcome, Skipped, Waiting
     from schemas.runs import (
         PoolView,
+        RunMoment,
         RunState,
         RunSummary,
         RunView,
@@ -73,6 +74,7 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "RunFailed",
+    "RunMoment",
     "RunState",
     "RunSummary",
     "RunView",

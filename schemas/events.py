@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     RUN_PAUSED = "run.paused"
     RUN_RESUMED = "run.resumed"
     RUN_FORKED = "run.forked"
+    STEP_COPIED = "step.copied"
+    """Steps that a forked run began with."""
     STEP_OPENED = "step.opened"
     STEP_STARTED = "step.started"
     STEP_RETRYING = "step.retrying"

@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID
 
 from schemas.base import Frozen
+from schemas.events import Event
 from schemas.outcomes import ErrorInfo, Gap
 from schemas.usage import Usage
 
@@ -102,6 +103,10 @@ class RunSummary(Frozen):
     paused_at: datetime | None
     pause_reason: str | None
     error: ErrorInfo | None
+    forked_from: UUID | None = None
+    """The run whose checkpoints this one began with."""
+    forked_at: str | None = None
+    """The step from which it went its own way."""
 
 
 class StepView(Frozen):
@@ -135,6 +140,19 @@ class RunView(RunSummary):
     steps: tuple[StepView, ...]
     notes: tuple[str, ...]
     """Sentences that explain why nothing moves, e.g. a queue that no worker serves."""
+    forks: tuple[UUID, ...] = ()
+    """The runs that were forked from this one, the oldest first."""
+
+
+class RunMoment(RunView):
+    """A run as it was after one of its events, as far as the events up to then tell."""
+
+    event: Event
+    """The last event that had happened."""
+    events: int
+    """How many events the run has by now."""
+    outputs: dict[str, Any]
+    """By path, what the agents had produced by then."""
 
 
 class PoolView(Frozen):

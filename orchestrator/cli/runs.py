@@ -56,7 +56,16 @@ def ls(
 
 
 @app.command("show")
-def show(run: options.Run, json: options.Json = False) -> None:
+def show(
+    run: options.Run,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EVENT", help="As it was after this event (see `runs events`), or at this time."
+        ),
+    ] = None,
+    json: options.Json = False,
+) -> None:
     """Show a run with its steps, what holds it up, and what it produced."""
     from datetime import UTC, datetime
 
@@ -64,6 +73,13 @@ def show(run: options.Run, json: options.Json = False) -> None:
     from orchestrator.cli.tree import picture
     from schemas.runs import RunState
 
+    if at is not None:
+        from orchestrator.cli.moment import parse_moment, show_moment
+
+        moment = parse_moment(at)
+        with connected() as client:
+            show_moment(client.run_at(resolve(client, run), moment), json=json)
+        return
     with connected() as client:
         view = client.run(resolve(client, run))
     if json:

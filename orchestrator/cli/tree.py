@@ -11,10 +11,10 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 from rich.tree import Tree
 
-from orchestrator.cli.output import STATE_STYLES, took
+from orchestrator.cli.output import STATE_STYLES, as_json, took
 from schemas.agents import queue_of
 from schemas.outcomes import ErrorInfo
-from schemas.runs import RunView, StepKind, StepState, StepView
+from schemas.runs import RunMoment, RunView, StepKind, StepState, StepView
 
 BRANCHES = 12
 """Branches of one fan-out that are shown; of the others only the number per state."""
@@ -46,7 +46,9 @@ _INTEREST = [
     StepState.PENDING,
 ]
 _LONGEST_MESSAGE = 160
+_LONGEST_OUTPUT = 60
 _SHOWN_GAPS = 3
+_SHOWN_FORKS = 2
 
 
 def fitted(view: RunView, *, now: datetime, height: int) -> RenderableType:
@@ -81,6 +83,7 @@ class _Steps:
             if step.path:  # the run itself may be a step too
                 found[step.parent].append(step)
         self._kinds = {step.path: step.kind for step in view.steps if step.path}
+        self.outputs = view.outputs if isinstance(view, RunMoment) else {}
         self.below: Mapping[str, list[StepView]] = {
             path: sorted(steps, key=_reading_order) for path, steps in found.items()
         }
@@ -127,7 +130,7 @@ def _render(view: RunView, steps: _Steps, now: datetime, branches: int) -> Rende
     _grow(root, steps, "", branches, now)
     notes = [Text(f"! {note}", style="yellow") for note in view.notes]
     error = [_error(view.error)] if view.error is not None else []
-    return Group(root, *error, *notes)
+    return Group(root, *error, *_relatives(view), *notes)
 
 
 def _grow(tree: Tree, steps: _Steps, parent: str, limit: int, now: datetime) -> None:
@@ -157,12 +160,25 @@ def _headline(view: RunView, now: datetime) -> Text:
     )
 
 
+def _relatives(view: RunView) -> list[Text]:
+    """Where a run was forked from, and what was forked from it."""
+    lines = []
+    if view.forked_from is not None:
+        lines.append(f"forked from {view.forked_from} at step {view.forked_at}")
+    if view.forks:
+        more = len(view.forks) - _SHOWN_FORKS
+        named = ", ".join(str(fork) for fork in view.forks[:_SHOWN_FORKS])
+        lines.append(f"forks: {named}" + (f" and {more:,} more" if more > 0 else ""))
+    return [Text(line, style="dim") for line in lines]
+
+
 def _label(step: StepView, steps: _Steps, now: datetime) -> Text:
     style = STATE_STYLES[step.state]
     what = queue_of(step.agent) if step.agent else _PATTERNS[step.kind]
     branches = [one for one in steps.below.get(step.path, ()) if not _is_join(one)]
     words = [
         str(step.state),
+        "kept" if step.state is StepState.DONE and step.agent and not step.attempt else "",
         _counts(branches) if branches and step.kind is not StepKind.PIPELINE else "",
         f"attempt {step.attempt}" if step.attempt > 1 else "",
         f"lost {step.losses}×" if step.losses else "",
@@ -172,8 +188,12 @@ def _label(step: StepView, steps: _Steps, now: datetime) -> Text:
         _gaps(step),
     ]
     state = " · ".join(word for word in words if word)
+    output = (
+        f"  {_cut(as_json(steps.outputs[step.path]), _LONGEST_OUTPUT)}" if step.path in steps.outputs else ""
+    )
+    name = (_name(step, steps), "bold")
     return Text.assemble(
-        (f"{_ICONS[step.state]} ", style), (_name(step, steps), "bold"), (f" {what} ", "dim"), (state, style)
+        (f"{_ICONS[step.state]} ", style), name, (f" {what} ", "dim"), (state, style), output
     )
 
 
@@ -207,5 +227,8 @@ def _gaps(step: StepView) -> str:
 
 def _error(error: ErrorInfo) -> Text:
     line = error.message.strip().partition("\n")[0]
-    cut = line if len(line) <= _LONGEST_MESSAGE else f"{line[:_LONGEST_MESSAGE]}…"
-    return Text(f"{error.type}: {cut}", style="red")
+    return Text(f"{error.type}: {_cut(line, _LONGEST_MESSAGE)}", style="red")
+
+
+def _cut(line: str, most: int) -> str:
+    return line if len(line) <= most else f"{line[:most]}…"

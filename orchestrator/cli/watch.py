@@ -77,16 +77,20 @@ def follow(
 
 def event_line(event: Event) -> Text:
     """One event in one line."""
-    told = {name: value for name, value in event.data.items() if not _is_nothing(value)}
-    data = as_json(told) if told else ""
-    cut = data if len(data) <= _LONGEST_DATA else f"{data[:_LONGEST_DATA]}…"
     when = event.at.astimezone().strftime("%H:%M:%S")
     return Text.assemble(
         (f"{when}  ", "dim"),
         f"{event.kind:<13}",
         f"  {event.path}" if event.path else "",
-        (f"  {cut}", "dim"),
+        (f"  {told(event)}", "dim"),
     )
+
+
+def told(event: Event) -> str:
+    """What an event says besides its kind and its step, not too long."""
+    said = {name: value for name, value in event.data.items() if not _is_nothing(value)}
+    data = as_json(said) if said else ""
+    return data if len(data) <= _LONGEST_DATA else f"{data[:_LONGEST_DATA]}…"
 
 
 def _is_nothing(value: object) -> bool:

@@ -17,6 +17,7 @@ from orchestrator.engine.control import Control
 from orchestrator.engine.custody import Custody
 from orchestrator.engine.dead_steps import DeadSteps
 from orchestrator.engine.deadlines import Deadlines
+from orchestrator.engine.fork import Forking
 from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.intake import Intake
 from orchestrator.engine.intents import Intents
@@ -50,9 +51,9 @@ class _Accepted(NamedTuple):
     """Seconds until the run's deadline."""
 
 
-class Engine(Intake, Control, Deadlines, DeadSteps, Custody):
-    """Moves runs on: claim and record here; what creates runs in `Intake`, whole runs in `Control`, their time in
-    `Deadlines`, what workers hold in `Custody`, what they set aside in `DeadSteps`.
+class Engine(Intake, Forking, Control, Deadlines, DeadSteps, Custody):
+    """Moves runs on: claim and record here; what creates runs in `Intake` and `Forking`, whole runs in `Control`,
+    their time in `Deadlines`, what workers hold in `Custody`, what they set aside in `DeadSteps`.
 
     Any number of engines, in any number of processes, work on the same database.
 

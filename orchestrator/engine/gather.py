@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from orchestrator.compile import Plan, Shape
@@ -53,7 +55,7 @@ def read_results(conn: AnyConn, run_id: UUID, plan: Plan, path: str) -> Results:
         if state == "done" and output is None:
             output = resolve_all(conn, run_id, plan, output_ref)
         if state != "done":
-            gaps.append(_gap(name, state, error))
+            gaps.append(gap_of(name, state, json.loads(error) if error else {}))
         names.append(name)
         values.append(output if state == "done" else None)
     return Results(tuple(names), tuple(values), tuple(gaps))
@@ -78,11 +80,11 @@ def resolve_all(conn: AnyConn, run_id: UUID, plan: Plan, ref: str, shape: Shape 
     return read_results(conn, run_id, plan, path).text(shape)
 
 
-def _gap(name: str, state: str, error: str | None) -> dict[str, str]:
-    info = json.loads(error) if error else {}
-    late = info.get("type") == "Late"
+def gap_of(name: str, state: str, error: Mapping[str, Any]) -> dict[str, str]:
+    """What is said of a branch that gave no result; `error` has the fields of an `ErrorInfo`, or is empty."""
+    late = error.get("type") == "Late"
     return {
         "branch": name,
         "state": "late" if late else _STATES.get(state, "skipped"),
-        "reason": info.get("message", state),
+        "reason": error.get("message", state),
     }

@@ -18,7 +18,7 @@ from orchestrator.store.connect import AnyConn, Conn
 @contextmanager
 def sharing(conn: Conn, runs: Iterable[UUID]) -> Iterator[None]:
     """A transaction during which no one else owns these runs; others may share them."""
-    keys = sorted({_key(run) for run in runs})
+    keys = sorted({run_key(run) for run in runs})
     with _transaction(conn, [sql.SHARE_RUN.format(key=key) for key in keys]):
         yield
 
@@ -29,7 +29,7 @@ def owning(conn: Conn, run: UUID, *, patience: float | None = None) -> Iterator[
 
     Raises `psycopg.errors.LockNotAvailable` if somebody else holds the run for longer than `patience` seconds.
     """
-    locks = [sql.OWN_RUN.format(key=_key(run))]
+    locks = [sql.OWN_RUN.format(key=run_key(run))]
     if patience is not None:
         limit = sql.LIMIT_WAIT.format(milliseconds=round(patience * 1000))
         locks = [limit, *locks, sql.LIMIT_WAIT.format(milliseconds=0)]
@@ -52,7 +52,7 @@ def keep(conn: AnyConn, definition: str) -> None:
 @contextmanager
 def owning_idle(conn: Conn, runs: Iterable[UUID]) -> Iterator[set[UUID]]:
     """A transaction that has those of these runs to itself that nobody holds just now; it waits for none."""
-    keys = {run: _key(run) for run in runs}
+    keys = {run: run_key(run) for run in runs}
     with _transaction(conn, []):
         found = conn.execute(sql.TRY_OWN_RUNS, {"keys": sorted(set(keys.values()))}).fetchall()
         got = {key for (key,) in found}
@@ -72,7 +72,7 @@ def _transaction(conn: Conn, locks: Iterable[str]) -> Iterator[None]:
     conn.execute("COMMIT")
 
 
-def _key(run: UUID) -> int:
+def run_key(run: UUID) -> int:
     """32 bits of the random part of a run's id; two runs that share a key only wait for each other."""
     return int.from_bytes(run.bytes[-4:], signed=True)
 

@@ -100,6 +100,7 @@ runs = Table(
     Index("runs_recent", "created_at"),
     Index("runs_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("runs_labels", "labels", postgresql_using="gin"),
+    Index("runs_forks", "forked_from", postgresql_where=text("forked_from IS NOT NULL")),
 )
 
 steps = Table(
@@ -221,6 +222,7 @@ idempotency_keys = Table(
     Column("run_id", Uuid, nullable=False),
     Column("digest", Text, nullable=False),
     Column("created_at", _Time, nullable=False, server_default=func.now()),
+    Index("idempotency_keys_of_runs", "run_id"),
 )
 
 dead_letters = Table(
@@ -246,6 +248,7 @@ dead_letters = Table(
         unique=True,
         postgresql_where=text("settled IS NULL AND run_id IS NOT NULL"),
     ),
+    Index("dead_letters_of_runs", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
 schedules = Table(

@@ -6,7 +6,7 @@ from typing import LiteralString
 
 RUN_COLUMNS: LiteralString = """
 r.id, r.workflow, r.state, r.tenant, r.labels, r.priority, r.degraded, r.created_at, r.started_at, r.finished_at,
-r.paused_at, r.pause_reason, r.error
+r.paused_at, r.pause_reason, r.error, r.forked_from, r.forked_at
 """
 
 SELECT_RUN_IDS: LiteralString = """
@@ -34,6 +34,14 @@ ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s
 SELECT_RUN: LiteralString = (
     "SELECT " + RUN_COLUMNS + ", r.input, r.output_ref, r.definition_id FROM runs r WHERE r.id = %(run)s"
 )
+
+SELECT_FORKS: LiteralString = "SELECT id FROM runs WHERE forked_from = %(run)s ORDER BY created_at, id"
+
+# An output never changes once its step is done.
+SELECT_OUTPUTS: LiteralString = """
+SELECT path, output::text FROM steps
+WHERE run_id = %(run)s AND path = ANY (%(paths)s::text[]) AND output IS NOT NULL
+"""
 
 SELECT_RUN_END: LiteralString = """
 SELECT state, error, output_ref, definition_id FROM runs WHERE id = %(run)s

@@ -185,6 +185,40 @@ def test_a_failed_run_says_why_and_what_next_and_can_be_resumed_and_cancelled(ba
     baton("runs", "cancel", run_id, "--reason", "enough", code=None)
 
 
+def test_a_run_is_shown_as_it_was_after_any_event(baton: Terminal) -> None:
+    run_id = json.loads(baton("run", "shouting", "one two", "--watch", "--json").stdout)["id"]
+
+    events = baton.json("runs", "events", run_id)
+    number = next(e["number"] for e in events if e["kind"] == "step.opened")  # type: ignore[attr-defined]
+    assert f"{number}  " in baton("runs", "events", run_id).stdout
+    shown = baton("runs", "show", run_id, "--at", str(number)).stdout
+    told = baton.json("runs", "show", run_id, "--at", str(number))
+
+    assert f"event {number} of {len(events)}" in shown  # type: ignore[arg-type]
+    assert "each open · 0/2 done, 2 ready" in shown
+    assert '["one", "two"]' in shown
+    assert told["state"] == "running"  # type: ignore[index]
+    assert told["outputs"] == {"0": ["one", "two"]}  # type: ignore[index]
+    assert baton.json("runs", "show", run_id, "--at", events[-1]["at"])["state"] == "completed"  # type: ignore[index]
+    assert "runs events" in baton("runs", "show", run_id, "--at", "99", code=1).stderr
+
+
+def test_a_run_is_forked_with_another_input_and_keeps_what_was_done(baton: Terminal) -> None:
+    run_id = json.loads(baton("run", "shouting", "be loud", "--watch", "--json").stdout)["id"]
+
+    done = baton("runs", "fork", run_id, "--from", "1/1", "--input", "quiet", "--watch", "--json")
+    made = baton.json("runs", "fork", run_id, "--from", "1/1")
+
+    view = json.loads(done.stdout)
+    assert view["output"] == {"results": ["BE", "QUIET"], "gaps": []}
+    assert {step["path"]: step["attempt"] for step in view["steps"]} == {"0": 0, "1": 0, "1/0": 0, "1/1": 1}
+    assert (made["forked_from"], made["forked_at"]) == (run_id, "1/1")  # type: ignore[index]
+    assert f"forked from {run_id} at step 1/1" in baton("runs", "show", view["id"]).stdout
+    assert view["id"] in baton("runs", "show", run_id).stdout
+    for words in (["--from", "7"], ["--from", "1/9"], ["--from", "1", "--input", "[1]"]):
+        assert "next:  baton runs" in baton("runs", "fork", run_id, *words, code=1).stderr
+
+
 def test_runs_of_a_label_are_paused_resumed_and_cancelled_together(baton: Terminal) -> None:
     # Given three runs with a label, two of one workflow, and one without it
     def submitted(workflow: str, *words: str) -> str:

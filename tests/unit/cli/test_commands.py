@@ -30,10 +30,11 @@ from workers.drain import GRACE
 APP = "tests.unit.cli.apps"
 COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
-    "runs cancel", "runs pause", "runs resume", "dead", "dead ls", "dead show", "dead retry", "dead drop",
-    "workflows", "workflows ls", "pools", "pools ls", "pools scale", "workers",
-    "workers ls", "db", "db upgrade", "db version", "schedules", "schedules add", "schedules ls", "schedules show",
-    "schedules pause", "schedules resume", "schedules rm", "schedules fire",
+    "runs events", "runs fork", "runs cancel", "runs pause", "runs resume",
+    "dead", "dead ls", "dead show", "dead retry", "dead drop",
+    "workflows", "workflows ls", "pools", "pools ls",
+    "pools scale", "workers", "workers ls", "db", "db upgrade", "db version", "db prune", "schedules", "schedules add",
+    "schedules ls", "schedules show", "schedules pause", "schedules resume", "schedules rm", "schedules fire",
 ]  # fmt: skip
 
 
@@ -77,12 +78,14 @@ def test_help_waits_for_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["runs", "ls"], ["runs", "show", "last"], ["runs", "watch", "last"], ["runs", "cancel", "last"],
-        ["runs", "resume", "last"], ["runs", "pause", "--workflow", "line"], ["dead", "ls"], ["dead", "retry", "1"],
-        ["pools"], ["pools", "ls"], ["workers", "ls"], ["workflows", "ls"],
+        ["runs", "ls"], ["runs", "show", "last"], ["runs", "show", "last", "--at", "3"], ["runs", "events", "last"],
+        ["runs", "fork", "last", "--from", "0"], ["runs", "watch", "last"], ["runs", "cancel", "last"],
+        ["runs", "resume", "last"], ["pools"], ["pools", "ls"], ["workers", "ls"], ["workflows", "ls"],
+        ["runs", "pause", "--workflow", "line"], ["dead", "ls"], ["dead", "retry", "1"],
         ["plan", "line"], ["run", "line"], ["run", "line", "--app", APP, "hello"], ["db", "upgrade"],
         ["schedules", "ls"], ["schedules", "rm", "s"], ["schedules", "add", "s", "line", "--app", APP, "--every", "5m"],
-        ["db", "version"], ["pools", "scale", "draft=2"], ["worker", "draft", "--app", APP], ["flower"],
+        ["db", "version"], ["db", "prune", "--older-than", "1d"], ["pools", "scale", "draft=2"],
+        ["worker", "draft", "--app", APP], ["flower"],
     ],
 )  # fmt: skip
 def test_without_servers_the_next_command_is_up(words: list[str]) -> None:
@@ -116,6 +119,8 @@ def test_without_servers_the_next_command_is_up(words: list[str]) -> None:
         ),
         (["worker", "nobody", "--app", APP], "There is no agent 'nobody'; there are: check, draft"),
         (["up", "--app", "no_such_app"], "There is no module 'no_such_app'"),
+        (["runs", "show", "last", "--at", "noon"], "'noon' is neither the number of an event nor a time"),
+        (["runs", "fork", "last", "--from", "0", "--input", "@no-file"], "'no-file' cannot be read"),
     ],
 )
 def test_an_error_is_one_sentence_and_the_next_command(words: list[str], sentence: str) -> None:
@@ -130,7 +135,8 @@ def test_an_error_is_one_sentence_and_the_next_command(words: list[str], sentenc
 @pytest.mark.parametrize(
     "words",
     [
-        ["nothing"], ["runs", "shwo"], ["run"], ["pools", "scale", "draft"], ["pools", "scale", "draft=many"],
+        ["nothing"], ["runs", "shwo"], ["runs", "fork", "last"], ["runs", "events"], ["run"],
+        ["pools", "scale", "draft"], ["pools", "scale", "draft=many"],
         ["run", "line", "--priority", "10"], ["schedules", "add", "s"],
         ["runs", "ls", "--state", "odd"], ["runs", "ls", "--limit", "0"],
         ["worker"], ["worker", "draft", "--pool", "gevent"],

@@ -14,7 +14,7 @@ from orchestrator.cli.tree import fitted, picture
 from orchestrator.cli.watch import event_line, follow, frames
 from schemas.events import Event, EventKind
 from schemas.outcomes import ErrorInfo, Gap
-from schemas.runs import RunState, RunView, StepKind, StepState, StepView
+from schemas.runs import RunMoment, RunState, RunView, StepKind, StepState, StepView
 from tests.unit.cli.views import NOW, RUN, START, run, step
 
 
@@ -208,3 +208,30 @@ def test_the_demo_kills_only_busy_workers_of_a_run_that_has_something_to_lose() 
 
     assert victims(run(*done[:9], busy)) == []
     assert victims(run(*done, busy, waiting)) == [busy]
+
+
+def test_a_fork_says_where_it_comes_from_and_what_it_was_given() -> None:
+    forks = tuple(UUID(int=number) for number in range(5))
+    view = run(
+        step("0", StepState.DONE, attempt=0, took=1.5),
+        step("1", StepState.DONE, agent="check", took=1.0),
+        state=RunState.COMPLETED,
+    ).model_copy(update={"forked_from": RUN, "forked_at": "1", "forks": forks})
+
+    assert text_of(view).splitlines()[1:] == [
+        "├── ✔ draft agent.draft done · kept · 1.5 s",
+        "└── ✔ check agent.check done · 1.0 s",
+        f"forked from {RUN} at step 1",
+        f"forks: {forks[0]}, {forks[1]} and 3 more",
+    ]
+
+
+def test_a_moment_shows_what_had_been_produced_by_then() -> None:
+    view = run(step("0", StepState.DONE, took=1.5), step("1", StepState.RUNNING, agent="check"))
+    event = Event(run_id=RUN, number=4, kind=EventKind.STEP_STARTED, path="1", at=NOW)
+    moment = RunMoment(**dict(view), event=event, events=9, outputs={"0": {"text": "a" * 300}})
+
+    assert text_of(moment).splitlines()[1:] == [
+        '├── ✔ draft agent.draft done · 1.5 s  {"text": "' + "a" * 50 + "…",
+        "└── ● check agent.check running · 90 s",
+    ]

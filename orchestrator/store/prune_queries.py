@@ -1,0 +1,143 @@
+"""What is removed because it ended long ago. Everything of a run goes in one transaction with the run itself.
+
+Runs are found in the order of their creation, from where the batch before ended: what is kept is passed once. Before
+a run is touched its locks are tried, never waited for (see `lock_queries`): one that somebody resumes, forks, cancels
+or reads just now is left for the next time.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+SELECT_CUTOFF: LiteralString = "SELECT clock_timestamp() - make_interval(secs => %(older_than)s)"
+
+# A statement that meets a lock gives up after a moment, so nobody queues behind it for long.
+LIMIT_WAITING: LiteralString = "SELECT set_config('lock_timeout', %(milliseconds)s, false)"
+
+_OLD_RUNS: LiteralString = """
+created_at < %(cutoff)s AND finished_at < %(cutoff)s AND state = ANY (%(states)s::text[])
+AND (%(workflow)s::text IS NULL OR workflow = %(workflow)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+"""
+
+SELECT_OLD_RUNS: LiteralString = (
+    "SELECT id, created_at FROM runs WHERE (created_at, id) > (%(after)s, %(after_id)s::uuid) AND "
+    + _OLD_RUNS
+    + "ORDER BY created_at, id LIMIT %(most)s"
+)
+
+TRY_RUNS: LiteralString = """
+SELECT g.id FROM unnest(%(runs)s::uuid[], %(keys)s::int[]) AS g(id, key)
+WHERE pg_try_advisory_xact_lock(7001, g.key) AND pg_try_advisory_xact_lock(7003, hashtext(g.id::text))
+"""
+
+TAKE_RUNS: LiteralString = (
+    "SELECT id FROM runs WHERE id = ANY (%(runs)s::uuid[]) AND " + _OLD_RUNS + "FOR UPDATE SKIP LOCKED"
+)
+
+# The task that submitted a run without a key of its own has its result under that id.
+DELETE_RESULTS: LiteralString = """
+DELETE FROM results WHERE id IN (
+    SELECT substr(key, 6) FROM idempotency_keys WHERE run_id = ANY (%(runs)s::uuid[]) AND starts_with(key, 'task:')
+)
+"""
+
+DELETE_KEYS: LiteralString = "DELETE FROM idempotency_keys WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_DEAD_LETTERS: LiteralString = "DELETE FROM dead_letters WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_EVENTS: LiteralString = "DELETE FROM events WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_ATTEMPTS: LiteralString = "DELETE FROM attempts WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_STEPS: LiteralString = "DELETE FROM steps WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_RUNS: LiteralString = "DELETE FROM runs WHERE id = ANY (%(runs)s::uuid[])"
+
+# The newest definition of a name is what the name stands for.
+SELECT_OLD_DEFINITIONS: LiteralString = """
+SELECT d.id FROM definitions d
+WHERE d.created_at < %(cutoff)s
+  AND EXISTS (SELECT FROM definitions n WHERE n.name = d.name AND n.created_at > d.created_at)
+  AND NOT EXISTS (SELECT FROM runs r WHERE r.definition_id = d.id)
+  AND NOT EXISTS (SELECT FROM schedules s WHERE s.definition_id = d.id)
+"""
+
+# Whoever submits holds the definition shared until the run is committed.
+TRY_DEFINITIONS: LiteralString = """
+SELECT g.id FROM unnest(%(definitions)s::text[], %(keys)s::int[]) AS g(id, key)
+WHERE pg_try_advisory_xact_lock(7006, g.key)
+"""
+
+DELETE_DEFINITIONS: LiteralString = """
+DELETE FROM definitions d
+WHERE d.id = ANY (%(definitions)s::text[]) AND NOT EXISTS (SELECT FROM runs r WHERE r.definition_id = d.id)
+  AND NOT EXISTS (SELECT FROM schedules s WHERE s.definition_id = d.id)
+"""
+
+DELETE_WORKERS: LiteralString = """
+DELETE FROM workers WHERE id IN (
+    SELECT id FROM workers WHERE stopped_at < %(cutoff)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+# Messages that somebody retried or dropped; what nobody has looked at stays.
+DELETE_SETTLED_LETTERS: LiteralString = """
+DELETE FROM dead_letters WHERE id IN (
+    SELECT id FROM dead_letters WHERE settled_at < %(cutoff)s AND run_id IS NULL
+    LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+# The tables of the result backend have no index on time: they are passed in the order of their keys.
+SELECT_NEXT_RESULT: LiteralString = """
+SELECT max(id) FROM (SELECT id FROM results WHERE id > %(after)s ORDER BY id LIMIT %(most)s) AS page
+"""
+
+DELETE_OLD_RESULTS: LiteralString = """
+DELETE FROM results r
+WHERE r.id > %(after)s AND r.id <= %(last)s AND r.stored_at < %(cutoff)s
+  AND NOT EXISTS (SELECT FROM chord_parts p WHERE p.task_id = r.id)
+"""
+
+SELECT_NEXT_GROUP: LiteralString = """
+SELECT max(id) FROM (SELECT id FROM result_groups WHERE id > %(after)s ORDER BY id LIMIT %(most)s) AS page
+"""
+
+DELETE_OLD_GROUPS: LiteralString = """
+DELETE FROM result_groups g
+WHERE g.id > %(after)s AND g.id <= %(last)s AND g.stored_at < %(cutoff)s
+  AND NOT EXISTS (SELECT FROM chords c WHERE c.id = g.id AND c.done_at IS NULL)
+"""
+
+SELECT_NEXT_CHORD: LiteralString = """
+SELECT max(id) FROM (SELECT id FROM chords WHERE id > %(after)s ORDER BY id LIMIT %(most)s) AS page
+"""
+
+DELETE_OLD_CHORDS: LiteralString = """
+DELETE FROM chords WHERE id > %(after)s AND id <= %(last)s AND done_at < %(cutoff)s
+"""
+
+COUNT_RUNS: LiteralString = (
+    "WITH old AS MATERIALIZED (SELECT id FROM runs WHERE "
+    + _OLD_RUNS
+    + """)
+SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM steps WHERE run_id IN (SELECT id FROM old)),
+       (SELECT count(*) FROM attempts WHERE run_id IN (SELECT id FROM old)),
+       (SELECT count(*) FROM events WHERE run_id IN (SELECT id FROM old)),
+       (SELECT count(*) FROM idempotency_keys WHERE run_id IN (SELECT id FROM old)),
+       (SELECT count(*) FROM dead_letters WHERE run_id IN (SELECT id FROM old))
+"""
+)
+
+COUNT_OTHERS: LiteralString = """
+SELECT (SELECT count(*) FROM workers WHERE stopped_at < %(cutoff)s),
+       (SELECT count(*) FROM dead_letters WHERE settled_at < %(cutoff)s AND run_id IS NULL)
+"""
+
+COUNT_RESULTS: LiteralString = """
+SELECT (SELECT count(*) FROM results r WHERE stored_at < %(cutoff)s
+        AND NOT EXISTS (SELECT FROM chord_parts p WHERE p.task_id = r.id))
+     + (SELECT count(*) FROM result_groups g WHERE stored_at < %(cutoff)s
+        AND NOT EXISTS (SELECT FROM chords c WHERE c.id = g.id AND c.done_at IS NULL))
+     + (SELECT count(*) FROM chords WHERE done_at < %(cutoff)s)
+"""
