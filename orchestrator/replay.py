@@ -84,6 +84,8 @@ class Replay:
         self.degraded = False
         self.started_at: datetime | None = None
         self.finished_at: datetime | None = None
+        self.paused_at: datetime | None = None
+        self.pause_reason: str | None = None
         self.error: ErrorInfo | None = None
         self.steps: dict[str, Step] = {}
         """By path."""
@@ -104,6 +106,8 @@ class Replay:
     # --- the run ------------------------------------------------------------------------------------------
 
     def _run(self, event: Event) -> None:
+        if event.kind not in (EventKind.RUN_STARTED, EventKind.RUN_PAUSED):
+            self.paused_at = self.pause_reason = None
         match event.kind:
             case EventKind.RUN_SUBMITTED:
                 if "forked_from" not in event.data:
@@ -114,6 +118,7 @@ class Replay:
                 self.state, self.started_at = RunState.RUNNING, event.at
             case EventKind.RUN_PAUSED:
                 self.state = RunState.PAUSED
+                self.paused_at, self.pause_reason = event.at, event.data["reason"]
             case EventKind.RUN_RESUMED:
                 self._resume()
             case EventKind.RUN_COMPLETED:

@@ -135,6 +135,8 @@ class Views:
             "degraded": replay.degraded,
             "started_at": replay.started_at,
             "finished_at": replay.finished_at,
+            "paused_at": replay.paused_at,
+            "pause_reason": replay.pause_reason,
             "error": replay.error,
         }
         return RunMoment(

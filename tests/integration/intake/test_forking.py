@@ -139,3 +139,15 @@ def test_moments_that_do_not_exist_are_refused(client: Client) -> None:
             client.run_at(run, number)
     with pytest.raises(NotFound, match="there is no run"):
         client.run_at(uuid4(), 1)
+
+
+def test_a_moment_knows_whether_its_run_was_paused_then(client: Client, bench: Bench) -> None:
+    run = client.submit(LINE).id
+    client.pause(run, "lunch")
+    client.resume(run)
+
+    before, paused, after = (client.run_at(run, number) for number in (1, 2, 3))
+
+    assert [one.state for one in (before, paused, after)] == ["queued", "paused", "queued"]
+    assert [one.pause_reason for one in (before, paused, after)] == [None, "lunch", None]
+    assert paused.paused_at == paused.event.at
