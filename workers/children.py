@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -39,7 +40,14 @@ class Children:
                 running[pointer].append(request)
         for pointer in self._process.engine.unwanted(running):
             for request in running[pointer]:
-                self._consumer.call_soon(self._stop, request)
+                self._consumer.call_soon(self._stop_safely, request)
+
+    def _stop_safely(self, request: Any) -> None:
+        """Whatever this raised would end the consumer's loop."""
+        try:
+            self._stop(request)
+        except Exception:
+            log.exception("could not stop %s", request.id)
 
     def _stop(self, request: Any) -> None:
         """On the consumer's own loop, which hands out work: between look and signal, no child gets another step."""
@@ -51,7 +59,8 @@ class Children:
             log.info(
                 "interrupting %s in process %s: it is not wanted any more", request.id, request.worker_pid
             )
-            os.kill(request.worker_pid, signal.SIGUSR1)
+            with suppress(ProcessLookupError):
+                os.kill(request.worker_pid, signal.SIGUSR1)
         elif now - since >= GRACE:
             log.warning("killing process %s: %s did not end when told to", request.worker_pid, request.id)
             request.terminate(self._consumer.pool, signal="KILL")

@@ -114,6 +114,27 @@ def test_notes_tell_why_nothing_moves() -> None:
     assert f"! {note}" in text_of(run(step("0", StepState.READY), notes=[note]))
 
 
+def test_a_paused_run_shows_the_step_that_was_set_aside_and_what_to_do() -> None:
+    note = "step 0/7 was set aside; look at it: baton dead show 17"
+    branches = [step(f"0/{n}", StepState.READY) for n in range(20)]
+    branches[7] = step("0/7", StepState.DEAD, attempt=3, losses=3)
+    view = run(step("0", StepState.OPEN, kind=StepKind.EACH), *branches, state=RunState.PAUSED, notes=[note])
+
+    shown = text_of(view)
+
+    assert "research-report  paused" in shown
+    assert "each open · 0/20 done, 1 dead, 19 ready" in shown
+    assert "☠ #7 agent.draft dead · attempt 3 · lost 3×" in shown
+    assert f"! {note}" in shown
+
+
+def test_every_state_has_a_sign_and_a_colour() -> None:
+    for state in StepState:
+        assert state in text_of(run(step("0", state, kind=StepKind.AGENT)))
+    for state in RunState:
+        assert state in text_of(run(state=state))
+
+
 @pytest.mark.parametrize("height", [8, 12, 24, 60])
 def test_the_live_view_fits_the_terminal(height: int) -> None:
     steps: list[StepView] = [step("0", StepState.OPEN, kind=StepKind.EACH)]
