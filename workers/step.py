@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
 from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Ignore, Retry
@@ -140,6 +141,13 @@ class StepTask(Task):
             pointer = _pointer(args)
         except ValueError:
             return
+        try:
+            self._child_lost(pointer, timed_out)
+        except psycopg.Error as error:
+            # Celery has to go on with its request; then the heart finds that nobody runs the step.
+            log.warning("a child process was lost, but Postgres cannot be told: %s", error)
+
+    def _child_lost(self, pointer: Pointer, timed_out: float | None) -> None:
         engine = self.process.engine
         if timed_out is None:
             engine.release(pointer)

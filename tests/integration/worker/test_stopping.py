@@ -32,6 +32,11 @@ def stopped(since: float, *marks: Path) -> float:
     return max(mark.stat().st_mtime for mark in marks) - since
 
 
+def started(mark: Path) -> int:
+    """The process that left this mark."""
+    return int(eventually(lambda: (mark.exists() and mark.read_text()) or False))
+
+
 # --- cancel -----------------------------------------------------------------------------------------------
 
 
@@ -65,9 +70,7 @@ def test_a_cancel_stops_many_agents_of_a_worker_that_is_busy(shared: Stack, tmp_
 
 def test_a_cancel_interrupts_a_sync_agent_in_a_child_process(shared: Stack, tmp_path: Path) -> None:
     run = shared.submit(misbehaving.forked_sleeps, str(tmp_path / "x"))
-    child = int(
-        eventually(lambda: (tmp_path / "x.started").exists() and (tmp_path / "x.started").read_text())
-    )
+    child = started(tmp_path / "x.started")
 
     took = stopped(cancelled(run), tmp_path / "x.stopped")
 
@@ -81,9 +84,7 @@ def test_a_cancel_interrupts_a_sync_agent_in_a_child_process(shared: Stack, tmp_
 
 def test_a_cancel_kills_a_child_process_whose_agent_does_not_listen(shared: Stack, tmp_path: Path) -> None:
     run = shared.submit(misbehaving.forked_sleeps_deaf, str(tmp_path / "x"))
-    child = int(
-        eventually(lambda: (tmp_path / "x.started").exists() and (tmp_path / "x.started").read_text())
-    )
+    child = started(tmp_path / "x.started")
 
     since = cancelled(run)
     eventually(lambda: not psutil.pid_exists(child))
