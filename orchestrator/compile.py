@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+from orchestrator.conditions import fault
 from schemas.agents import AgentSpec, JsonSchema
 from schemas.errors import DefinitionError, Fault
 from schemas.fit import faults as misfits
 from schemas.fit import inline
-from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline, Workflow, walk
+from schemas.workflows import (
+    Each,
+    FanOut,
+    Joining,
+    Leaf,
+    Loop,
+    Node,
+    Pipeline,
+    Route,
+    Stage,
+    Workflow,
+    walk,
+)
 
 
 class Shape(StrEnum):
@@ -35,8 +48,6 @@ class PlanNode:
     node: Node
     agent: AgentSpec | None
     """The agent of a leaf."""
-    shape: Shape = Shape.NAMED
-    """How a leaf wants the results of a fan-out, if such is its input."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +83,18 @@ class Plan:
         """What the step at `path` takes."""
         return _wanted(self.at(path).node, self.workflow)
 
+    def shape(self, reader: str, source: str) -> Shape:
+        """How the agent at one path wants the results of the fan-out at another."""
+        found, fan_out = self.at(reader), self.at(source).node
+        assert found.agent is not None  # noqa: S101  only agents read
+        assert isinstance(fan_out, FanOut | Each)  # noqa: S101  only these have results
+        return _shape(inline(found.agent.input_schema), fan_out)
+
     def _static(self, path: str) -> str:
         static = ""
         node: Node = self.workflow.body
         for segment in path.split("/"):
-            wild = isinstance(node, Each) and segment.isdecimal()
+            wild = isinstance(node, Each | Loop) and segment.isdecimal()
             static = f"{static}/{'*' if wild else segment}" if static else ("*" if wild else segment)
             node = self.nodes[static].node
         return static
@@ -85,6 +103,12 @@ class Plan:
 def parent_of(path: str) -> str:
     """The path of the enclosing step; empty for a stage of the workflow itself."""
     return path.rpartition("/")[0]
+
+
+def implied(plan: Plan, path: str) -> bool:
+    """Whether the parts of this composite open by themselves; of all others the events tell which opened, and when."""
+    node = plan.at(path).node
+    return isinstance(node, Joining) or (isinstance(node, Pipeline) and node.stop_when is None)
 
 
 def compile_workflow(workflow: Workflow) -> Plan:
@@ -96,10 +120,7 @@ def compile_workflow(workflow: Workflow) -> Plan:
         faults = check.faults
     if faults:
         raise DefinitionError(f"workflow {workflow.name!r}", faults)
-    nodes = {
-        path: PlanNode(path, node, _spec(workflow, node), check.shapes.get(path, Shape.NAMED))
-        for path, node in walk(workflow.body)
-    }
+    nodes = {path: PlanNode(path, node, _spec(workflow, node)) for path, node in walk(workflow.body)}
     return Plan(workflow, nodes)
 
 
@@ -134,14 +155,13 @@ class _Results:
         return self._named() if isinstance(self.node, FanOut) else self._gathered()
 
     def shaped(self, wanted: JsonSchema) -> tuple[Shape, JsonSchema]:
-        fields = wanted.get("properties", {})
-        if wanted.get("type") == "array":
-            return Shape.LIST, self._list()
-        if {"results", "gaps"} <= set(fields) or isinstance(self.node, Each):
-            return Shape.GATHERED, self._gathered()
-        if "gaps" in fields:
-            return Shape.NAMED_WITH_GAPS, self._named()
-        return Shape.NAMED, self._named(gaps=False)
+        shape = _shape(wanted, self.node)
+        match shape:
+            case Shape.LIST:
+                return shape, self._list()
+            case Shape.GATHERED:
+                return shape, self._gathered()
+        return shape, self._named(gaps=shape is Shape.NAMED_WITH_GAPS)
 
     def _list(self) -> JsonSchema:
         return {"type": "array", "items": {"anyOf": list(self.outputs.values())}}
@@ -158,24 +178,31 @@ class _Results:
 _Produced = _Value | _Results
 
 
+def _shape(wanted: JsonSchema, node: FanOut | Each) -> Shape:
+    """How an agent that asks for this input is given the results of a fan-out."""
+    fields = wanted.get("properties", {})
+    if wanted.get("type") == "array":
+        return Shape.LIST
+    if {"results", "gaps"} <= set(fields) or isinstance(node, Each):
+        return Shape.GATHERED
+    return Shape.NAMED_WITH_GAPS if "gaps" in fields else Shape.NAMED
+
+
 class _Check:
     """Follows what each stage produces through the tree and collects what does not fit."""
 
     def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
         self.agents = workflow.agents
         self.faults: list[Fault] = []
-        self.shapes: dict[str, Shape] = {}
 
     def node(self, node: Node, path: str, produced: _Produced | None = None) -> _Produced:
         """What `node` produces from `produced` (None: the run's input, which adapts to its consumer)."""
         match node:
             case Leaf():
                 return self._leaf(node, path, produced)
-            case Pipeline(stages=stages):
-                for index, stage in enumerate(stages):
-                    produced = self.node(stage, _below(path, str(index)), produced)
-                assert produced is not None  # noqa: S101  a pipeline has at least one stage
-                return produced
+            case Pipeline():
+                return self._pipeline(node, path, produced)
             case FanOut(branches=branches):
                 outputs = {k: self.node(b, _below(path, k), produced).plain for k, b in branches.items()}
                 return self._join(node, path, _Results(node, outputs))
@@ -183,13 +210,60 @@ class _Check:
                 item = self._item(node, path, produced)
                 output = self.node(body, _below(path, "*"), item)
                 return self._join(node, path, _Results(node, {"*": output.plain}))
+            case Stage():
+                return self._stage(node, path, produced)
+            case Route():
+                return self._route(node, path, produced)
+            case Loop():
+                return self._loop(node, path, produced)
+
+    def _pipeline(self, node: Pipeline, path: str, produced: _Produced | None) -> _Produced:
+        self._condition(path, node, node.stop_when, ("output",))
+        stages = []
+        for index, stage in enumerate(node.stages):
+            produced = self.node(stage, _below(path, str(index)), produced)
+            stages.append(produced)
+        return _one_of(stages) if node.stop_when else stages[-1]
+
+    def _stage(self, node: Stage, path: str, produced: _Produced | None) -> _Produced:
+        self._condition(path, node, node.when, ("input",))
+        ways = [self.node(node.body, _below(path, "do"), produced)]
+        if node.fallback is not None:
+            ways.append(self.node(node.fallback, _below(path, "else"), produced))
+        if node.when is not None or node.optional:
+            ways.append(produced or _Value(_wanted(node, self.workflow)))
+        return _one_of(ways)
+
+    def _route(self, node: Route, path: str, produced: _Produced | None) -> _Produced:
+        for rule in node.rules:
+            self._condition(path, node, rule.when, ("input",))
+        if node.by is not None:
+            self._leaf(Leaf(agent=node.by), _below(path, "by"), produced)
+            if "choice" not in inline(self.agents[node.by].output_schema).get("properties", {}):
+                self.faults.append(Fault(f"{path} (route)", f"{node.by!r} must return a Choice"))
+        return _one_of([self.node(way, _below(path, name), produced) for name, way in node.choices.items()])
+
+    def _loop(self, node: Loop, path: str, produced: _Produced | None) -> _Produced:
+        self._condition(path, node, node.until, ("input", "output", "round"))
+        self._condition(path, node, node.score, ("output",))
+        start = len(self.faults)
+        output = self.node(node.body, _below(path, "*"), produced)
+        before = len(self.faults)
+        again = self.node(node.body, _below(path, "*"), output)
+        told = [Fault(f.path, f"in the second round {f.message}") for f in self.faults[before:]]
+        self.faults[before:] = told if before == start else []
+        return again
+
+    def _condition(self, path: str, node: Node, text: str | None, names: tuple[str, ...]) -> None:
+        found = fault(text, names) if text is not None else None
+        if found is not None:
+            self.faults.append(Fault(f"{path} ({node.pattern})", found))
 
     def _leaf(self, node: Leaf, path: str, produced: _Produced | None) -> _Produced:
         spec = self.agents[node.agent]
         if produced is not None:
             wanted = inline(spec.input_schema)
             shape, schema = produced.shaped(wanted)
-            self.shapes[path] = shape
             if isinstance(produced, _Results) and shape is Shape.LIST and produced.partial:
                 self._fault(path, node, "takes a bare list, but a branch may be missing: take Gathered[...]")
             for fault in misfits(schema, wanted):
@@ -242,6 +316,8 @@ def _structural(workflow: Workflow) -> Iterator[Fault]:
             yield Fault(path, f"there is no agent {node.agent!r} in `agents`")
         if isinstance(node, FanOut):
             yield from _branches(path, node)
+        if isinstance(node, Route):
+            yield from _ways(path, node)
         if isinstance(node, Joining) and isinstance(node.require, int) and node.require < 1:
             yield Fault(path, "require must be at least 1")
 
@@ -253,6 +329,33 @@ def _branches(path: str, node: FanOut) -> Iterator[Fault]:
         yield Fault(_below(path, reserved), f"{reserved!r} is a reserved name: rename the branch")
 
 
+def _ways(path: str, node: Route) -> Iterator[Fault]:
+    if node.fallback not in node.choices:
+        yield Fault(path, f"the fallback {node.fallback!r} is not one of {', '.join(node.choices)}")
+    if "by" in node.choices:
+        yield Fault(_below(path, "by"), "'by' is a reserved name: rename the choice")
+    for rule in node.rules:
+        if rule.go not in node.choices:
+            yield Fault(
+                path, f"rule {rule.name!r} goes to {rule.go!r}, which is not one of {', '.join(node.choices)}"
+            )
+        if (rule.when is None) == (not rule.keywords):
+            yield Fault(path, f"rule {rule.name!r} needs either a condition or keywords")
+    if node.by is None and not node.rules:
+        yield Fault(path, "it has neither rules nor an agent to ask")
+
+
+def _one_of(produced: Sequence[_Produced]) -> _Produced:
+    """What one of several ways produces."""
+    schemas: list[JsonSchema] = []
+    for one in produced:
+        if one.plain not in schemas:
+            schemas.append(one.plain)
+    if len(schemas) == 1:
+        return produced[0]
+    return _Value({} if {} in schemas else {"anyOf": schemas})
+
+
 def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
     """The schema that a node asks of its input."""
     match node:
@@ -261,15 +364,25 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
         case Pipeline(stages=stages):
             return _wanted(stages[0], workflow)
         case FanOut(branches=branches):
-            wants: list[JsonSchema] = []
-            for branch in branches.values():
-                want = _wanted(branch, workflow)
-                if want not in wants:
-                    wants.append(want)
-            return wants[0] if len(wants) == 1 else {"allOf": wants}
+            return _all_of([_wanted(branch, workflow) for branch in branches.values()])
+        case Stage(body=body, fallback=fallback):
+            return _all_of([_wanted(one, workflow) for one in (body, fallback) if one is not None])
+        case Route(choices=choices, by=by):
+            asked = [Leaf(agent=by)] if by is not None else []
+            return _all_of([_wanted(one, workflow) for one in (*asked, *choices.values())])
+        case Loop(body=body):
+            return _wanted(body, workflow)
         case Each(body=body, items=items, max_items=most):
             array = {"type": "array", "items": _wanted(body, workflow), "maxItems": most}
             return array if items is None else _object({items: array})
+
+
+def _all_of(wants: Sequence[JsonSchema]) -> JsonSchema:
+    different: list[JsonSchema] = []
+    for want in wants:
+        if want not in different:
+            different.append(want)
+    return different[0] if len(different) == 1 else {"allOf": different}
 
 
 def _spec(workflow: Workflow, node: Node) -> AgentSpec | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import count
 
 from schemas.agents import AgentSpec
-from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline, Workflow
+from schemas.workflows import Each, FanOut, Leaf, Loop, Node, Pipeline, Route, Stage, Workflow
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,18 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
             agent = agents[name]
             return Bounds(1, 1, agent.retry.max + 1, 1, 0, longest_attempts(agent))
         case Pipeline(stages=stages):
-            parts = [_worst(stage, agents) for stage in stages]
-            return _sum(parts, max(p.parallel for p in parts), sum(p.seconds for p in parts))
+            return _sum([_worst(stage, agents) for stage in stages])
         case FanOut(branches=branches):
             return _joined(node, [_worst(branch, agents) for branch in branches.values()], agents)
         case Each(body=body, max_items=most):
             return _joined(node, [_worst(body, agents)] * most, agents)
+        case Stage(body=body, fallback=fallback):
+            return _sum([_worst(one, agents) for one in (body, fallback) if one is not None])
+        case Route(choices=choices, by=by):
+            asked = [_worst(Leaf(agent=by), agents)] if by is not None else []
+            return _sum([*asked, _dearest([_worst(way, agents) for way in choices.values()])])
+        case Loop(body=body, max_rounds=most):
+            return _sum([_worst(body, agents)] * most)
 
 
 def _joined(node: FanOut | Each, branches: list[Bounds], agents: dict[str, AgentSpec]) -> Bounds:
@@ -87,7 +93,15 @@ def _makespan(jobs: list[float], slots: int) -> float:
     return min((sum(jobs) - longest) / slots + longest, math.ceil(len(jobs) / slots) * longest)
 
 
-def _sum(parts: list[Bounds], parallel: int, seconds: float) -> Bounds:
+def _dearest(ways: list[Bounds]) -> Bounds:
+    """The worst of each kind, when only one of these is taken."""
+    return Bounds(*(max(figures) for figures in zip(*map(astuple, ways), strict=True)))
+
+
+def _sum(parts: list[Bounds], parallel: int | None = None, seconds: float | None = None) -> Bounds:
+    """All parts of one composite: one after the other, unless `parallel` and `seconds` say otherwise."""
+    if parallel is None or seconds is None:
+        parallel, seconds = max(p.parallel for p in parts), sum(p.seconds for p in parts)
     return Bounds(
         steps=1 + sum(p.steps for p in parts),
         calls=sum(p.calls for p in parts),
@@ -128,6 +142,31 @@ class _Chart:
                 return first, before
             case FanOut() | Each():
                 return self._joined(node, before, indent)
+            case Stage(body=body, fallback=fallback):
+                return self._framed(node, [body] if fallback is None else [body, fallback], before, indent)
+            case Loop(body=body):
+                return self._framed(node, [body], before, indent)
+            case Route(choices=choices, by=by):
+                box = self._box("{{", _title(node), "}}", indent)
+                self._arrows(before, box, indent)
+                if by is not None:
+                    asked = self._box("[", by, "]", indent)
+                    self._line(indent, f"{box} -. asks .-> {asked}")
+                exits: list[str] = []
+                for way in choices.values():
+                    exits += self._draw(way, [box], indent)[1]
+                return box, exits
+
+    def _framed(
+        self, node: Node, inside: list[Node], before: list[str], indent: int
+    ) -> tuple[str, list[str]]:
+        frame = next(self._ids)
+        self._line(indent, f'subgraph {frame}["{_escape(_title(node))}"]')
+        for part in inside:
+            self._draw(part, [], indent + 1)
+        self._line(indent, "end")
+        self._arrows(before, frame, indent)
+        return frame, [frame]
 
     def _joined(self, node: FanOut | Each, before: list[str], indent: int) -> tuple[str, list[str]]:
         frame = next(self._ids)
@@ -156,7 +195,27 @@ class _Chart:
         self.lines.append("    " * indent + text)
 
 
-def _title(node: Joining) -> str:
+def _title(node: Node) -> str:
+    match node:
+        case Stage():
+            return _stage_title(node)
+        case Route(rules=rules, fallback=fallback):
+            return f"route: {len(rules)} rules, else {fallback}"
+        case Loop(until=until, max_rounds=most):
+            return f"loop until {until or 'nothing changes'}, at most {most} rounds"
+        case FanOut() | Each():
+            return _joined_title(node)
+    return node.pattern
+
+
+def _stage_title(node: Stage) -> str:
+    parts = [f"when {node.when}"] if node.when else []
+    parts += ["optional"] if node.optional else []
+    parts += ["or else"] if node.fallback is not None else []
+    return ", ".join(parts) or "stage"
+
+
+def _joined_title(node: FanOut | Each) -> str:
     if isinstance(node, Each):
         parts = [f"each of {node.items}" if node.items else "each", f"up to {node.max_items:,}"]
     else:

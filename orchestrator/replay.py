@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.compile import Plan, parent_of
+from orchestrator.compile import Plan, implied, parent_of
 from schemas.errors import NotFound
 from schemas.events import Event, EventKind
 from schemas.outcomes import ErrorInfo
 from schemas.runs import STEP_ENDED, RunState, StepState
 from schemas.usage import Usage
-from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline
+from schemas.workflows import Each, FanOut, Joining, Leaf, Loop, Node, Pipeline, Route, Stage
 
 _STATES = {
     EventKind.STEP_STARTED: StepState.RUNNING,
@@ -189,7 +189,7 @@ class Replay:
         if step.path in self._parents:
             return
         match step.node:
-            case Pipeline():
+            case Pipeline() if implied(self._plan, step.path):
                 self._open(f"{step.path}/0", at)
             case FanOut(branches=branches, window=window):
                 for index, name in enumerate(branches):
@@ -230,7 +230,7 @@ class Replay:
         """Open the stage after one that is done."""
         above, _, segment = path.rpartition("/")
         node = self._plan.at(above).node
-        if isinstance(node, Pipeline) and int(segment) + 1 < len(node.stages):
+        if isinstance(node, Pipeline) and implied(self._plan, above) and int(segment) + 1 < len(node.stages):
             self._open(f"{above}/{int(segment) + 1}".lstrip("/"), at)
 
 
@@ -241,8 +241,12 @@ def _ordinal(parent: Node, segment: str) -> int:
             return -1
         case FanOut(branches=branches):
             return list(branches).index(segment)
-        case Each():
+        case Each() | Loop():
             return int(segment)
+        case Route() if segment == "by":
+            return -1
+        case Stage() if segment == "else":
+            return 1
     return 0
 
 

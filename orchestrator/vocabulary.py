@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.compile import compile_workflow
 from schemas.agents import AgentSpec
 from schemas.errors import DefinitionError, Fault
 from schemas.usage import Budget
-from schemas.workflows import MAX_ITEMS, Each, FanOut, Leaf, Node, Pipeline, Require, Workflow
+from schemas.workflows import (
+    MAX_ITEMS,
+    MAX_ROUNDS,
+    Each,
+    FanOut,
+    Leaf,
+    Loop,
+    Node,
+    Pipeline,
+    Require,
+    Route,
+    Rule,
+    Stage,
+    Workflow,
+)
 
 
 class Composable(ABC):
@@ -23,6 +39,20 @@ class Composable(ABC):
     def __rshift__(self, after: Composable) -> Part:
         left, right = self.part, after.part
         return Part(Pipeline(stages=(*_stages(left.node), *_stages(right.node))), left.agents + right.agents)
+
+    def when(self, condition: str) -> Part:
+        """This only where a condition over `input` holds; otherwise the input is passed on."""
+        return _wrapped(self.part, when=condition)
+
+    def optional(self) -> Part:
+        """This, but if it fails its input is passed on, and the run is degraded."""
+        return _wrapped(self.part, optional=True)
+
+    def otherwise(self, fallback: Composable) -> Part:
+        """This, and `fallback` on the same input if it fails."""
+        return Part(
+            _wrapped(self.part, fallback=fallback.part.node).node, self.part.agents + fallback.part.agents
+        )
 
 
 @dataclass(frozen=True)
@@ -52,23 +82,9 @@ def fan_out(
     described at `schemas.workflows.Joining`. Raises `DefinitionError` for branches without a name or with the
     same one.
     """
-    parts, faults = dict[str, Part](), list[Fault]()
-    for index, branch in enumerate(branches):
-        node = branch.part.node
-        if not isinstance(node, Leaf):
-            faults.append(Fault(f"branch {index}", f"a {node.pattern} needs a name: fan_out(name=...)"))
-        elif node.agent in parts:
-            faults.append(Fault(f"branch {index}", f"{node.agent!r} is there twice: name one of them"))
-        else:
-            parts[node.agent] = branch.part
-    for name, branch in named.items():
-        if name in parts:
-            faults.append(Fault(f"branch {name}", "is there twice"))
-        parts[name] = branch.part
+    parts = _named_parts("fan_out(...)", "branch", branches, named)
     if not parts:
-        faults.append(Fault("", "it has no branches"))
-    if faults:
-        raise DefinitionError("fan_out(...)", faults)
+        raise DefinitionError("fan_out(...)", [Fault("", "it has no branches")])
     node = FanOut(
         branches={name: part.node for name, part in parts.items()},
         join=_agent_name(join),
@@ -105,6 +121,65 @@ def each(
     return Part(node, _agents(body, join))
 
 
+def pipeline(*stages: Composable, stop_when: str | None = None) -> Part:
+    """Stages one after the other, like `a >> b`; `stop_when` is a condition over the `output` of each."""
+    nodes = tuple(stage.part.node for stage in stages)
+    return Part(Pipeline(stages=nodes, stop_when=stop_when), _agents(*stages))
+
+
+def rule(
+    name: str, *, go: str, when: str | None = None, keywords: tuple[str, ...] = (), field: str | None = None
+) -> Rule:
+    """A rule of a router: a condition over `input`, or words that occur in its texts (or in one `field`)."""
+    return Rule(name=name, go=go, when=when, keywords=keywords, field=field)
+
+
+def route(
+    *choices: Composable,
+    fallback: str | Composable,
+    rules: Iterable[Rule] = (),
+    by: Composable | None = None,
+    threshold: float = 0.0,
+    **named: Composable,
+) -> Part:
+    """One of several ways for an input: by the first rule that holds, else by an agent, else the fallback.
+
+    `by` returns a `schemas.Choice`; a choice that is unknown or less confident than `threshold` goes to the
+    fallback, which is the name of a choice or a way of its own, called `fallback`. Raises `DefinitionError`.
+    """
+    ways = _named_parts("route(...)", "choice", choices, named)
+    if isinstance(fallback, Composable):
+        node = fallback.part.node
+        name = node.agent if isinstance(node, Leaf) else "fallback"
+        ways.setdefault(name, fallback.part)
+    else:
+        name = fallback
+    made = Route(
+        choices={way: part.node for way, part in ways.items()},
+        rules=tuple(rules),
+        by=_agent_name(by, "router"),
+        threshold=threshold,
+        fallback=name,
+    )
+    return Part(made, _agents(*ways.values(), by))
+
+
+def loop(
+    body: Composable,
+    *,
+    until: str | None = None,
+    score: str | None = None,
+    max_rounds: int = MAX_ROUNDS,
+) -> Part:
+    """The body again and again on its own output, until a condition holds, nothing changes, or the bound is hit.
+
+    `until` is a condition over `output`, `input` and `round`; `score` a number over `output`, by which the best round
+    is chosen when the bound is hit.
+    """
+    node = Loop(body=body.part.node, until=until, score=score, max_rounds=max_rounds)
+    return Part(node, _agents(body))
+
+
 def workflow(
     name: str,
     body: Composable,
@@ -133,18 +208,50 @@ def workflow(
     return made
 
 
+def _named_parts(
+    what: str, kind: str, unnamed: Sequence[Composable], named: Mapping[str, Composable]
+) -> dict[str, Part]:
+    """Parts by name; an agent is called like itself. Raises `DefinitionError`."""
+    parts, faults = dict[str, Part](), list[Fault]()
+    for index, one in enumerate(unnamed):
+        node = one.part.node
+        if not isinstance(node, Leaf):
+            faults.append(
+                Fault(f"{kind} {index}", f"a {node.pattern} needs a name: {what.replace('...', 'name=...')}")
+            )
+        elif node.agent in parts:
+            faults.append(Fault(f"{kind} {index}", f"{node.agent!r} is there twice: name one of them"))
+        else:
+            parts[node.agent] = one.part
+    for name, one in named.items():
+        if name in parts:
+            faults.append(Fault(f"{kind} {name}", "is there twice"))
+        parts[name] = one.part
+    if faults:
+        raise DefinitionError(what, faults)
+    return parts
+
+
+def _wrapped(part: Part, **changes: Any) -> Part:
+    """The part as a stage with these properties, on top of those it has already."""
+    node = part.node
+    if isinstance(node, Stage) and not any(getattr(node, name) for name in changes):
+        return Part(node.model_copy(update=changes), part.agents)
+    return Part(Stage(body=node, **changes), part.agents)
+
+
 def _stages(node: Node) -> tuple[Node, ...]:
-    return node.stages if isinstance(node, Pipeline) else (node,)
+    return node.stages if isinstance(node, Pipeline) and node.stop_when is None else (node,)
 
 
 def _agents(*parts: Composable | None) -> tuple[AgentSpec, ...]:
     return tuple(spec for part in parts if part is not None for spec in part.part.agents)
 
 
-def _agent_name(join: Composable | None) -> str | None:
-    if join is None:
+def _agent_name(one: Composable | None, role: str = "join") -> str | None:
+    if one is None:
         return None
-    node = join.part.node
+    node = one.part.node
     if not isinstance(node, Leaf):
-        raise DefinitionError("join=", [Fault("", f"a join is an agent, not a {node.pattern}")])
+        raise DefinitionError(f"{role}=", [Fault("", f"a {role} is an agent, not a {node.pattern}")])
     return node.agent

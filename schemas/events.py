@@ -34,6 +34,8 @@ class EventKind(StrEnum):
     STEP_DONE = "step.done"
     STEP_FAILED = "step.failed"
     STEP_SKIPPED = "step.skipped"
+    STEP_DECIDED = "step.decided"
+    STEP_WARNING = "step.warning"
     PROGRESS = "step.progress"
 
 

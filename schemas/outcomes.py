@@ -73,6 +73,18 @@ class Gap(Frozen):
     reason: str
 
 
+class Choice(BaseModel):
+    """What the agent of a router returns: one of the ways, and how sure it is."""
+
+    choice: str
+    confidence: float = Field(default=1.0, ge=0.0, le=1.0)
+    reason: str = ""
+    alternatives: dict[str, float] = {}
+    """Other ways, each with its confidence."""
+    features: dict[str, Any] = {}
+    """What the choice rests on."""
+
+
 class Gathered(BaseModel, Generic[T]):
     """What a join receives: the results there are, in branch order, and the gaps.
 

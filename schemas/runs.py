@@ -54,6 +54,9 @@ class StepKind(StrEnum):
     PIPELINE = "pipeline"
     FAN_OUT = "fan_out"
     EACH = "each"
+    STAGE = "stage"
+    ROUTE = "route"
+    LOOP = "loop"
 
 
 _RUN_ENDINGS = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})

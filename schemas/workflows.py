@@ -14,8 +14,14 @@ from schemas.usage import Budget
 
 BranchName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,62}$")]
 Require = int | Literal["all", "any", "quorum"]
+Condition = Annotated[str, Field(min_length=1, max_length=2_000)]
+"""An expression in the Common Expression Language (cel.dev), over names that its place declares."""
 
 MAX_ITEMS = 10_000
+MAX_ROUNDS = 15
+"""Rounds of a loop that sets no bound itself."""
+WARN_AT = 10
+"""The round after which a loop that goes on says so."""
 
 WINDOW = 1_000
 """Branches of one fan-out that may start at a time when it sets no `parallel` itself."""
@@ -33,6 +39,21 @@ class Pipeline(Frozen):
 
     pattern: Literal["pipeline"] = "pipeline"
     stages: tuple[Node, ...] = Field(min_length=1)
+    stop_when: Condition | None = None
+    """Over `output`, looked at after every stage: the pipeline ends here, with what there is."""
+
+
+class Stage(Frozen):
+    """A part that may be left out, may fail, or has somebody who takes its place. What it leaves out, it passes on."""
+
+    pattern: Literal["stage"] = "stage"
+    body: Node
+    when: Condition | None = None
+    """Over `input`: if it does not hold, the input is passed on."""
+    optional: bool = False
+    """If it fails, its input is passed on, and the run is degraded."""
+    fallback: Node | None = None
+    """Takes the same input when the body has failed."""
 
 
 class Joining(Frozen):
@@ -83,9 +104,51 @@ class Each(Joining):
     """A longer list fails the step: nothing is unbounded."""
 
 
-Node = Annotated[Union[Leaf, Pipeline, FanOut, Each], Field(discriminator="pattern")]  # noqa: UP007
+class Rule(Frozen):
+    """Sends an input one way without asking anybody."""
 
-for _model in (Pipeline, FanOut, Each):
+    name: str = Field(min_length=1, max_length=100)
+    go: BranchName
+    when: Condition | None = None
+    """Over `input`."""
+    keywords: tuple[str, ...] = ()
+    """Words of which one must occur in the input's texts, whatever their case."""
+    field: str | None = None
+    """The only field in which `keywords` are looked for."""
+
+
+class Route(Frozen):
+    """One of several ways: by the first rule that holds, else by an agent, else by the fallback."""
+
+    pattern: Literal["route"] = "route"
+    choices: dict[BranchName, Node] = Field(min_length=1)
+    rules: tuple[Rule, ...] = ()
+    by: AgentName | None = None
+    """An agent that returns a `Choice`; asked only where no rule holds."""
+    threshold: float = Field(default=0.0, ge=0.0, le=1.0)
+    """The confidence below which the agent's choice is not followed."""
+    fallback: BranchName
+    """The way of whatever nobody decided, so that no request is dropped."""
+
+
+class Loop(Frozen):
+    """The body again and again, each round on the output of the one before."""
+
+    pattern: Literal["loop"] = "loop"
+    body: Node
+    until: Condition | None = None
+    """Over `output`, `input` (of the round) and `round` (from 1). Without it the loop ends when nothing changes."""
+    score: Condition | None = None
+    """A number, over `output`: the best round is the result when the bound is hit. Without it, the last."""
+    max_rounds: int = Field(default=MAX_ROUNDS, ge=1, le=1_000)
+
+
+Node = Annotated[
+    Union[Leaf, Pipeline, Stage, FanOut, Each, Route, Loop],  # noqa: UP007
+    Field(discriminator="pattern"),
+]
+
+for _model in (Pipeline, Stage, FanOut, Each, Route, Loop):
     _model.model_rebuild()
 
 
@@ -108,14 +171,22 @@ class Workflow(Frozen):
 
 
 def children(node: Node) -> Iterator[tuple[str, Node]]:
-    """The parts of a node with their path segments; the item of an `each` is `*`, a join is `join`."""
+    """The parts of a node with their path segments; an item of an `each` and a round are `*`, a join is `join`."""
     match node:
         case Pipeline(stages=stages):
             yield from ((str(i), stage) for i, stage in enumerate(stages))
         case FanOut(branches=branches):
             yield from branches.items()
-        case Each(body=body):
+        case Each(body=body) | Loop(body=body):
             yield "*", body
+        case Stage(body=body, fallback=fallback):
+            yield "do", body
+            if fallback is not None:
+                yield "else", fallback
+        case Route(choices=choices, by=by):
+            yield from choices.items()
+            if by is not None:
+                yield "by", Leaf(agent=by)
         case Leaf():
             return
     if isinstance(node, Joining) and node.join is not None:

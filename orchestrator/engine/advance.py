@@ -19,24 +19,17 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.compile import parent_of
+from orchestrator.compile import implied
+from orchestrator.engine import patterns
 from orchestrator.engine.gather import listed_results
-from orchestrator.engine.values import Ready, RunRef
+from orchestrator.engine.ledger import Closing, Ledger, Row
+from orchestrator.engine.moves import Part, Place
+from orchestrator.engine.values import Ready, RunRef, error_text
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import lock_queries
 from orchestrator.store.connect import AnyConn
-from schemas.outcomes import ErrorInfo
-from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline
-
-
-class _Row(NamedTuple):
-    run: RunRef
-    path: str
-    ordinal: int
-    node: Node
-    state: str
-    input_ref: str
-    due: float | None
+from schemas.events import EventKind
+from schemas.workflows import Each, FanOut, Joining, Leaf, Node
 
 
 class _Items(NamedTuple):
@@ -47,14 +40,6 @@ class _Items(NamedTuple):
     delay: float | None
 
 
-class _Closing(NamedTuple):
-    run: RunRef
-    path: str
-    state: str
-    output_ref: str | None
-    error: str | None
-
-
 @dataclass(frozen=True)
 class Join:
     """A fan-out in one run, and the run."""
@@ -63,17 +48,14 @@ class Join:
     path: str
 
 
-class Advance:
-    """Collects what follows from steps that ended, and writes it."""
+class Advance(Ledger):
+    """Works out what follows from steps that ended; the ledger writes it."""
 
     def __init__(self, conn: AnyConn) -> None:
-        self.conn = conn
+        super().__init__(conn)
         self.ready: list[Ready] = []
         self.unsettled: list[Join] = []
-        self._rows: list[_Row] = []
         self._items: list[_Items] = []
-        self._closings: list[_Closing] = []
-        self._endings: list[_Closing] = []
         self._looks: dict[tuple[UUID, str], Join] = {}
         self._freed: Counter[tuple[UUID, str]] = Counter()
 
@@ -94,12 +76,8 @@ class Advance:
                 else:
                     self._looks[run.id, above] = Join(run, above)
                     self._freed[run.id, above] += 1
-            case Pipeline(stages=stages):
-                following = int(segment) + 1
-                if output_ref is None or following == len(stages):
-                    self._close(run, above, output_ref, error)
-                else:
-                    self._open(run, _below(above, str(following)), stages[following], output_ref)
+            case _:
+                patterns.part_ended(self, Place(run, above), node, Part(segment, output_ref, error))
 
     def look(self, join: Join) -> None:
         """Look whether this fan-out is complete, though no branch of it was told to have ended here."""
@@ -112,34 +90,34 @@ class Advance:
     ) -> None:
         match node:
             case Leaf(agent=agent):
-                self._rows.append(_Row(run, path, ordinal, node, "ready", ref, delay))
+                self.rows.append(Row(run, path, ordinal, node, "ready", ref, delay))
                 if delay is None:
                     self._send(run, path, agent)
-            case Pipeline(stages=stages):
-                self._rows.append(_Row(run, path, ordinal, node, "open", ref, None))
-                self._open(run, _below(path, "0"), stages[0], ref, delay=delay)
-            case FanOut():
-                self._rows.append(_Row(run, path, ordinal, node, "open", ref, _within(node, delay)))
-                self._open_branches(run, path, node, ref, delay)
-            case Each():
-                self._rows.append(_Row(run, path, ordinal, node, "open", ref, _within(node, delay)))
-                self._items.append(_Items(run, path, node, ref, delay))
+            case _:
+                due = _within(node, delay) if isinstance(node, Joining) else None
+                self.rows.append(Row(run, path, ordinal, node, "open", ref, due))
+                self._enter(run, path, node, ref, delay)
 
     def enter(self, run: RunRef, path: str, ref: str, delay: float | None = None) -> None:
         """A branch whose row exists already may start: send it, or open what is inside it."""
         node = run.plan.at(path).node
+        if isinstance(node, Leaf):
+            if delay is None:
+                self._send(run, path, node.agent)
+            return
+        self._enter(run, path, node, ref, delay)
+        if isinstance(node, Joining) and node.within is not None:
+            self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": _within(node, delay)})
+
+    def _enter(self, run: RunRef, path: str, node: Node, ref: str, delay: float | None) -> None:
+        """Start the first parts of a composite."""
         match node:
-            case Leaf(agent=agent):
-                if delay is None:
-                    self._send(run, path, agent)
-            case Pipeline(stages=stages):
-                self._open(run, _below(path, "0"), stages[0], ref, delay=delay)
             case FanOut():
                 self._open_branches(run, path, node, ref, delay)
             case Each():
                 self._items.append(_Items(run, path, node, ref, delay))
-        if isinstance(node, Joining) and node.within is not None:
-            self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": _within(node, delay)})
+            case _:
+                patterns.entered(self, Place(run, path), node, ref, delay)
 
     def wake(self, run: RunRef, path: str, *, started: int = 0) -> None:
         """An open step goes on with those of its parts that wait, `started` others having started already.
@@ -167,52 +145,56 @@ class Advance:
             if index < node.window:
                 self._open(run, below, branch, ref, delay=delay, ordinal=index)
             else:
-                self._rows.append(_Row(run, below, index, branch, "pending", ref, None))
+                self.rows.append(Row(run, below, index, branch, "pending", ref, None))
 
     def _close(self, run: RunRef, path: str, output_ref: str | None, error: str | None) -> None:
         if path:
             state = "failed" if output_ref is None else "done"
-            self._closings.append(_Closing(run, path, state, output_ref, error))
+            self.closings.append(Closing(run, path, state, output_ref, error))
         else:
             state = "failed" if output_ref is None else "completed"
-            self._endings.append(_Closing(run, path, state, output_ref, error))
+            self.endings.append(Closing(run, path, state, output_ref, error))
+
+    # --- what patterns may do (`Moves`) -------------------------------------------------------------------
+
+    def open_part(
+        self,
+        place: Place,
+        segment: str,
+        node: Node,
+        ref: str,
+        *,
+        ordinal: int = 0,
+        delay: float | None = None,
+    ) -> None:
+        """Start a part on the value behind a reference, `delay` seconds from now."""
+        path = place.below(segment)
+        if not implied(place.run.plan, place.path):
+            state = "ready" if isinstance(node, Leaf) else "open"
+            self.note(place, EventKind.STEP_OPENED, {"steps": {path: state}})
+        self._open(place.run, path, node, ref, delay=delay, ordinal=ordinal)
+
+    def close(self, place: Place, output_ref: str | None, error: str | None = None) -> None:
+        """End the composite with an output or, if that is None, with an error (JSON text)."""
+        self._close(place.run, place.path, output_ref, error)
 
     # --- writing it ---------------------------------------------------------------------------------------
 
     def settle(self, *, wait: bool = False) -> None:
         """Write everything that follows. With `wait`, wait for joins that others are looking at just now."""
-        while self._rows or self._items or self._closings or self._looks:
-            self._write_rows()
+        while self.rows or self._items or self.closings or self._looks or self.notes:
+            self.write_rows()
+            self.write_notes()
             self._write_items()
             self._write_closings()
             self._look_at_joins(wait)
-        self._write_endings()
-
-    def _write_rows(self) -> None:
-        rows, self._rows = self._rows, []
-        if not rows:
-            return
-        self.conn.execute(
-            sql.INSERT_STEPS,
-            {
-                "runs": [row.run.id for row in rows],
-                "paths": [row.path for row in rows],
-                "parents": [parent_of(row.path) for row in rows],
-                "ordinals": [row.ordinal for row in rows],
-                "kinds": [row.node.pattern for row in rows],
-                "agents": [row.node.agent if isinstance(row.node, Leaf) else None for row in rows],
-                "states": [row.state for row in rows],
-                "input_refs": [row.input_ref for row in rows],
-                "dues": [row.due for row in rows],
-                "helds": [row.run.paused and row.state == "ready" for row in rows],
-            },
-        )
+        self.write_endings()
 
     def _write_items(self) -> None:
         while self._items:
             batch, self._items = self._items, []
             for opening in batch:
-                self._write_rows()
+                self.write_rows()
                 self._expand(opening)
 
     def _expand(self, opening: _Items) -> None:
@@ -253,25 +235,8 @@ class Advance:
         return None
 
     def _write_closings(self) -> None:
-        closings, self._closings = self._closings, []
-        if not closings:
-            return
-        closed = set(
-            self.conn.execute(
-                sql.CLOSE_STEPS,
-                {
-                    "runs": [c.run.id for c in closings],
-                    "paths": [c.path for c in closings],
-                    "states": [c.state for c in closings],
-                    "output_refs": [c.output_ref for c in closings],
-                    "errors": [c.error for c in closings],
-                },
-            ).fetchall()
-        )
-        for c in closings:
-            # A composite that somebody else closed first (its deadline, say) has had its consequences.
-            if (c.run.id, c.path) in closed:
-                self.finished(c.run, c.path, c.output_ref, c.error)
+        for c in self.close_steps():
+            self.finished(c.run, c.path, c.output_ref, c.error)
 
     def _look_at_joins(self, wait: bool) -> None:
         looks, self._looks = self._looks, {}
@@ -340,24 +305,6 @@ class Advance:
         self.conn.execute(sql.OPEN_JOINS, keys)
         for run, path, agent in opening:
             self._send(run, f"{path}/join", agent)
-
-    def _write_endings(self) -> None:
-        endings, self._endings = self._endings, []
-        if endings:
-            self.conn.execute(
-                sql.END_RUNS,
-                {
-                    "runs": [e.run.id for e in endings],
-                    "states": [e.state for e in endings],
-                    "output_refs": [e.output_ref for e in endings],
-                    "errors": [e.error for e in endings],
-                },
-            )
-
-
-def error_text(type_: str, message: str, *, retryable: bool = False) -> str:
-    """An `ErrorInfo` as JSON text."""
-    return ErrorInfo(type=type_, message=message, retryable=retryable).model_dump_json()
 
 
 def _within(node: Joining, delay: float | None) -> float | None:

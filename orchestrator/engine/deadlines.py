@@ -10,11 +10,11 @@ from uuid import UUID
 from psycopg.errors import LockNotAvailable
 
 from orchestrator.compile import parent_of
-from orchestrator.engine.advance import Advance, Join, error_text
+from orchestrator.engine.advance import Advance, Join
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.patience import unentangled
 from orchestrator.engine.run_locks import owning, owning_idle
-from orchestrator.engine.values import Ready, RunRef
+from orchestrator.engine.values import Ready, RunRef, error_text
 from orchestrator.store import advance_queries
 from orchestrator.store import timer_queries as sql
 from orchestrator.store.connect import Conn

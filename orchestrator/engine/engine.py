@@ -96,7 +96,7 @@ class Engine(Intake, Forking, Control, Deadlines, DeadSteps, Custody):
         intent = self._intents.of(conn, run_id, sent)
         plan = self.plans.load(definition, conn)
         if given is None:
-            given = resolve_all(conn, run_id, plan, ref, plan.at(path).shape)
+            given = resolve_all(conn, run_id, plan, ref, plan.shape(path, ref.removeprefix("all:")))
         run = RunRef(run_id, plan, priority)
         return Claimed(run, path, attempt, retries, workflow, tenant, labels, intent, given, left)
 

@@ -43,7 +43,7 @@ def _after(plan: Plan, path: str) -> Stage | None:
     """The stage after this one in its pipeline, if there is one and it is an agent."""
     above, _, segment = path.rpartition("/")
     pipeline = plan.at(above).node if above else plan.workflow.body
-    if not isinstance(pipeline, Pipeline):
+    if not isinstance(pipeline, Pipeline) or pipeline.stop_when is not None:
         return None
     following = int(segment) + 1
     stage = pipeline.stages[following] if following < len(pipeline.stages) else None

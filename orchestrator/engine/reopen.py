@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.compile import Plan
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.values import Ready, RunRef
 from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn
+from schemas.workflows import Joining, Route, Stage
 
 
 def reopen(conn: Conn, run: RunRef) -> list[Ready]:
@@ -17,26 +19,36 @@ def reopen(conn: Conn, run: RunRef) -> list[Ready]:
     their turn, and come back as they first came: no more of a fan-out than its `parallel` at a time.
     """
     rows = conn.execute(sql.SELECT_UNDONE, {"run": run.id}).fetchall()
-    conn.execute(
-        sql.REOPEN_STEPS, {"run": run.id, "paths": unsettled([(path, parent) for path, parent, _ in rows])}
-    )
+    undone = [(path, parent) for path, parent, _ in rows]
+    conn.execute(sql.REOPEN_STEPS, {"run": run.id, "paths": unsettled(run.plan, undone)})
     advance = Advance(conn)
     advance.wake(run, "")
     advance.settle()
     return advance.ready
 
 
-def unsettled(undone: Sequence[tuple[str, str]]) -> list[str]:
+def unsettled(plan: Plan, undone: Sequence[tuple[str, str]]) -> list[str]:
     """Of all steps of a run that are not done, as (path, parent): those whose outcome nothing has used yet."""
     paths = {path for path, _ in undone}
-    joined = {parent for path, parent in undone if path == f"{parent}/join"}
+    used = {path for path, parent in undone if _is_used(plan, path, parent, paths)}
     settled: dict[str, bool] = {"": False}
 
     def is_settled(path: str) -> bool:
         if path not in settled:
             parent = path.rpartition("/")[0]
-            gap = parent in joined and path != f"{parent}/join"
-            settled[path] = path not in paths or gap or is_settled(parent)
+            settled[path] = path not in paths or path in used or is_settled(parent)
         return settled[path]
 
     return [path for path, _ in undone if not is_settled(path)]
+
+
+def _is_used(plan: Plan, path: str, parent: str, undone: set[str]) -> bool:
+    """Whether its composite went on after this part had failed: to its join, its fallback, or a way it chose."""
+    match plan.at(parent).node:
+        case Joining():
+            return f"{parent}/join" in undone and path != f"{parent}/join"
+        case Stage():
+            return f"{parent}/else" in undone and path != f"{parent}/else"
+        case Route(choices=choices):
+            return path == f"{parent}/by" and any(f"{parent}/{name}" in undone for name in choices)
+    return False

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.compile import Plan
-from schemas.outcomes import Done, Failed
+from schemas.outcomes import Done, ErrorInfo, Failed
 
 
 class Pointer(NamedTuple):
@@ -161,3 +161,8 @@ class Recorded:
     ready: tuple[Ready, ...] = ()
     next: Claimed | None = None
     """The next stage, claimed in the same transaction; it is not among `ready`."""
+
+
+def error_text(type_: str, message: str, *, retryable: bool = False) -> str:
+    """An `ErrorInfo` as JSON text."""
+    return ErrorInfo(type=type_, message=message, retryable=retryable).model_dump_json()

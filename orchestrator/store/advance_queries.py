@@ -173,3 +173,19 @@ SELECT id, 'run.' || state, jsonb_strip_nulls(jsonb_build_object('error', error:
                                                                  'error_type', error::jsonb -> 'type'))
 FROM ended
 """
+
+# --- what a pattern asks before it goes on ---
+
+SELECT_VALUE: LiteralString = """
+SELECT (CASE WHEN %(ref)s = 'run' THEN (SELECT input FROM runs WHERE id = %(run)s)
+             WHEN %(ref)s LIKE 'in:%%' THEN (SELECT input FROM steps
+                                             WHERE run_id = %(run)s AND path = substr(%(ref)s, 4))
+             ELSE (SELECT output FROM steps WHERE run_id = %(run)s AND path = substr(%(ref)s, 5)) END)::text
+"""
+
+SELECT_INPUT_REF: LiteralString = "SELECT input_ref FROM steps WHERE run_id = %(run)s AND path = %(path)s"
+
+SELECT_PART_OUTPUTS: LiteralString = """
+SELECT ordinal, coalesce(output_ref, 'out:' || path) FROM steps
+WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'done' ORDER BY ordinal
+"""

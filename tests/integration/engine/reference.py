@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.vocabulary import Composable, each, fan_out, workflow
+from orchestrator.vocabulary import Composable, each, fan_out, loop, pipeline, route, rule, workflow
 from schemas.errors import DefinitionError
-from schemas.workflows import Each, FanOut, Joining, Leaf, Node, Pipeline, Workflow
+from schemas.workflows import Each, FanOut, Joining, Leaf, Loop, Node, Pipeline, Route, Stage, Workflow
 from tests.integration.engine.bench import Boom, named
 
 LISTED = {"type": "array"}
@@ -26,12 +27,17 @@ AGENTS = {
 }
 
 
+CHOOSING = named("choosing", gives={"type": "object", "properties": {"choice": {"type": "string"}}})
+
+
 def act(agent: str, value: Any) -> Any:
     """What each agent does: the same for the same input; `weak` fails for about a third of all inputs."""
     digest = hashlib.sha256(f"{agent} {json.dumps(value, sort_keys=True)}".encode()).hexdigest()
     number = int(digest[:8], 16)
     if agent == "weak" and number % 3 == 0:
         raise Boom(f"weak about {digest[:6]}")
+    if agent == "choosing":
+        return {"choice": f"b{number % 5}", "confidence": number % 11 / 10}
     if agent == "spread":
         return [f"{digest[:4]}.{n}" for n in range(number % 4)]
     return f"{agent} {digest[:8]}"
@@ -93,6 +99,8 @@ def _run(node: Node, given: Value | Branches, path: str) -> Value | Branches:
         case Pipeline(stages=stages):
             for index, stage in enumerate(stages):
                 given = _run(stage, given, _below(path, str(index)))
+                if node.stop_when is not None and _holds(node.stop_when, output=given):
+                    break
             return given
         case FanOut(branches=branches):
             ends = [_end(branch, given, _below(path, name)) for name, branch in branches.items()]
@@ -103,6 +111,76 @@ def _run(node: Node, given: Value | Branches, path: str) -> Value | Branches:
                 raise Boom(f"each needs a list, but its input is {_kind(items)}")
             ends = [_end(body, Value(item), f"{path}/{n}") for n, item in enumerate(items)]
             return _joined(node, [str(n) for n in range(len(items))], ends, path)
+        case Stage():
+            return _staged(node, given, path)
+        case Route():
+            return _run(node.choices[_way(node, given)], given, _below(path, _way(node, given)))
+        case Loop():
+            return _looped(node, given, path)
+
+
+def _staged(node: Stage, given: Value | Branches, path: str) -> Value | Branches:
+    if node.when is not None and not _holds(node.when, input=given):
+        return given
+    try:
+        return _run(node.body, given, _below(path, "do"))
+    except Boom:
+        if node.fallback is None:
+            if node.optional:
+                return given
+            raise
+    try:
+        return _run(node.fallback, given, _below(path, "else"))
+    except Boom:
+        if node.optional:
+            return given
+        raise
+
+
+def _way(node: Route, given: Value | Branches) -> str:
+    for one in node.rules:
+        if one.when is not None and _holds(one.when, input=given):
+            return one.go
+    if node.by is None:
+        return node.fallback
+    try:
+        answer = act(node.by, _for(node.by, given))
+    except Boom:
+        return node.fallback
+    known = answer["choice"] in node.choices and answer["confidence"] >= node.threshold
+    return str(answer["choice"]) if known else node.fallback
+
+
+def _looped(node: Loop, given: Value | Branches, path: str) -> Value | Branches:
+    outputs: list[Value | Branches] = []
+    for number in range(node.max_rounds):
+        try:
+            output = _run(node.body, given, f"{path}/{number}")
+        except Boom:
+            if not outputs:
+                raise
+            break
+        outputs.append(output)
+        if _natural(output) == _natural(given):
+            return output
+        if node.until is not None and _holds(node.until, output=output):
+            return output
+        given = output
+    if node.score is None:
+        return outputs[-1]
+    return max(enumerate(outputs), key=lambda one: (_score(_natural(one[1])), one[0]))[1]
+
+
+def _score(natural: Any) -> float:
+    """The score of the generator, in Python; what has none is the worst."""
+    return float(natural[-1] in "01234567") if isinstance(natural, str) else -math.inf
+
+
+def _holds(condition: str, **given: Value | Branches) -> bool:
+    """The conditions of the generator, in Python: does a value's text end in one of these digits?"""
+    ((_, value),) = given.items()
+    natural = _natural(value)
+    return isinstance(natural, str) and natural[-1] in condition.rpartition("[")[2].partition("]")[0]
 
 
 def _end(node: Node, given: Value | Branches, path: str) -> Value | Boom:
@@ -170,7 +248,47 @@ class Generator:
             names = [f"b{n}" for n in range(self.rng.randint(1, 4))]
             branches = {name: self._part(depth - 1) for name in names}
             return fan_out(**branches, **self._joining(len(branches)))
-        return AGENTS["spread"] >> each(self._part(depth - 1), **self._joining(2))
+        if pick < 0.85:
+            return AGENTS["spread"] >> each(self._part(depth - 1), **self._joining(2))
+        return self.rng.choice([self._stage, self._route, self._loop, self._early])(depth - 1)
+
+    def _stage(self, depth: int) -> Composable:
+        part = self._part(depth)
+        if self.rng.random() < 0.4:
+            part = part.when(self._condition("input"))
+        if self.rng.random() < 0.5:
+            part = part.otherwise(self._part(depth))
+        return part.optional() if self.rng.random() < 0.4 else part
+
+    def _route(self, depth: int) -> Composable:
+        names = [f"b{n}" for n in range(self.rng.randint(1, 3))]
+        rules = [
+            rule(f"r{n}", go=self.rng.choice(names), when=self._condition("input"))
+            for n in range(self.rng.randint(1, 2))
+        ]
+        return route(
+            **{name: self._part(depth) for name in names},
+            rules=rules,
+            by=self.rng.choice([None, CHOOSING]),
+            threshold=self.rng.choice([0.0, 0.5]),
+            fallback=self.rng.choice(names),
+        )
+
+    def _loop(self, depth: int) -> Composable:
+        return loop(
+            self._part(depth),
+            until=self.rng.choice([None, self._condition("output")]),
+            score=self.rng.choice([None, "output.matches('[01234567]$') ? 1.0 : 0.0"]),
+            max_rounds=self.rng.randint(1, 4),
+        )
+
+    def _early(self, depth: int) -> Composable:
+        parts = [self._part(depth) for _ in range(self.rng.randint(2, 3))]
+        return pipeline(*parts, stop_when=self._condition("output"))
+
+    def _condition(self, name: str) -> str:
+        digits = "".join(self.rng.sample("0123456789abcdef", 6))
+        return f"type({name}) == string && {name}.matches('[{digits}]$')"
 
     def _joining(self, branches: int) -> dict[str, Any]:
         return {

@@ -96,7 +96,7 @@ def run(bench: Bench) -> UUID:
     ("table", "change", "constraint"),
     [
         ("steps", "state = 'sleeping' WHERE path = '0/1'", "state_known"),
-        ("steps", "kind = 'loop' WHERE path = '0'", "kind_known"),
+        ("steps", "kind = 'Not one' WHERE path = '0'", "kind_form"),
         ("steps", "agent = NULL WHERE path = '0/1'", "agent_when_leaf"),
         ("steps", "agent = 'a' WHERE path = '0'", "agent_when_leaf"),
         ("steps", "input = '1' WHERE path = '0'", "one_input"),

@@ -44,8 +44,8 @@ def reviews(site: Path) -> Reviews:
 
 def test_the_workflow_compiles() -> None:
     plan = compile_workflow(dependency_review)
-    assert plan.at("1/join").shape is Shape.GATHERED
-    assert plan.at("1/7/1/join").shape.startswith("named")
+    assert plan.shape("1/join", "1") is Shape.GATHERED
+    assert plan.shape("1/7/1/join", "1/7/1").startswith("named")
     assert "path" in plan.input_schema["properties"]
 
 

@@ -14,7 +14,7 @@ def test_it_is_as_short_as_promised() -> None:
 
 
 def test_the_workflow_compiles() -> None:
-    assert compile_workflow(hello).at("1/join").shape is Shape.LIST
+    assert compile_workflow(hello).shape("1/join", "1") is Shape.LIST
 
 
 def test_it_greets() -> None:

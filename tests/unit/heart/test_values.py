@@ -278,7 +278,7 @@ def test_the_shape_of_results_follows_who_takes_them() -> None:
     }
     for shape, taker in takers.items():
         plan = compile_workflow(workflow("w", fan_out(a, x=a) >> taker))
-        assert plan.at("1").shape is shape
+        assert plan.shape("1", "0") is shape
 
 
 def test_steps_find_their_node_below_any_item() -> None:

@@ -1,0 +1,143 @@
+"""What is to be written about runs that move on, in a few statements whatever the number of steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from orchestrator.compile import parent_of
+from orchestrator.engine.gather import resolve_all
+from orchestrator.engine.moves import Place
+from orchestrator.engine.values import RunRef
+from orchestrator.store import advance_queries as sql
+from orchestrator.store import attempt_queries
+from orchestrator.store.connect import AnyConn
+from schemas.events import EventKind
+from schemas.workflows import Leaf, Node
+
+
+class Row(NamedTuple):
+    """A step that comes to be."""
+
+    run: RunRef
+    path: str
+    ordinal: int
+    node: Node
+    state: str
+    input_ref: str
+    due: float | None
+
+
+class Closing(NamedTuple):
+    """A composite step, or a run, that ends."""
+
+    run: RunRef
+    path: str
+    state: str
+    output_ref: str | None
+    error: str | None
+
+
+class Ledger:
+    """Collects rows, ends and notes, writes them when it is told to, and reads what a decision needs."""
+
+    def __init__(self, conn: AnyConn) -> None:
+        self.conn = conn
+        self.rows: list[Row] = []
+        self.closings: list[Closing] = []
+        self.endings: list[Closing] = []
+        self.notes: list[tuple[UUID, EventKind, str, str]] = []
+
+    # --- collecting ---------------------------------------------------------------------------------------
+
+    def note(self, place: Place, kind: EventKind, data: Mapping[str, Any]) -> None:
+        """Tell something about the composite."""
+        self.notes.append((place.run.id, kind, place.path, json.dumps(data, default=str)))
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def write_rows(self) -> None:
+        """Insert the steps."""
+        rows, self.rows = self.rows, []
+        if not rows:
+            return
+        self.conn.execute(
+            sql.INSERT_STEPS,
+            {
+                "runs": [row.run.id for row in rows],
+                "paths": [row.path for row in rows],
+                "parents": [parent_of(row.path) for row in rows],
+                "ordinals": [row.ordinal for row in rows],
+                "kinds": [row.node.pattern for row in rows],
+                "agents": [row.node.agent if isinstance(row.node, Leaf) else None for row in rows],
+                "states": [row.state for row in rows],
+                "input_refs": [row.input_ref for row in rows],
+                "dues": [row.due for row in rows],
+                "helds": [row.run.paused and row.state == "ready" for row in rows],
+            },
+        )
+
+    def write_notes(self) -> None:
+        """Insert the events."""
+        notes, self.notes = self.notes, []
+        if notes:
+            runs, kinds, paths, data = (list(column) for column in zip(*notes, strict=True))
+            keys = {"runs": runs, "kinds": kinds, "paths": paths, "data": data}
+            self.conn.execute(attempt_queries.NOTE_EVENTS, keys)
+
+    def close_steps(self) -> list[Closing]:
+        """Close composites; those that nobody else had closed first, a deadline say."""
+        closings, self.closings = self.closings, []
+        if not closings:
+            return []
+        closed = set(
+            self.conn.execute(
+                sql.CLOSE_STEPS,
+                {
+                    "runs": [c.run.id for c in closings],
+                    "paths": [c.path for c in closings],
+                    "states": [c.state for c in closings],
+                    "output_refs": [c.output_ref for c in closings],
+                    "errors": [c.error for c in closings],
+                },
+            ).fetchall()
+        )
+        return [c for c in closings if (c.run.id, c.path) in closed]
+
+    def write_endings(self) -> None:
+        """End runs."""
+        endings, self.endings = self.endings, []
+        if endings:
+            self.conn.execute(
+                sql.END_RUNS,
+                {
+                    "runs": [e.run.id for e in endings],
+                    "states": [e.state for e in endings],
+                    "output_refs": [e.output_ref for e in endings],
+                    "errors": [e.error for e in endings],
+                },
+            )
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def value(self, run: RunRef, ref: str) -> Any:
+        """The value behind a reference."""
+        if ref.startswith("all:"):
+            return json.loads(resolve_all(self.conn, run.id, run.plan, ref))
+        (text,) = self.conn.execute(sql.SELECT_VALUE, {"run": run.id, "ref": ref}).fetchone() or (None,)
+        return json.loads(text) if text is not None else None
+
+    def input_ref(self, place: Place) -> str:
+        """The reference with which the composite was opened."""
+        keys = {"run": place.run.id, "path": place.path}
+        (ref,) = self.conn.execute(sql.SELECT_INPUT_REF, keys).fetchone() or (None,)
+        return str(ref) if ref is not None else f"in:{place.path}"
+
+    def outputs(self, place: Place) -> list[tuple[int, str]]:
+        """The parts that are done so far, as (ordinal, reference to the output), in order."""
+        keys = {"run": place.run.id, "parent": place.path}
+        return [
+            (ordinal, ref) for ordinal, ref in self.conn.execute(sql.SELECT_PART_OUTPUTS, keys).fetchall()
+        ]
