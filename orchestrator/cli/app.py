@@ -12,6 +12,7 @@ from orchestrator.cli import (
     dead,
     demo,
     doctor,
+    explain,
     history,
     pools,
     processes,
@@ -48,7 +49,7 @@ app.command("demo", rich_help_panel="Run")(demo.demo)
 app.command("worker", rich_help_panel="Run")(processes.worker)
 app.command("flower", rich_help_panel="Run")(processes.flower)
 app.command("run", rich_help_panel="Work")(submit.run)
-for command in (history.events, history.fork, control.cancel, control.pause, control.resume):
+for command in (history.events, history.fork, explain.explain, control.cancel, control.pause, control.resume):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs", rich_help_panel="Work")
 app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")

@@ -31,7 +31,14 @@ _ICONS = {
     StepState.SKIPPED: "↷",
     StepState.CANCELLED: "⊘",
 }
-_PATTERNS = {StepKind.FAN_OUT: "fan-out", StepKind.EACH: "each", StepKind.PIPELINE: "pipeline"}
+_PATTERNS = {
+    StepKind.FAN_OUT: "fan-out",
+    StepKind.EACH: "each",
+    StepKind.PIPELINE: "pipeline",
+    StepKind.STAGE: "stage",
+    StepKind.ROUTE: "route",
+    StepKind.LOOP: "loop",
+}
 # What a person has to see first when not everything can be shown.
 _INTEREST = [
     StepState.DEAD,

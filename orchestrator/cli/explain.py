@@ -1,0 +1,64 @@
+"""`baton runs explain`: why a run went the way it went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from orchestrator.cli import options
+from orchestrator.cli.output import console, print_json
+from orchestrator.cli.runs import resolve
+
+if TYPE_CHECKING:
+    from schemas.events import Event
+
+
+def explain(
+    run: options.Run,
+    step: Annotated[str | None, typer.Argument(help="Only the decisions of this step.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Say why a run went the way it went: each decision of its routers, and what warned on the way."""
+    from orchestrator.cli.environment import connected
+    from schemas.events import EventKind
+
+    told = (EventKind.STEP_DECIDED, EventKind.STEP_WARNING)
+    with connected() as client:
+        events = client.events(resolve(client, run))
+    found = [event for event in events if event.kind in told and step in (None, event.path)]
+    if json:
+        print_json(found)
+        return
+    if not found:
+        typer.echo(
+            "Nothing was decided in this run: it has no router that was reached, and no loop that warned."
+        )
+    for event in found:
+        for line in _lines(event):
+            console().print(line, highlight=False)
+
+
+def _lines(event: Event) -> list[str]:
+    data: dict[str, Any] = event.data
+    where = f"[bold]{event.path}[/]"
+    if "message" in data:
+        return [f"{where}  [yellow]{data['message']}[/]"]
+    sure = f", confidence {data['confidence']:g}" if "confidence" in data else ""
+    lines = [f"{where}  went to [bold]{data['choice']}[/] by {data['by']}{sure}: {data['reason']}"]
+    lines += [f"    {name}: {_found(found)}" for name, found in data.get("features", {}).items()]
+    rivals = sorted(data.get("alternatives", {}).items(), key=lambda one: -one[1])
+    if rivals:
+        lines.append(f"    alternatives: {', '.join(f'{name} {sure:g}' for name, sure in rivals)}")
+    return lines
+
+
+def _found(found: Any) -> str:
+    match found:
+        case True:
+            return "holds"
+        case False | []:
+            return "does not hold"
+        case list():
+            return f"found {', '.join(map(str, found))}"
+    return str(found)
