@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
-    from orchestrator.vocabulary import each, fan_out, workflow
+    from orchestrator.vocabulary import each, fan_out, loop, pipeline, route, rule, workflow
 
-__all__ = ["Client", "each", "fan_out", "workflow"]
+__all__ = ["Client", "each", "fan_out", "loop", "pipeline", "route", "rule", "workflow"]
 
-_HOMES = {"Client": "client", "each": "vocabulary", "fan_out": "vocabulary", "workflow": "vocabulary"}
+_HOMES = {"Client": "client"} | dict.fromkeys(__all__[1:], "vocabulary")
 
 
 def __getattr__(name: str) -> Any:

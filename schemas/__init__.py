@@ -28,7 +28,18 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from schemas.events import Event, EventKind
-    from schemas.outcomes import Cancelled, Done, ErrorInfo, Failed, Gap, Gathered, Outcome, Skipped, Waiting
+    from schemas.outcomes import (
+        Cancelled,
+        Choice,
+        Done,
+        ErrorInfo,
+        Failed,
+        Gap,
+        Gathered,
+        Outcome,
+        Skipped,
+        Waiting,
+    )
     from schemas.runs import (
         PoolView,
         RunMoment,
@@ -50,6 +61,7 @@ __all__ = [
     "BatonError",
     "Budget",
     "Cancelled",
+    "Choice",
     "Conflict",
     "DefinitionError",
     "Done",

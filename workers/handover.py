@@ -42,7 +42,7 @@ class HandOver:
         Agents with a rate limit are left out: their turn is the consumer's to give.
         """
         consumer = self._consumer
-        if consumer is None or state.should_stop is not None or state.should_terminate is not None:
+        if consumer is None or consumer.app.baton.leaving:
             return NOBODY
         if len(state.reserved_requests) >= concurrency:
             return NOBODY
