@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from orchestrator.engine.advance import Advance, error_text
+from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground, Standing
 from orchestrator.engine.patience import unentangled
 from orchestrator.engine.pausing import unpause_run
-from orchestrator.engine.values import Pointer, Ready
+from orchestrator.engine.values import Pointer, Ready, error_text
 from orchestrator.store import dead_letter_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.dead_letters import Settled

@@ -16,7 +16,7 @@ from orchestrator.store import fork_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.errors import Conflict, NotFound
 from schemas.runs import StepState
-from schemas.workflows import Joining, Leaf, Pipeline
+from schemas.workflows import Joining, Leaf, Loop, Pipeline, Route, Stage
 
 
 class _Origin(NamedTuple):
@@ -85,7 +85,7 @@ def beginning(plan: Plan, origin: Mapping[str, str], step: str) -> dict[str, str
     around = set(_around(step))
     before = [path for path in origin if not _follows(plan, path, step)]
     undone = [path for path in before if path in around or origin[path] != StepState.DONE]
-    again = set(unsettled([(path, parent_of(path)) for path in (*undone, step)]))
+    again = set(unsettled(plan, [(path, parent_of(path)) for path in (*undone, step)]))
     states: dict[str, str | None] = {path: StepState.PENDING if path in again else None for path in before}
     states |= dict.fromkeys(around, StepState.OPEN)
     states[step] = StepState.READY if isinstance(plan.at(step).node, Leaf) else StepState.OPEN
@@ -110,8 +110,13 @@ def _follows(plan: Plan, path: str, step: str) -> bool:
     while ours[0] == theirs[0]:
         common = f"{common}/{ours[0]}".lstrip("/")
         ours, theirs = ours[1:], theirs[1:]
-    if isinstance(plan.at(common).node, Pipeline):
-        return int(ours[0]) > int(theirs[0])
+    match plan.at(common).node:
+        case Pipeline() | Loop():
+            return int(ours[0]) > int(theirs[0])
+        case Stage():
+            return ours[0] == "else"
+        case Route():
+            return theirs[0] == "by"
     return ours[0] == "join"
 
 
