@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import ChannelError, EncodeError, KombuError, LimitExceeded
 from redis.exceptions import RedisError
 
+from orchestrator.amnesia import Memory
 from orchestrator.broker import wire_priority
 from orchestrator.canvas import fragments, pointer_of, publish, task_id
 from orchestrator.engine.values import Ready
@@ -18,10 +19,6 @@ log = logging.getLogger(__name__)
 
 BATCH = 100
 """Messages that travel to the broker together: few enough for workers to begin while the rest is still built."""
-
-
-MARK = "baton.mark"
-"""The key that is gone when Redis was flushed or restarted empty."""
 
 PATIENCE = 10.0
 """Seconds to wait for a free connection to the broker."""
@@ -34,6 +31,7 @@ class Dispatcher:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._memory = Memory()
 
     def send(self, ready: Sequence[Ready]) -> bool:
         """Publish these steps, after their commit. False when the broker could not be reached.
@@ -81,14 +79,25 @@ class Dispatcher:
             return None
         return int(declared.message_count)
 
-    def broker_is_new(self) -> bool:
-        """Whether the broker has lost its memory since anyone asked: our mark in it is gone. Asks on Redis only.
+    def broker_has_forgotten(self) -> bool:
+        """Whether the broker may have lost its messages, and this process should send all of them again.
 
-        Other brokers keep durable queues; what they lose is found as stranded.
+        Asks on Redis only: other brokers keep durable queues; what they lose is found as stranded.
         """
+        return self._ask(self._memory.is_lost)
+
+    def still_forgets(self) -> bool:
+        """Call it now and then meanwhile. False if sending has to begin anew, here or elsewhere."""
+        return self._ask(self._memory.goes_on)
+
+    def broker_remembers(self) -> bool:
+        """Call it when all has been sent."""
+        return self._ask(self._memory.is_restored)
+
+    def _ask(self, question: Callable[[Any], bool]) -> bool:
         try:
             with self._producer() as producer:
                 client = getattr(producer.channel, "client", None)
-                return bool(client is not None and client.set(MARK, "1", nx=True))
+                return client is not None and question(client)
         except _UNREACHABLE:
             return False

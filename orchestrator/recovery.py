@@ -6,21 +6,20 @@ Any number of sweeps may run at the same time: each takes its rows with `SKIP LO
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Ready
-from orchestrator.engine.values import RunRef
 from orchestrator.store import recovery_queries as sql
 from orchestrator.store.connect import Conn
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 5.0
+PATIENCE = 3.0
 """Seconds that a step may lie ready, with room in its workers and nothing in its queue, before it is sent again."""
 
-RARELY = 4
+RARELY = 2
 """Sweeps between two looks for what only a crash at an unlucky moment leaves behind."""
 
 MOST = 1_000
@@ -30,10 +29,23 @@ MOST = 1_000
 class Recovery:
     """One sweep after the other."""
 
-    def __init__(self, engine: Engine, dispatcher: Dispatcher, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        dispatcher: Dispatcher,
+        *,
+        patience: float = PATIENCE,
+        grace: float = 0.0,
+        may_bury: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`grace` is how many seconds a worker may need to beat again after nobody could; `may_bury` says whether
+        this process could have heard the others beat.
+        """
         self._engine = engine
         self._dispatcher = dispatcher
         self._patience = patience
+        self._grace = grace
+        self._may_bury = may_bury
         self._sweeps = 0
 
     def sweep(self) -> int:
@@ -43,7 +55,7 @@ class Recovery:
             found = self._of_the_dead(conn)
             if self._sweeps % RARELY == 0:
                 found += self._stranded(conn)
-        found += self._engine.free_of_the_dead(most=MOST)
+        found += self._engine.free_of_the_dead(grace=self._grace, most=MOST)
         if self._sweeps % RARELY == 0:
             found += self._engine.settle_forgotten()
         self._dispatcher.send(found)
@@ -51,12 +63,16 @@ class Recovery:
 
     def _of_the_dead(self, conn: Conn) -> list[Ready]:
         """What lay in the memory of dead workers without having been started."""
+        if not self._may_bury():
+            return []
         me = self._engine.worker.id if self._engine.worker is not None else None
-        found = []
-        for _, name, queues, held in conn.execute(sql.BURY_WORKERS, {"self": me}).fetchall():
+        found: list[Ready] = []
+        for _, name, queues, held in conn.execute(
+            sql.BURY_WORKERS, {"self": me, "grace": self._grace}
+        ).fetchall():
             log.warning("worker %s stopped beating: its steps go to others", name)
             keys = {"queues": queues, "patience": 0.0, "most": 2 * held + 10}
-            found += self._located(conn, conn.execute(sql.TAKE_STRANDED, keys).fetchall())
+            found += self._engine.located(conn, conn.execute(sql.TAKE_STRANDED, keys).fetchall())
         return found
 
     def _stranded(self, conn: Conn) -> list[Ready]:
@@ -67,27 +83,18 @@ class Recovery:
 
     def _after_amnesia(self) -> int:
         """Send everything that is ready, if the broker has lost its memory."""
-        if not self._dispatcher.broker_is_new():
+        if not self._dispatcher.broker_has_forgotten():
             return 0
         sent = 0
         with self._engine.pool.connection() as conn:
             (before,) = conn.execute(sql.SELECT_NOW).fetchone() or (None,)
             while found := self._take(conn, sql.TAKE_ALL_READY, {"before": before}):
-                self._dispatcher.send(found)
+                if not (self._dispatcher.send(found) and self._dispatcher.still_forgets()):
+                    return sent + len(found)
                 sent += len(found)
-        if sent:
+        if self._dispatcher.broker_remembers() and sent:
             log.warning("the broker had lost its memory: sent %d ready steps again", sent)
         return sent
 
     def _take(self, conn: Conn, statement: Any, keys: dict[str, Any]) -> list[Ready]:
-        return self._located(conn, conn.execute(statement, keys | {"most": MOST}).fetchall())
-
-    def _located(self, conn: Conn, rows: Sequence[tuple[Any, ...]]) -> list[Ready]:
-        """The rows of steps as what the dispatcher takes."""
-        runs = {run_id: self._engine.reference(conn, run_id) for run_id in {row[0] for row in rows}}
-        return [_ready(runs[run_id], path) for run_id, path in rows]
-
-
-def _ready(run: RunRef, path: str) -> Ready:
-    leaf: Any = run.plan.at(path).node
-    return Ready(run, path, leaf.agent)
+        return self._engine.located(conn, conn.execute(statement, keys | {"most": MOST}).fetchall())

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     heartbeat: float = Field(default=1.0, gt=0)
     """Seconds between a worker's heartbeats."""
 
-    lease: float = Field(default=4.0, gt=0)
+    lease: float = Field(default=3.0, gt=0)
     """Seconds after its last heartbeat at which a worker counts as dead."""
 
     loss_limit: int = Field(default=3, ge=1)
@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     """Seconds for which a worker that was told to end may finish its steps; what still runs then goes to others."""
 
     pool_size: int = Field(default=4, ge=1)
-    """Postgres connections that one process may hold."""
+    """Postgres connections that one process may hold; a worker has one more, for its heart."""
 
 
 @cache

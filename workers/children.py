@@ -38,7 +38,7 @@ class Children:
             pointer = step_of(request.id)
             if pointer is not None:
                 running[pointer].append(request)
-        for pointer in self._process.engine.unwanted(running):
+        for pointer in self._process.pulse.unwanted(running):
             for request in running[pointer]:
                 self._consumer.call_soon(self._stop_safely, request)
 

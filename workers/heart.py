@@ -11,6 +11,7 @@ import logging
 import sys
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import psycopg
@@ -18,7 +19,7 @@ from celery import bootsteps
 from celery.worker.state import reserved_requests
 
 from orchestrator.canvas import step_of
-from orchestrator.engine.values import Holding, Pointer, WorkerBeat, WorkerId
+from orchestrator.engine.values import Holding, Pointer, Ready, WorkerBeat, WorkerId
 from orchestrator.recovery import Recovery
 from orchestrator.timers import Timers
 from schemas.settings import settings
@@ -37,6 +38,32 @@ TURN_OF_A_THREAD = 0.001
 threads and each answer of Postgres would add up to what timers may be late."""
 
 
+class Witness:
+    """Whether this process may say of others that they did not beat: not if it could not either, a moment ago.
+
+    When Postgres or the network was away, or the whole machine stood still, everybody's lease may have run out. Whoever
+    is back first leaves the others the time of a lease.
+    """
+
+    def __init__(self, lease: float) -> None:
+        self._lease = lease
+        self._last = self._since = time.monotonic()
+        self._was_away = False
+
+    def beat(self) -> None:
+        """A beat of ours has reached Postgres."""
+        now = time.monotonic()
+        if now - self._last > self._lease / 2:
+            self._since, self._was_away = now, True
+        self._last = now
+
+    @property
+    def is_reliable(self) -> bool:
+        now = time.monotonic()
+        away = now - self._last > self._lease / 2
+        return not away and not (self._was_away and now - self._since < self._lease)
+
+
 class Heart:
     """The threads that beat, fire timers, and sweep for what others left undone."""
 
@@ -48,6 +75,9 @@ class Heart:
         self._ticked = time.monotonic()
         self._reachable = True
         self._suspects: set[Holding] = set()
+        self._found: deque[Ready] = deque()
+        """What the beat took back; it must not wait for the broker, so the sweeper sends it."""
+        self.witness = Witness(beat.lease)
         self.excused = False
         """Set while the consumer is known to stand still: it drains, or waits for the broker."""
         self._threads = [
@@ -79,8 +109,14 @@ class Heart:
 
     def _sweep_on(self) -> None:
         """A thread of its own, since a sweep talks to the broker, which may be slow when it is away."""
-        recovery = Recovery(self._process.engine, self._process.dispatcher)
+        recovery = Recovery(
+            self._process.engine,
+            self._process.dispatcher,
+            grace=self._beat.lease,
+            may_bury=lambda: self.witness.is_reliable,
+        )
         while True:
+            self._guarded(self._send_found)
             self._guarded(recovery.sweep)
             if self._stopped.wait(settings().heartbeat / 2):
                 return
@@ -91,33 +127,40 @@ class Heart:
         while not self._stopped.wait(timers.pause):
             self._guarded(timers.look)
 
+    def _send_found(self) -> None:
+        found = [self._found.popleft() for _ in range(len(self._found))]
+        self._process.dispatcher.send(found)
+
     def _pulse(self) -> None:
         if not self.excused and time.monotonic() - self._ticked > STILL:
             return
         process = self._process
+        running, active = process.attempts.all(), {step_of(request.id) for request in accepted()}
         # One that leaves serves no queue any more; what it runs is still its own.
         beat = self._beat._replace(queues=()) if process.leaving else self._beat
-        for lost in process.engine.beat(beat, len(reserved_requests), process.attempts.all()):
-            process.attempts.stop(Attempt(*lost))
+        holdings = process.pulse.beat(beat, len(reserved_requests))
+        self.witness.beat()
+        lost = set(running) - {Attempt(one.run_id, one.path, one.attempt) for one in holdings}
+        for one in lost:
+            process.attempts.stop(one)
+        self._found += process.pulse.take_forgotten(lost)
         if process.closed:
             return  # all of it is being given to others
         if self._children is not None:
             self._children.stop_unwanted()
-        self._release_orphans()
+        self._release_orphans({one for one in holdings if Pointer(one.run_id, one.path) not in active})
 
-    def _release_orphans(self) -> None:
+    def _release_orphans(self, found: set[Holding]) -> None:
         """Give back steps that stand in our name although no request of ours runs them.
 
         A claim whose answer was lost leaves one. A step is an orphan when two pulses in a row find it so: between a
         claim's commit and this look, or an outcome's and that one, a single pulse may be wrong.
         """
-        engine = self._process.engine
-        active = {step_of(request.id) for request in accepted()}
-        found = {one for one in engine.holdings() if Pointer(one.run_id, one.path) not in active}
         orphans = found & self._suspects
         for orphan in orphans:
             log.warning("step %s of run %s was ours, but nobody runs it", orphan.path, orphan.run_id)
-        self._process.dispatcher.send(engine.free(orphans, lost=False))
+        if orphans:
+            self._found += self._process.pulse.free(orphans, lost=False)
         self._suspects = found - self._suspects
 
     def _guarded(self, work: Any) -> None:
@@ -154,7 +197,7 @@ class HeartStep(bootsteps.StartStopStep):
             lease = settings().lease
             worker = WorkerId(process.id, process.name)
             beat = WorkerBeat(worker, queues, process.concurrency, process.pool_name, lease)
-            process.engine.beat(beat, 0, [])
+            process.pulse.beat(beat, 0)
             children = None if process.in_threads else Children(process, consumer)
             self._heart = process.heart = Heart(process, beat, children)
             self._heart.start()

@@ -81,6 +81,11 @@ class WorkerProcess:
         return Engine(self.pool, WorkerId(self.id, self.name))
 
     @cached_property
+    def pulse(self) -> Engine:
+        """The engine of the heart, on a connection of its own: it must not stand in line behind steps."""
+        return Engine(Pool(self.places.database_url, size=1), WorkerId(self.id, self.name))
+
+    @cached_property
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(self.app)
 

@@ -111,6 +111,8 @@ class StepTask(Task):
     def _continue(self, finished: Finished, recorded: Recorded) -> dict[str, str]:
         if not recorded.accepted:
             log.info("the outcome of step %s of run %s came too late", finished.path, finished.run_id)
+            attempt = (finished.run_id, finished.path, finished.attempt)
+            self.process.dispatcher.send(self.process.engine.take_forgotten([attempt]))
             raise Ignore("superseded")
         self.process.dispatcher.send(self._not_carried(recorded.ready))
         match finished.outcome:

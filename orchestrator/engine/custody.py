@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from uuid import UUID
 
 from orchestrator.engine.losses import Losses
-from orchestrator.engine.values import Held, Pointer, WorkerBeat
+from orchestrator.engine.values import Held, Holding, Pointer, Ready, WorkerBeat
 from orchestrator.store import worker_queries as sql
 
 
@@ -29,28 +29,29 @@ class Custody(Losses):
         with self.pool.connection() as conn:
             return [Pointer(*row) for row in conn.execute(sql.SELECT_UNWANTED, keys).fetchall()]
 
-    def beat(
-        self, beat: WorkerBeat, held: int, running: Sequence[tuple[UUID, str, int]]
-    ) -> list[tuple[UUID, str, int]]:
-        """Say that a worker lives and has `held` messages; of the attempts it runs, those no longer its own."""
+    def beat(self, beat: WorkerBeat, held: int) -> list[Holding]:
+        """Say that a worker lives and has `held` messages; what stands in its name."""
+        keys = {
+            "id": beat.worker.id,
+            "name": beat.worker.name,
+            "queues": list(beat.queues),
+            "concurrency": beat.concurrency,
+            "pool": beat.pool,
+            "held": held,
+            "lease": beat.lease,
+        }
         with self.pool.connection() as conn:
-            conn.execute(
-                sql.BEAT,
-                {
-                    "id": beat.worker.id,
-                    "name": beat.worker.name,
-                    "queues": list(beat.queues),
-                    "concurrency": beat.concurrency,
-                    "pool": beat.pool,
-                    "held": held,
-                    "lease": beat.lease,
-                },
-            )
-            if not running:
-                return []
-            runs, paths, attempts = (list(column) for column in zip(*running, strict=True))
-            keys = {"runs": runs, "paths": paths, "attempts": attempts}
-            return [(r, p, a) for r, p, a in conn.execute(sql.SELECT_LOST_ATTEMPTS, keys).fetchall()]
+            return [Holding(*row) for row in conn.execute(sql.BEAT, keys).fetchall()]
+
+    def take_forgotten(self, attempts: Collection[tuple[UUID, str, int]]) -> list[Ready]:
+        """The steps of these attempts (run, path, number) whose claim Postgres forgot in a crash: send them again."""
+        if not attempts:
+            return []
+        runs, paths, numbers = (list(column) for column in zip(*attempts, strict=True))
+        keys = {"runs": runs, "paths": paths, "attempts": numbers}
+        with self.pool.connection() as conn:
+            rows = conn.execute(sql.TAKE_FORGOTTEN, keys).fetchall()
+            return self.located(conn, rows)
 
     def stop_worker(self) -> None:
         """Say that this engine's worker has ended."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.engine.advance import Advance, Join
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.run_locks import owning, sharing
-from orchestrator.engine.values import Ready, RunRef, WorkerId
+from orchestrator.engine.values import Pointer, Ready, RunRef, WorkerId
 from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.errors import NotFound
@@ -49,6 +49,15 @@ class Ground:
         row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
         assert row is not None  # noqa: S101  a step has a run
         return RunRef(run_id, self.plans.load(row[1], conn), row[2], row[0] == RunState.PAUSED)
+
+    def located(self, conn: Conn, rows: Iterable[tuple[Any, ...]]) -> list[Ready]:
+        """Steps (run, path) that exist, as what the dispatcher takes."""
+        found = [Pointer(*row) for row in rows]
+        runs = {run_id: self.reference(conn, run_id) for run_id in {one.run_id for one in found}}
+        leaves: list[Any] = [runs[one.run_id].plan.at(one.path).node for one in found]
+        return [
+            Ready(runs[one.run_id], one.path, leaf.agent) for one, leaf in zip(found, leaves, strict=True)
+        ]
 
     def settle(self, conn: Conn, joins: Sequence[Join]) -> list[Ready]:
         """Look again at the joins that another transaction was looking at, now that ours has committed.

@@ -42,10 +42,10 @@ class Losses(Ground):
             rows = conn.execute(sql.SELECT_HELD_STEPS, {"worker": self.me.id}).fetchall()
         return [Holding(*row) for row in rows]
 
-    def free_of_the_dead(self, *, most: int) -> list[Ready]:
-        """Take back what stands in the name of workers that are buried or unknown."""
+    def free_of_the_dead(self, *, grace: float, most: int) -> list[Ready]:
+        """Take back what workers held when they were buried, or hold although they have been so for `grace` seconds."""
         with self.pool.connection() as conn:
-            rows = conn.execute(sql.SELECT_HELD_BY_DEAD, {"most": most}).fetchall()
+            rows = conn.execute(sql.SELECT_HELD_BY_DEAD, {"grace": grace, "most": most}).fetchall()
         return self.free([Holding(*row) for row in rows])
 
     def free(self, holdings: Collection[Holding], *, lost: bool = True) -> list[Ready]:

@@ -108,6 +108,7 @@ WITH given AS (
         OFFSET 0
     ) g
     WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state || '' = 'running'
+      AND s.worker_id = %(worker)s
     RETURNING s.run_id, s.path, s.parent, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
               g.definition_id, g.priority, g.paused, g.goes_to, g.next_agent, g.run_left
 ), tried AS (

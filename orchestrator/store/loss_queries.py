@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+# Who was buried and lives (it was frozen, say) may have claimed since: that stands, and its next beat says so.
 SELECT_HELD_BY_DEAD: LiteralString = """
 SELECT s.run_id, s.path, s.attempt, s.losses FROM steps s LEFT JOIN workers w ON w.id = s.worker_id
-WHERE s.state = 'running' AND (w.id IS NULL OR w.stopped_at IS NOT NULL)
+WHERE s.state = 'running'
+  AND (w.id IS NULL OR s.started_at < w.stopped_at
+       OR w.stopped_at < clock_timestamp() - make_interval(secs => %(grace)s))
 LIMIT %(most)s
 """
 

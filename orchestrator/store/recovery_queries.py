@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+# Nobody could beat while the server was away: after its start it waits for them.
 BURY_WORKERS: LiteralString = """
 UPDATE workers SET stopped_at = clock_timestamp()
 WHERE id IN (SELECT id FROM workers WHERE stopped_at IS NULL AND lease_until < clock_timestamp()
              AND id IS DISTINCT FROM %(self)s::uuid FOR UPDATE SKIP LOCKED)
+  AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(grace)s)
 RETURNING id, name, queues, held
 """
 

@@ -63,6 +63,7 @@ class Report:
                 f"seed {self.seed}: {len(self.facts.accepted):,} runs, {steps:,} steps, {attempts:,} attempts,"
                 f" {len(self.facts.calls):,} calls in {self.seconds:.0f} s: {counts};"
                 f" a fresh run had ended {self.probe:.1f} s after the last fault;"
+                f" steps taken from healthy workers: {robbed(self.facts, self.died)};"
                 f" workers that ended by themselves: {len(self.died)}",
                 f"{'fault':<18} {'times':>6} {'steps hit':>10} {'again after p50':>16} {'p99':>8} {'longest':>8}",
                 *rows,
@@ -180,6 +181,18 @@ def recovery_times(facts: Facts) -> dict[str, list[float]]:
     for strike in facts.strikes:
         found[strike.kind] += _of_workers(facts, strike) if strike.workers else _of_servers(facts, strike)
     return found
+
+
+def robbed(facts: Facts, died: Sequence[str]) -> int:
+    """Attempts that a worker lost although nobody had touched it: it was slow, and taken for dead."""
+    touched = {facts.workers[name]: 0.0 for name in died if name in facts.workers}
+    for strike in reversed(facts.strikes):
+        touched.update({facts.workers[name]: strike.at for name in strike.workers if name in facts.workers})
+    return sum(
+        one.state == "lost" and one.finished < touched.get(one.worker, math.inf)
+        for tries in facts.attempts.values()
+        for one in tries
+    )
 
 
 def _of_workers(facts: Facts, strike: Strike) -> Iterable[float]:

@@ -156,8 +156,14 @@ class Bench:
     def backlog(self, queue: str) -> int:
         return sum(f"agent.{one.agent}" == queue for one in self.messages)
 
-    def broker_is_new(self) -> bool:
+    def broker_has_forgotten(self) -> bool:
         return False
+
+    def still_forgets(self) -> bool:
+        return True
+
+    def broker_remembers(self) -> bool:
+        return True
 
     # --- looking ------------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ def test_steps_of_a_dead_worker_go_to_others(bench: Bench) -> None:
     run = bench.submit(workflow("w", A))
     dead = bench.engines[0].worker
     assert dead is not None
-    bench.engine.beat(WorkerBeat(dead, ("agent.a",), 1, "threads", lease=60), 0, [])
+    bench.engine.beat(WorkerBeat(dead, ("agent.a",), 1, "threads", lease=60), 0)
     bench.claim(run, "0")
     bench.messages = []
     assert bench.sweep() == 0
@@ -270,7 +270,7 @@ def test_after_a_cancel_nothing_starts_and_nothing_is_heard(bench: Bench) -> Non
     assert answer.reason == "the run is cancelled"
     assert not bench.finish(running).accepted
     beat = WorkerBeat(bench.engine.worker, (), 1, "threads", lease=4)  # type: ignore[arg-type]
-    assert bench.engine.beat(beat, 0, [(run, "0/0", 1)]) == [(run, "0/0", 1)]
+    assert bench.engine.beat(beat, 0) == []
     assert set(bench.states(run).values()) == {"cancelled"}
     assert bench.sweep() == 0
     assert bench.events(run)[-1].data == {"reason": "changed my mind", "steps": 4}

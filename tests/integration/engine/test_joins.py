@@ -293,7 +293,7 @@ def test_branches_that_end_together_open_their_join_exactly_once(
         while racers.messages:
             now, racers.messages = racers.messages, []
             engines = [racers.engines[n % 3] for n in range(len(now))]
-            claims = list(zip([racers.claim(m.run.id, m.path) for m in now], engines, strict=True))
+            claims = [(racers.claim(m.run.id, m.path, e), e) for m, e in zip(now, engines, strict=True)]
 
             # When they end at the same moment, in several processes
             together = threading.Barrier(len(claims))

@@ -31,7 +31,7 @@ def dies(bench: Bench, run: UUID, path: str) -> None:
     """A worker claims the step, dies without a word and is found by recovery."""
     worker = WorkerId(uuid4(), "doomed")
     engine = Engine(bench.pool, worker)
-    engine.beat(WorkerBeat(worker, ("agent.a",), 1, "threads", lease=0.0), 0, [])
+    engine.beat(WorkerBeat(worker, ("agent.a",), 1, "threads", lease=0.0), 0)
     bench.claim(run, path, engine)
     bench.sweep()
 
@@ -121,7 +121,7 @@ def test_sweeps_that_bury_the_same_workers_count_each_loss_once(bench: Bench) ->
 
     def sweep(_: int) -> int:
         together.wait()
-        return len(bench.engine.free_of_the_dead(most=1_000))
+        return len(bench.engine.free_of_the_dead(grace=0, most=1_000))
 
     # When several sweep at the same time
     with ThreadPoolExecutor(4) as threads:

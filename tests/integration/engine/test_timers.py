@@ -207,7 +207,7 @@ def test_a_timer_whose_sender_died_before_it_could_send_is_found_by_recovery(ben
 def heard(bench: Bench, *agents: str) -> None:
     """A worker with room serves these agents, so recovery looks after their queues."""
     queues = tuple(f"agent.{agent}" for agent in agents)
-    bench.engine.beat(WorkerBeat(bench.engine.me, queues, 4, "threads", lease=60), 0, [])
+    bench.engine.beat(WorkerBeat(bench.engine.me, queues, 4, "threads", lease=60), 0)
 
 
 @pytest.mark.parametrize("attempts", [0, 1], ids=["delayed start", "retry"])
@@ -222,7 +222,7 @@ def test_recovery_leaves_timers_alone(bench: Bench, attempts: int) -> None:
 
     # Then neither a look for what is stranded nor a broker that forgot sends it
     assert bench.sweep() == 0
-    bench.broker_is_new = lambda: True  # type: ignore[method-assign]
+    bench.broker_has_forgotten = lambda: True  # type: ignore[method-assign]
     assert bench.sweep() == 0
     assert bench.messages == []
 
