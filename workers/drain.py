@@ -67,10 +67,13 @@ class Drain:
         self._process.leaving = True
         self._wishes.put(number)
 
-    def conclude(self, exit_code: int) -> None:
-        """The last thing that the worker's main thread does; ends the process if a thread of an agent would not."""
+    def give_back(self) -> None:
+        """Wait until what could not be finished has been given to others, if there is such."""
         if self._late.is_set():
             self._handed_back.wait(GRACE)
+
+    def conclude(self, exit_code: int) -> None:
+        """The last thing that the worker's main thread does; ends the process if a thread of an agent would not."""
         if self._process.runner.stuck:
             self._exit(exit_code)
 

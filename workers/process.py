@@ -37,6 +37,8 @@ class Ending(Protocol):
     """Whatever sees to the worker's end."""
 
     def ask(self) -> None: ...
+    def give_back(self) -> None: ...
+
     def conclude(self, exit_code: int) -> None: ...
 
 
@@ -136,6 +138,8 @@ class WorkerProcess:
 
     def retire(self, exit_code: int) -> None:
         """The worker has ended its work: stop beating, and do not wait for threads that may never end."""
+        if self.drain is not None:
+            self.drain.give_back()  # while the heart still says that they are ours: no loss is counted
         if self.heart is not None:
             self.heart.stop()
         if self.drain is not None:

@@ -39,6 +39,14 @@ async def linger(ctx: Context, number: int) -> int:
 
 
 @agent
+def ponder(ctx: Context, number: int) -> int:
+    """The same number, much later, in a thread that nobody can stop."""
+    call(ctx, number)
+    time.sleep(1.0)
+    return number
+
+
+@agent
 def press(ctx: Context, number: int) -> int:
     """One more, in a thread."""
     call(ctx, number)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import psutil
 import psycopg
@@ -173,6 +174,11 @@ class Arena:
     def worker(self, pool: Pool, **env: str) -> Worker:
         """Start a worker and wait until it consumes."""
         return ready(self.begin(pool, **env))
+
+    def send_again(self, run: UUID, path: str) -> None:
+        """Put the message of a step that exists into its queue, whatever has become of it."""
+        with self.reader._pool.connection() as conn:
+            self.reader._dispatcher.send(self.reader._engine.located(conn, [(run, path)]))
 
     def query(self, statement: Any, *values: Any) -> list[tuple[Any, ...]]:
         """Ask Postgres, past the proxy."""

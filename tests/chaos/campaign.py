@@ -156,11 +156,16 @@ class Campaign:
 
     def _probe(self, strikes: Sequence[Strike]) -> float:
         over = max((strike.until for strike in strikes), default=time.time())
-        handle = stubbornly(lambda: self.arena.client.submit(PROBE.workflow, 1, **PROBE.options))
-        output = self.arena.reader.result(handle.id, STUCK)
-        assert output == PROBE.expected(1)
-        self._accepted.append(Accepted(handle.id, PROBE, 1))
+        self._accepted.append(probe(self.arena, STUCK))
         return time.time() - over
+
+
+def probe(arena: Arena, timeout: float) -> Accepted:
+    """A fresh small run that has ended. Raises `ResultTimeout` when it has not in time."""
+    handle = stubbornly(lambda: arena.client.submit(PROBE.workflow, 1, **PROBE.options))
+    output = arena.reader.result(handle.id, timeout)
+    assert output == PROBE.expected(1)
+    return Accepted(handle.id, PROBE, 1)
 
 
 def stubbornly(work: Callable[[], T]) -> T:

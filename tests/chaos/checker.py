@@ -6,6 +6,7 @@ is a function from the facts to sentences; each one that a test below `test_chec
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,16 @@ class Facts:
         for call in self.calls:
             found[call.step].append(call)
         return found
+
+    def outcome(self, key: StepKey) -> tuple[float, float]:
+        """The attempt whose outcome ended this step, and when; infinite for one that has not ended."""
+        for one in self.attempts.get(key, ()):
+            if one.state == "done":
+                return one.attempt, one.finished
+        step = self.steps.get(key)
+        if step is None or step.state != "failed" or step.finished is None:
+            return math.inf, math.inf
+        return step.attempt, step.finished
 
     @cached_property
     def crashes(self) -> list[float]:
@@ -197,14 +208,12 @@ def each_ending_is_told_once(facts: Facts) -> Iterator[str]:
 def nothing_ran_after_its_outcome(facts: Facts) -> Iterator[str]:
     cut_off = {pid for strike in facts.strikes for pid in strike.pids}
     for key, calls in facts.calls_of.items():
-        step = facts.steps.get(key)
-        if step is None or step.finished is None:
-            continue
+        accepted, at = facts.outcome(key)
         for call in calls:
-            if call.attempt > step.attempt:
+            if call.attempt > accepted:
                 yield f"step {key[1]} of run {key[0]} was executed again, as attempt {call.attempt}"
-            elif call.at > step.finished and call.pid not in cut_off:
-                late = call.at - step.finished
+            elif call.at > at and call.pid not in cut_off:
+                late = call.at - at
                 yield f"attempt {call.attempt} of step {key[1]} of run {key[0]} called {late:.3f} s after the outcome"
 
 
@@ -218,6 +227,17 @@ def no_attempt_ran_twice(facts: Facts) -> Iterator[str]:
             forgotten = sum(times[0] - 1 < crash <= times[-1] for crash in facts.crashes)
             if len(times) > 1 + forgotten:
                 yield f"attempt {attempt} of step {key[1]} of run {key[0]} was executed {len(times)} times"
+
+
+def each_attempt_is_accounted_for(facts: Facts) -> Iterator[str]:
+    for key, calls in facts.calls_of.items():
+        step = facts.steps.get(key)
+        if step is None or step.state not in ("done", "failed"):
+            continue
+        known = {one.attempt for one in facts.attempts[key]}
+        for call in calls:
+            if call.attempt not in known:
+                yield f"attempt {call.attempt} of step {key[1]} of run {key[0]} was executed, and nobody knows of it"
 
 
 def every_outcome_was_executed(facts: Facts) -> Iterator[str]:
@@ -269,6 +289,7 @@ RULES: dict[Callable[[Facts], Iterator[str]], str] = {
     each_ending_is_told_once: DOUBLE,
     nothing_ran_after_its_outcome: DOUBLE,
     no_attempt_ran_twice: DOUBLE,
+    each_attempt_is_accounted_for: DOUBLE,
     every_outcome_was_executed: WRONG,
     each_effect_stands_once: DOUBLE,
     nothing_ran_before_its_cause: WRONG,

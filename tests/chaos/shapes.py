@@ -19,6 +19,7 @@ from tests.agents.accountable import (
     gather,
     linger,
     numbers,
+    ponder,
     press,
     refuse,
     step,
@@ -32,6 +33,7 @@ THREADED = (
     step,
     wander,
     linger,
+    ponder,
     press,
     stumble,
     stumble_twice,
@@ -89,7 +91,7 @@ both = workflow(
         join=gather,
     ),
 )
-late = workflow("chaos-late", step >> linger)
+late = workflow("chaos-late", step >> linger >> ponder)
 
 SHAPES = [
     Shape(line, lambda n: 2 * (n + 2) + 4, weight=3),
