@@ -14,6 +14,8 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
+from psycopg import DataError, IntegrityError
+
 from orchestrator import timetable
 from orchestrator.compile import Plan
 from orchestrator.engine import Engine, Ready, Submission
@@ -29,7 +31,7 @@ MOST = 200
 """Schedules that one transaction fires."""
 
 ASIDE = 60.0
-"""Seconds for which a process leaves schedules to others whose definition it cannot read, being older or newer."""
+"""Seconds for which a process leaves to others what it cannot read, being older than who set it."""
 
 
 class _Due(NamedTuple):
@@ -56,12 +58,19 @@ def labelled(name: str, labels: dict[str, str]) -> dict[str, str]:
     return {"schedule": name, **labels}
 
 
+class _Firing(NamedTuple):
+    one: _Due
+    times: list[datetime]
+    """Those that are fired now."""
+    next_at: datetime
+
+
 class Recurrence:
     """Fires schedules in the name of one process."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._unreadable: dict[str, float] = {}
+        self._aside: dict[str, float] = {}
 
     def fire(self) -> list[Ready]:
         """Start what is due; the first steps, to be sent now."""
@@ -81,49 +90,60 @@ class Recurrence:
             wanted = [one for (one,) in conn.execute(sql.SELECT_DUE_DEFINITIONS).fetchall()]
             plans = {}
             for definition in wanted:
-                if self._unreadable.get(definition, 0.0) > now:
+                if self._aside.get(definition, 0.0) > now:
                     continue
                 try:
                     plans[definition] = self._engine.plans.load(definition, conn)
                 except (ValueError, BatonError):
                     log.exception(
-                        "definition %s cannot be read here: its schedules are left to others", definition
+                        "definition %s cannot be read here, so others fire its schedules", definition
                     )
-                    self._unreadable[definition] = now + ASIDE
+                    self._aside[definition] = now + ASIDE
         for plan in plans.values():
             self._engine.plans.save(plan)
         return plans
 
     def _start(self, conn: Conn, due: Sequence[_Due], plans: Mapping[str, Plan]) -> list[UUID]:
         """Create the runs of these schedules, and move each to its next time."""
-        runs: dict[str, list[UUID]] = {one.name: [] for one in due}
+        firings = [firing for one in due if (firing := self._timed(one)) is not None]
+        runs: dict[str, list[UUID]] = {firing.one.name: [] for firing in firings}
         by_plan: defaultdict[str, list[tuple[str, Submission]]] = defaultdict(list)
-        for one in due:
-            times = timetable.due(one.times, Missed(one.missed), one.next_at, one.now)
+        for one, times, _ in firings:
             by_plan[one.definition] += [(one.name, _submission(one, at)) for at in times]
             if not times:
-                log.warning(
-                    "schedule %s: nobody was there at %s, and it is not made up for", one.name, one.next_at
-                )
+                log.warning("schedule %s: nobody was there at %s, so it is left out", one.name, one.next_at)
         for definition, wanted in by_plan.items():
             for name, run in self._submitted(conn, plans[definition], wanted):
                 runs[name].append(run)
         moves = {
-            "names": [one.name for one in due],
-            "next_ats": [timetable.next_after(one.times, one.next_at, one.now) for one in due],
-            "runs": [runs[one.name][-1] if runs[one.name] else None for one in due],
+            "names": [firing.one.name for firing in firings],
+            "next_ats": [firing.next_at for firing in firings],
+            "runs": [made[-1] if made else None for made in runs.values()],
         }
         conn.execute(sql.MOVE_SCHEDULES, moves)
         return [run for made in runs.values() for run in made]
 
+    def _timed(self, one: _Due) -> _Firing | None:
+        """Its times; None if they cannot be told here, say because this machine does not know its time zone."""
+        now = time.monotonic()
+        if self._aside.get(one.name, 0.0) > now:
+            return None
+        try:
+            times = timetable.due(one.times, Missed(one.missed), one.next_at, one.now)
+            return _Firing(one, times, timetable.next_after(one.times, one.next_at, one.now))
+        except Exception:
+            log.exception("the times of schedule %s cannot be told here, so others fire it", one.name)
+            self._aside[one.name] = now + ASIDE
+            return None
+
     def _submitted(
         self, conn: Conn, plan: Plan, wanted: Sequence[tuple[str, Submission]]
     ) -> list[tuple[str, UUID]]:
-        """The runs, but for those whose idempotency key somebody uses for something else."""
+        """The runs, but for those that are refused: their idempotency key is used for something else, say."""
         try:
             with conn.transaction():
                 answers = self._engine.submit_on(conn, plan, [run for _, run in wanted]) if wanted else []
-        except IdempotencyConflict as error:
+        except (IdempotencyConflict, DataError, IntegrityError) as error:
             if len(wanted) > 1:
                 return [made for one in wanted for made in self._submitted(conn, plan, [one])]
             log.warning("schedule %s leaves out a run: %s", wanted[0][0], error)

@@ -150,6 +150,16 @@ def test_a_retry_is_sent_when_it_is_due_and_not_before(bench: Bench) -> None:
     assert bench.kinds(run, "0") == ["step.started", "step.retrying", "step.started", "step.done"]
 
 
+def test_what_waits_for_its_time_does_not_count_as_waiting_for_a_worker(bench: Bench) -> None:
+    bench.submit(workflow("w", A), delay=3600)
+    bench.fail(bench.claim(bench.submit(workflow("w", A)), "0"), retry_in=3600)
+    assert [pool.ready for pool in bench.views.pools()] == [0]
+
+    make_due(bench)
+    bench.fire()
+    assert [pool.ready for pool in bench.views.pools()] == [2]
+
+
 def test_a_step_whose_child_process_was_killed_for_its_time_waits_in_postgres_too(bench: Bench) -> None:
     # Given an attempt of an agent that is to be tried again an hour later
     @agent(name="a", retry=Retry(base=3600, cap=3600, jitter=False))

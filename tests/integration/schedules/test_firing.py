@@ -198,9 +198,25 @@ def test_a_definition_that_cannot_be_read_here_stops_nobody_else(
     assert recurrence.fire() == []
 
     # Then it has fired the other one, said so once, and left the first to those who can read it
-    assert caplog.text.count("cannot be read here") == 1
+    assert caplog.text.count("cannot be read here, so others") == 1
     assert keys(bench) == Counter({"s": 1})
     assert bench.query("SELECT name FROM schedules WHERE next_at < clock_timestamp()") == [("newer",)]
+
+
+def test_a_time_zone_that_is_not_known_here_stops_nobody_else(
+    client: Client, bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "stu":
+        client.schedule(name, NIGHTLY, cron="0 9 * * *", timezone="Europe/Berlin")
+    bench.query("UPDATE schedules SET timezone = 'Mars/Olympus' WHERE name = 't'")
+    make_due(bench)
+
+    recurrence = Recurrence(bench.engine)
+    assert len(recurrence.fire()) == 2
+    assert recurrence.fire() == []
+
+    assert caplog.text.count("the times of schedule t cannot be told here") == 1
+    assert keys(bench) == Counter({"s": 1, "u": 1})
 
 
 def test_its_runs_keep_the_definition_until_the_schedule_is_set_again(client: Client, bench: Bench) -> None:
