@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 from celery import Celery
 
@@ -78,11 +77,6 @@ class Terminal:
         assert code is None or done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
         return done
-
-    def database_url(self) -> str:
-        """Where the stack keeps its runs."""
-        program = "from orchestrator.places import find; print(find().database_url)"
-        return subprocess.check_output([sys.executable, "-c", program], env=self.env, text=True).strip()
 
     def json(self, *words: str) -> object:
         return json.loads(self(*words, "--json").stdout)
@@ -219,48 +213,6 @@ def test_a_run_is_forked_with_another_input_and_keeps_what_was_done(baton: Termi
         assert "next:  baton runs" in baton("runs", "fork", run_id, *words, code=1).stderr
 
 
-def test_runs_of_a_label_are_paused_resumed_and_cancelled_together(baton: Terminal) -> None:
-    # Given three runs with a label, two of one workflow, and one without it
-    def submitted(workflow: str, *words: str) -> str:
-        return baton("run", workflow, "x", "--delay", "3600", *words).stdout.strip()
-
-    ours = [submitted(name, "--label", "batch=7") for name in ("shouting", "shouting", "refusing")]
-    other = submitted("shouting")
-
-    # When those are paused, then all that is shown of them says so, and what to do
-    done = baton("runs", "pause", "--label", "batch=7", "--reason", "the provider is down")
-    assert sorted(line.split()[0] for line in done.stdout.splitlines()) == sorted(ours)
-    assert {one["id"] for one in baton.json("runs", "ls", "--state", "paused")} == set(ours)  # type: ignore[attr-defined]
-    assert "the provider is down" in baton("runs", "ls", "--label", "batch=7").stdout
-    shown = baton("runs", "show", ours[0]).stdout
-    assert "! paused: the provider is down" in shown
-    assert f"baton runs resume {ours[0]}" in shown
-    again = baton("runs", "pause", ours[0], other, code=1)
-    assert f"{other} was paused." in again.stdout
-    assert f"run {ours[0]} is paused: only a run that is going on can be paused" in again.stderr
-    baton("runs", "resume", other)
-
-    # When those of one workflow go on, then the third one does not
-    assert (
-        set(baton.json("runs", "resume", "--label", "batch=7", "--workflow", "shouting")["resumed"])
-        == {  # type: ignore[index]
-            *ours[:2]
-        }
-    )
-    assert [one["id"] for one in baton.json("runs", "ls", "--state", "paused")] == ours[2:]  # type: ignore[attr-defined]
-
-    # When they are cancelled, then only after a word, for that cannot be undone
-    refused = baton("runs", "cancel", "--label", "batch=7", code=1)
-    assert "3 runs would be cancelled, which cannot be undone" in refused.stderr
-    assert "--yes" in refused.stderr
-    answer = baton.json("runs", "cancel", "--label", "batch=7", "--yes", "--reason", "enough")
-    assert set(answer["cancelled"]) == set(ours)  # type: ignore[index]
-    assert answer["refused"] == []  # type: ignore[index]
-    assert baton("runs", "cancel", "--label", "batch=7", "--yes").stdout == "No run was cancelled.\n"
-    baton("runs", "cancel", other)
-    assert "Either name runs" in baton("runs", "cancel", code=2).stderr
-
-
 def test_a_watch_says_that_a_run_is_paused(started: tuple[Terminal, Process], processes: Processes) -> None:
     baton, _ = started
     run_id = baton("run", "shouting", "x", "--delay", "3600").stdout.strip()
@@ -273,30 +225,6 @@ def test_a_watch_says_that_a_run_is_paused(started: tuple[Terminal, Process], pr
     eventually(lambda: f"! let it go on: baton runs resume {run_id}" in watching.text(), 20)
     baton("runs", "cancel", run_id)
     assert watching.wait() == 1
-
-
-def test_what_was_set_aside_is_listed_shown_and_dropped(baton: Terminal) -> None:
-    assert baton("dead", "ls").stdout == "Nothing is set aside.\n"
-    with psycopg.connect(baton.database_url(), autocommit=True) as conn:
-        conn.execute(
-            "INSERT INTO dead_letters (queue, reason, message) VALUES ('agent.shout', 'it is no message', '\"x\"')"
-        )
-    (letter,) = baton.json("dead", "ls")  # type: ignore[misc]
-    number = str(letter["id"])
-
-    table = baton("dead", "ls").stdout
-    shown = baton("dead", "show", number)
-
-    assert "agent.shout" in table
-    assert "it is no message" in table
-    assert "it is no message; set aside" in shown.stdout
-    assert f"baton dead retry {number}" in shown.stderr
-    assert "cannot be sent again: it is no message of a task" in baton("dead", "retry", number, code=1).stderr
-    assert f"{number}, message, was dropped." in baton("dead", "drop", number).stdout
-    assert "was dropped already" in baton("dead", "drop", number, code=1).stderr
-    assert baton.json("dead", "ls") == []
-    assert baton.json("dead", "ls", "--all")[0]["settled"] == "dropped"  # type: ignore[index]
-    assert "There is no" not in baton("dead", "show", "4711", code=1).stdout
 
 
 def test_an_input_that_does_not_fit_is_refused_at_the_door(baton: Terminal) -> None:
