@@ -43,6 +43,12 @@ def configuration(places: Places) -> dict[str, Any]:
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 2,
             "priority_steps": PRIORITY_STEPS,
+            # Seconds. A Redis that is stopped or cut off says nothing; the consumer, which must not stand still for
+            # long, and whoever publishes notice it by these. Every BRPOP ends after a second.
+            "socket_connect_timeout": 2,
+            "socket_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 5,
         },
         # Every thread of a pool publishes.
         "broker_pool_limit": 50,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from orchestrator.broker import shared_app
@@ -16,6 +16,7 @@ from orchestrator.compile import compile_workflow
 from orchestrator.dead_letters import DeadLetters
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Submitted
+from orchestrator.engine.patience import steadily
 from orchestrator.feed import Feed
 from orchestrator.forker import AS_IT_WAS, Forker
 from orchestrator.places import find
@@ -32,6 +33,8 @@ from schemas.runs import RUN_LIVE, PoolView, RunMoment, RunState, RunSummary, Ru
 from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
 from schemas.workflows import Workflow
+
+T = TypeVar("T")
 
 
 class RunHandle:
@@ -86,7 +89,7 @@ class Client:
         places = find(database_url, broker_url)
         self._pool = Pool(places.database_url, size=settings().pool_size)
         self._engine = Engine(self._pool)
-        self._dispatcher = Dispatcher(shared_app(places))
+        self._dispatcher = Dispatcher(shared_app(places), self._engine.leave_unsent)
         self._views = Views(self._pool, self._engine.plans)
         self._feed = Feed(self._pool)
         self._submitter = Submitter(self._engine, self._dispatcher)
@@ -163,14 +166,17 @@ class Client:
         with translated():
             self._engine.plans.save(compile_workflow(workflow), newest=True)
 
+    @translated()
     def cancel(self, run_id: UUID, reason: str = "") -> None:
         """End a run. Raises `NotFound`, and `Conflict` if it has ended already."""
         self._engine.cancel(run_id, reason)
 
+    @translated()
     def pause(self, run_id: UUID, reason: str = "") -> None:
         """Let nothing more of a run start; what runs may finish. Raises `NotFound` and `Conflict`."""
         self._engine.pause(run_id, reason)
 
+    @translated()
     def fork(self, run_id: UUID, *, from_step: str, input: Any = AS_IT_WAS) -> RunHandle:
         """Start a new run of the same definition, input, tenant, labels and priority, which begins with what is done.
 
@@ -180,14 +186,17 @@ class Client:
         """
         return RunHandle(self, self._forker.fork(run_id, from_step.strip("/"), input))
 
+    @translated()
     def step_input_schema(self, run_id: UUID, step: str) -> JsonSchema:
         """What a step of a run takes. Raises `NotFound`."""
         return self._forker.input_schema(run_id, step.strip("/"))
 
+    @translated()
     def resume(self, run_id: UUID) -> None:
         """Let a paused run go on, or run what failed again; what is done stays done. Raises `NotFound`, `Conflict`."""
         self._dispatcher.send(self._engine.resume(run_id))
 
+    @translated()
     def select(self, selection: Selection, states: Iterable[RunState]) -> list[UUID]:
         """The ids of the runs in one of these states that are meant, the oldest first. Raises `InputError`."""
         return self._views.select(selection, states)
@@ -265,10 +274,12 @@ class Client:
         """Forget a schedule; its runs go on. Raises `NotFound` and `Unavailable`."""
         self._schedules.remove(name)
 
+    @translated()
     def schedules(self) -> list[Schedule]:
         """Every schedule, by name."""
         return self._schedules.all()
 
+    @translated()
     def schedule_named(self, name: str) -> Schedule:
         """One schedule. Raises `NotFound` and `Unavailable`."""
         return self._schedules.get(name)
@@ -288,10 +299,13 @@ class Client:
     # --- reading ------------------------------------------------------------------------------------------
 
     def result(self, run_id: UUID, timeout: float | None = None) -> Any:
-        """Wait for a run's output. Raises `RunFailed`, `ResultTimeout` and `NotFound`."""
+        """Wait for a run's output. Raises `RunFailed`, `ResultTimeout` and `NotFound`.
+
+        A Postgres that restarts meanwhile is waited for; `Unavailable` after a minute.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         pauses = _pauses()
-        while (end := self._views.end(run_id)) is None:
+        while (end := self._read(partial(self._views.end, run_id))) is None:
             if deadline is not None and time.monotonic() > deadline:
                 raise self._still_going(run_id, timeout)
             time.sleep(next(pauses))
@@ -301,28 +315,32 @@ class Client:
         return end.output
 
     def stream(self, run_id: UUID, after: int = 0) -> Iterator[Event]:
-        """Events with a number above `after`, as they happen, until the run has ended. Raises `NotFound`."""
-        self._views.summary(run_id)
+        """Events with a number above `after`, as they happen, until the run has ended. Raises `NotFound`.
+
+        Waits for a Postgres that restarts as `result` does.
+        """
+        self._read(partial(self._views.summary, run_id))
         for pause in _pauses():
-            ended = self._views.has_ended(run_id)
-            events = self._feed.read(run_id, after)
-            while events:
+            ended = self._read(partial(self._views.has_ended, run_id))
+            while events := self._read(partial(self._feed.read, run_id, after)):
                 yield from events
                 after = events[-1].number
-                events = self._feed.read(run_id, after)
             if ended:
                 return
             time.sleep(pause)
 
+    @translated()
     def events(self, run_id: UUID, after: int = 0) -> list[Event]:
         """The events so far with a number above `after`. Raises `NotFound`."""
         self._views.summary(run_id)
         return self._feed.read(run_id, after, limit=100_000)
 
+    @translated()
     def run(self, run_id: UUID) -> RunView:
         """A run with its steps, payloads and notes. Raises `NotFound`."""
         return self._views.run(run_id)
 
+    @translated()
     def run_at(self, run_id: UUID, at: int | datetime) -> RunMoment:
         """A run as it was after the event of that number, or at that time, told by its events alone.
 
@@ -332,6 +350,7 @@ class Client:
         events = self._feed.all(run_id)
         return self._views.moment(run_id, until(events, at), len(events))
 
+    @translated()
     def runs(
         self,
         *,
@@ -344,14 +363,17 @@ class Client:
         """The newest runs first; `label` is `KEY=VALUE`."""
         return self._views.runs(state=state, workflow=workflow, label=label, tenant=tenant, limit=limit)
 
+    @translated()
     def pools(self) -> list[PoolView]:
         """Every agent that has live workers or waiting work."""
         return self._views.pools()
 
+    @translated()
     def workers(self, *, ended: bool = False) -> list[WorkerView]:
         """Worker processes, live ones first; with `ended` also those that have stopped or died."""
         return self._views.workers(ended=ended)
 
+    @translated()
     def workflows(self) -> list[Workflow]:
         """The newest stored definition of every name."""
         return self._engine.plans.all()
@@ -369,7 +391,7 @@ class Client:
         self.close()
 
     def _still_going(self, run_id: UUID, timeout: float | None) -> ResultTimeout:
-        run = self._views.summary(run_id)
+        run = self._read(partial(self._views.summary, run_id))
         if run.state is RunState.PAUSED:
             return ResultTimeout(
                 f"run {run_id} is paused: {run.pause_reason}", next_step=f"baton runs resume {run_id}"
@@ -377,6 +399,10 @@ class Client:
         return ResultTimeout(
             f"run {run_id} has not ended after {timeout:g} s", next_step=f"baton runs watch {run_id}"
         )
+
+    @translated()
+    def _read(self, read: Callable[[], T]) -> T:
+        return steadily(read, self._pool)
 
     def _handle(self, answer: Submitted) -> RunHandle:
         return RunHandle(self, answer.run_id, created=answer.created)

@@ -13,6 +13,7 @@ from orchestrator.engine import Engine, Pointer
 from orchestrator.store import dead_letter_queries as sql
 from orchestrator.store import view_queries
 from orchestrator.store.connect import Pool
+from orchestrator.store.refusals import translated
 from schemas.agents import is_queue
 from schemas.dead_letters import AttemptView, DeadLetter, DeadLetterView, Settled
 from schemas.errors import Conflict, NotFound, Unavailable
@@ -35,12 +36,14 @@ class DeadLetters:
         self._engine = engine
         self._dispatcher = dispatcher
 
+    @translated()
     def list(self, *, all: bool = False, limit: int = 50) -> list[DeadLetter]:
         """Those that wait for a decision, the latest first; with `all` also those that are settled."""
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(sql.SELECT_LETTERS, {"all": all, "limit": limit}).fetchall()
         return [DeadLetter.model_validate(row) for row in rows]
 
+    @translated()
     def show(self, letter: int) -> DeadLetterView:
         """One with its history. Raises `NotFound`."""
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
@@ -52,6 +55,7 @@ class DeadLetters:
         history = tuple(AttemptView.model_validate(one) for one in attempts)
         return DeadLetterView(**row, attempts=history)
 
+    @translated()
     def retry(self, letter: int) -> None:
         """Try a step once more, its losses forgotten, or send a message again.
 
@@ -70,6 +74,7 @@ class DeadLetters:
                     "the broker cannot be reached; nothing was changed", next_step="baton doctor"
                 )
 
+    @translated()
     def drop(self, letter: int) -> None:
         """Give up a step, whose run goes on without it as its definition says, or forget a message.
 

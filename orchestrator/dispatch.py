@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+import psycopg
 from celery import Celery
 from kombu.exceptions import ChannelError, EncodeError, KombuError, LimitExceeded
 from redis.exceptions import RedisError
@@ -13,7 +16,8 @@ from redis.exceptions import RedisError
 from orchestrator.amnesia import Memory
 from orchestrator.broker import wire_priority
 from orchestrator.canvas import fragments, pointer_of, publish, task_id
-from orchestrator.engine.values import Ready
+from orchestrator.engine.values import Pointer, Ready
+from orchestrator.outages import BROKER
 
 log = logging.getLogger(__name__)
 
@@ -23,32 +27,56 @@ BATCH = 100
 PATIENCE = 10.0
 """Seconds to wait for a free connection to the broker."""
 
-_UNREACHABLE = (OSError, KombuError, LimitExceeded, RedisError)
+UNREACHABLE = (OSError, KombuError, LimitExceeded, RedisError)
 
 
 class Dispatcher:
     """Publishes fragments, in batches where the transport can."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, leave: Callable[[Collection[Pointer]], object]) -> None:
+        """`leave` writes down which steps could not be sent, so that a timer sends them soon."""
         self._app = app
         self._memory = Memory()
+        self._leave = leave
+        self._this_thread = threading.local()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether what this thread publishes just now comes from here, and an error is ours to deal with."""
+        return getattr(self._this_thread, "sends", False)
 
     def send(self, ready: Sequence[Ready]) -> bool:
         """Publish these steps, after their commit. False when the broker could not be reached.
 
-        The steps are then ready in Postgres all the same, and recovery sends them when the broker is back.
+        The steps are then ready in Postgres all the same, and the timers send them when the broker is back.
         """
         if not ready:
             return True
+        if BROKER.worth_a_try() and self._sent(ready):
+            BROKER.over()
+            return True
+        self.left([Pointer(one.run.id, one.path) for one in ready])
+        return False
+
+    def left(self, steps: Collection[Pointer]) -> None:
+        """These were not sent. If that cannot be written down either, recovery finds them after a while."""
+        log.info("could not send %d steps, the timers will", len(steps))
+        with suppress(psycopg.Error):
+            self._leave(steps)
+
+    def _sent(self, ready: Sequence[Ready]) -> bool:
+        self._this_thread.sends = True
         try:
             with self._producer() as producer, producer.batch(max_size=BATCH):
                 for fragment in fragments(self._app, ready):
                     publish(fragment, producer)
         except EncodeError:
             raise
-        except _UNREACHABLE as error:
-            log.warning("could not send %d steps, recovery will: %s", len(ready), error)
+        except UNREACHABLE as error:
+            BROKER.noticed(error)
             return False
+        finally:
+            self._this_thread.sends = False
         return True
 
     def resend(self, task: str, args: Sequence[Any], kwargs: Mapping[str, Any], queue: str) -> bool:
@@ -60,8 +88,8 @@ class Dispatcher:
                 self._app.send_task(
                     task, args, kwargs, queue=queue, producer=producer, priority=wire_priority(0), **options
                 )
-        except _UNREACHABLE as error:
-            log.warning("could not send a message to %s: %s", queue, error)
+        except UNREACHABLE as error:
+            BROKER.noticed(error)
             return False
         return True
 
@@ -75,7 +103,8 @@ class Dispatcher:
                 declared = channel.queue_declare(queue, passive=True)
         except ChannelError:
             return 0  # Redis forgets a queue that is empty
-        except _UNREACHABLE:
+        except UNREACHABLE as error:
+            BROKER.noticed(error)
             return None
         return int(declared.message_count)
 
@@ -98,6 +127,11 @@ class Dispatcher:
         try:
             with self._producer() as producer:
                 client = getattr(producer.channel, "client", None)
-                return client is not None and question(client)
-        except _UNREACHABLE:
+                if client is None:
+                    return False
+                answer = question(client)
+        except UNREACHABLE as error:
+            BROKER.noticed(error)
             return False
+        BROKER.over()
+        return answer

@@ -47,6 +47,8 @@ class Recovery:
         self._grace = grace
         self._may_bury = may_bury
         self._sweeps = 0
+        self.unheard: frozenset[str] = frozenset()
+        """Queues whose messages nobody takes although steps wait and their workers have room."""
 
     def sweep(self) -> int:
         """Bury dead workers, free what they held, re-send what lies; how many were sent."""
@@ -78,7 +80,9 @@ class Recovery:
     def _stranded(self, conn: Conn) -> list[Ready]:
         keys = {"patience": self._patience}
         waiting = [queue for (queue,) in conn.execute(sql.SELECT_IDLE_QUEUES, keys).fetchall()]
-        queues = [queue for queue in waiting if self._dispatcher.backlog(queue) == 0]
+        backlogs = {queue: self._dispatcher.backlog(queue) for queue in waiting}
+        self.unheard = frozenset(queue for queue, backlog in backlogs.items() if backlog)
+        queues = [queue for queue, backlog in backlogs.items() if backlog == 0]
         return self._take(conn, sql.TAKE_STRANDED, keys | {"queues": queues}) if queues else []
 
     def _after_amnesia(self) -> int:

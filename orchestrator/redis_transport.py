@@ -23,6 +23,7 @@ from typing import Any
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schemas.agents import queue_of
 
@@ -95,9 +96,9 @@ class QoS(kombu_redis.QoS):
         try:
             self.write()
             super().restore_unacked(client)
-        except (*self.channel.connection_errors, AttributeError) as error:
+        except self.channel.connection_errors as error:
             # Kombu tears a lost connection down before it asks for the messages back.
-            log.warning("unfinished messages could not be given back, recovery sends their steps: %s", error)
+            log.info("unfinished messages could not be given back, recovery sends their steps: %s", error)
 
     def write(self, *, everything: bool = True) -> bool:
         """Write what is still unacknowledged, delete what no longer is; whether something is left for next time.
@@ -112,6 +113,8 @@ class QoS(kombu_redis.QoS):
             left = bool(self._unwritten)
         if not fresh and not acked:
             return left
+        if self.channel.closed:
+            return False  # the connection was lost meanwhile: Redis gives them out again, and the claims are fenced
         now = time()
         with self.channel.conn_or_acquire() as client:
             pipe = client.pipeline(transaction=False)
@@ -173,6 +176,9 @@ class Channel(kombu_redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
             return super()._create_client(asynchronous=True)
+        if self.connection is None or self.connection.client is None:
+            # Its connection was closed while somebody still held it: a reason to connect again, not a fault.
+            raise RedisConnectionError("the channel's connection is closed")
         pool = self.pool
         client, made_for = getattr(self, "_kept_client", (None, None))
         if made_for is not pool:

@@ -52,6 +52,7 @@ def build() -> Celery:
     places = find()
     app = make_app(places)
     app.conf.broker_transport = None
+    app.conf.worker_consumer = "workers.consumer:PatientConsumer"
     if not any(argument.startswith(("-P", "--pool")) for argument in sys.argv):
         # Only then: Celery takes `--pool prefork` for no wish at all where the app has one.
         app.conf.worker_pool = "threads"

@@ -23,6 +23,7 @@ from typing import Any
 
 import psycopg
 from celery import bootsteps
+from celery.worker import state
 
 from orchestrator.redis_transport import Channel
 from schemas.settings import settings
@@ -49,6 +50,7 @@ class Drain:
         # The one queue that a signal handler may use: it may interrupt anything, this queue's own methods too.
         self._wishes: SimpleQueue[int] = SimpleQueue()
         self._owns_process = False
+        self._code = os.EX_OK
         self._late = threading.Event()
         self._handed_back = threading.Event()
         self._thread = threading.Thread(target=self._wait, name="drain", daemon=True)
@@ -66,6 +68,12 @@ class Drain:
         """Let the worker end; asked again, or with SIGQUIT, at once."""
         self._process.leaving = True
         self._wishes.put(number)
+
+    def insist(self) -> None:
+        """End the worker at once as one that failed, so that its supervisor starts another."""
+        self._code = os.EX_SOFTWARE
+        state.should_stop = os.EX_SOFTWARE
+        self.ask(signal.SIGQUIT)
 
     def give_back(self) -> None:
         """Wait until what could not be finished has been given to others, if there is such."""
@@ -104,7 +112,7 @@ class Drain:
         threading.Thread(target=self._give_up, name="give-up", daemon=True).start()
         time.sleep(GRACE)
         log.warning("something does not end: the process exits without it")
-        self._exit(os.EX_OK if self._handed_back.is_set() else os.EX_TEMPFAIL)
+        self._exit(self._code if self._handed_back.is_set() else os.EX_TEMPFAIL)
 
     def _give_up(self) -> None:
         """Stop what can be stopped, then give all of it to others."""

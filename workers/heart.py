@@ -19,12 +19,15 @@ from celery import bootsteps
 from celery.worker.state import reserved_requests
 
 from orchestrator.canvas import step_of
+from orchestrator.engine.patience import passes
 from orchestrator.engine.values import Holding, Pointer, Ready, WorkerBeat, WorkerId
+from orchestrator.outages import BROKER, POSTGRES
 from orchestrator.recovery import Recovery
 from orchestrator.timers import Timers
 from schemas.settings import settings
 from workers.attempts import Attempt
 from workers.children import Children, accepted
+from workers.hearing import Hearing
 from workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -67,13 +70,15 @@ class Witness:
 class Heart:
     """The threads that beat, fire timers, and sweep for what others left undone."""
 
-    def __init__(self, process: WorkerProcess, beat: WorkerBeat, children: Children | None = None) -> None:
+    def __init__(
+        self, process: WorkerProcess, beat: WorkerBeat, hearing: Hearing, children: Children | None = None
+    ) -> None:
         self._process = process
+        self._hearing = hearing
         self._children = children
         self._beat = beat
         self._stopped = threading.Event()
         self._ticked = time.monotonic()
-        self._reachable = True
         self._suspects: set[Holding] = set()
         self._found: deque[Ready] = deque()
         """What the beat took back; it must not wait for the broker, so the sweeper sends it."""
@@ -118,6 +123,7 @@ class Heart:
         while True:
             self._guarded(self._send_found)
             self._guarded(recovery.sweep)
+            self._hearing.listen(recovery.unheard)
             if self._stopped.wait(settings().heartbeat / 2):
                 return
 
@@ -132,7 +138,9 @@ class Heart:
         self._process.dispatcher.send(found)
 
     def _pulse(self) -> None:
-        if not self.excused and time.monotonic() - self._ticked > STILL:
+        turning = self.excused or BROKER.lasts or time.monotonic() - self._ticked < STILL
+        self._hearing.turned(turning=turning, every=settings().heartbeat / 2)
+        if not turning:
             return
         process = self._process
         running, active = process.attempts.all(), {step_of(request.id) for request in accepted()}
@@ -164,20 +172,14 @@ class Heart:
         self._suspects = found - self._suspects
 
     def _guarded(self, work: Any) -> None:
-        """Wait out a server that is away: say it once, and once when it is back."""
+        """Wait out a server that is away. A heart that stops would have a healthy worker declared dead."""
         try:
             work()
-        except psycopg.Error as error:
-            if self._reachable:
-                log.warning("Postgres does not answer, waiting for it: %s", error)
-            self._reachable = False
-        except Exception:
-            # A heart that stops would have a healthy worker declared dead.
-            log.exception("a beat failed; the next one follows")
+        except Exception as error:
+            if not isinstance(error, psycopg.Error) or not passes(error):
+                log.exception("a beat failed; the next one follows")
         else:
-            if not self._reachable:
-                log.warning("Postgres answers again")
-            self._reachable = True
+            POSTGRES.over()
 
 
 class HeartStep(bootsteps.StartStopStep):
@@ -199,7 +201,8 @@ class HeartStep(bootsteps.StartStopStep):
             beat = WorkerBeat(worker, queues, process.concurrency, process.pool_name, lease)
             process.pulse.beat(beat, 0)
             children = None if process.in_threads else Children(process, consumer)
-            self._heart = process.heart = Heart(process, beat, children)
+            hearing = Hearing(process, consumer, queues)
+            self._heart = process.heart = Heart(process, beat, hearing, children)
             self._heart.start()
         self._heart.tick()
         self._heart.excused = False

@@ -37,8 +37,8 @@ class Ending(Protocol):
     """Whatever sees to the worker's end."""
 
     def ask(self) -> None: ...
+    def insist(self) -> None: ...
     def give_back(self) -> None: ...
-
     def conclude(self, exit_code: int) -> None: ...
 
 
@@ -89,7 +89,7 @@ class WorkerProcess:
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
-        return Dispatcher(self.app)
+        return Dispatcher(self.app, self.engine.leave_unsent)
 
     @cached_property
     def submitter(self) -> Submitter:

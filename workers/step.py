@@ -12,9 +12,12 @@ from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Ignore, Retry
 from celery.worker.request import Request
+from kombu.exceptions import EncodeError
 
-from orchestrator.canvas import pointer_of
+from orchestrator.canvas import pointer_of, task_id
+from orchestrator.dispatch import UNREACHABLE
 from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused
+from orchestrator.outages import BROKER
 from schemas.errors import BatonError
 from schemas.outcomes import ErrorInfo, Failed
 from workers.agent import Agent
@@ -68,6 +71,23 @@ class StepTask(Task):
 
     agent: Agent
     process: WorkerProcess
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, *others: Any, **options: Any) -> Any:
+        """Publish one step. When it is Celery that does, for a chain or a chord, a broker that is away is no failure.
+
+        The step that Celery continues from has ended well, and the timers send the next one.
+        """
+        if self.process.dispatcher.is_sending:
+            return super().apply_async(args, kwargs, *others, **options)
+        if BROKER.worth_a_try():
+            try:
+                return super().apply_async(args, kwargs, *others, **options)
+            except EncodeError:
+                raise
+            except UNREACHABLE as error:
+                BROKER.noticed(error)
+        self.process.dispatcher.left([_pointer(args)])
+        return self.AsyncResult(options.get("task_id") or task_id(_pointer(args)))
 
     def run(self, *args: Any, **kwargs: Any) -> dict[str, str]:
         """Run the step that the message points to, unless Postgres says that there is nothing to do."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.patience import once_more
 from orchestrator.engine.run_locks import keep, keeping
-from orchestrator.engine.values import Ready, RunRef, Submission, Submitted
+from orchestrator.engine.values import Pointer, Ready, RunRef, Submission, Submitted
 from orchestrator.store import intake_queries as sql
 from orchestrator.store.connect import AnyConn, Conn
 from schemas.errors import IdempotencyConflict
@@ -44,10 +44,13 @@ class Intake(Ground):
         self.plans.save(plan)
         keep(conn, plan.id)
         answers, advance, _ = self._create(conn, plan, submissions, at_once=False)
-        if advance.ready:
-            keys = {"runs": [r.run.id for r in advance.ready], "paths": [r.path for r in advance.ready]}
-            conn.execute(sql.LEAVE_UNSENT, keys)
+        _leave_unsent(conn, [Pointer(one.run.id, one.path) for one in advance.ready])
         return answers
+
+    def leave_unsent(self, steps: Collection[Pointer]) -> None:
+        """Leave to the timers what could not be sent; what somebody has claimed meanwhile is left alone."""
+        with self.pool.connection() as conn:
+            _leave_unsent(conn, steps)
 
     def unsent(self, runs: Sequence[UUID]) -> list[Ready]:
         """The first steps of these runs that are due and were never sent, to be sent now; once each."""
@@ -132,6 +135,12 @@ def _digest(plan: Plan, submission: Submission) -> str:
 def canonical(text: str) -> str:
     """JSON text in the one form that all texts of the same data share, whatever the order of their fields."""
     return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def _leave_unsent(conn: AnyConn, steps: Collection[Pointer]) -> None:
+    if steps:
+        runs, paths = zip(*steps, strict=True)
+        conn.execute(sql.LEAVE_UNSENT, {"runs": list(runs), "paths": list(paths)})
 
 
 def _columns(plan: Plan, fresh: Sequence[Submission]) -> dict[str, Any]:

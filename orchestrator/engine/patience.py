@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,9 +10,9 @@ from typing import ParamSpec, TypeVar
 
 import psycopg
 
-from orchestrator.store.connect import NoConnection
+from orchestrator.outages import POSTGRES
+from orchestrator.store.connect import NoConnection, Pool
 
-log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -35,24 +34,36 @@ def patiently(verb: Callable[P, R]) -> Callable[P, R]:
     @wraps(verb)
     def repeated(*args: P.args, **kwargs: P.kwargs) -> R:
         until, pause = time.monotonic() + LONGEST, 0.05
-        told = False
         while True:
             try:
                 result = verb(*args, **kwargs)
             except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if not _passes(error) or time.monotonic() > until:
+                if not passes(error) or time.monotonic() > until:
                     raise
-                if not told:
-                    log.warning("Postgres does not answer, trying again: %s", error)
-                told = True
                 time.sleep(pause)
                 pause = min(pause * 2, 0.5)
             else:
-                if told:
-                    log.warning("Postgres answers again")
+                POSTGRES.over()
                 return result
 
     return repeated
+
+
+READS = 60.0
+"""Seconds for which somebody who only reads waits for Postgres."""
+
+
+def steadily(read: Callable[[], R], pool: Pool) -> R:
+    """Repeat a read while a Postgres that was reached before is away, for `READS` seconds at most."""
+    until: float | None = None
+    while True:
+        try:
+            return read()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            until = until or time.monotonic() + READS
+            if not passes(error) or not pool.was_reached or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def once_more(verb: Callable[P, R]) -> Callable[P, R]:
@@ -66,17 +77,22 @@ def once_more(verb: Callable[P, R]) -> Callable[P, R]:
         try:
             return verb(*args, **kwargs)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            if isinstance(error, NoConnection) or not _passes(error):
+            if not passes(error) or isinstance(error, NoConnection):
                 raise
-            log.warning("Postgres does not answer, trying once more: %s", error)
         return verb(*args, **kwargs)
 
     return repeated
 
 
-def _passes(error: Exception) -> bool:
-    state = getattr(error, "sqlstate", None)
-    return state is None or state.startswith(_PASSING)
+def passes(error: psycopg.Error) -> bool:
+    """Whether waiting mends it; then it is said that Postgres is away, if it is and nobody has said so."""
+    state = error.sqlstate
+    if state is not None and not state.startswith(_PASSING):
+        return False
+    deadlock = state is not None and state.startswith("40")
+    if not deadlock and not isinstance(error, NoConnection):  # of which its pool has told
+        POSTGRES.noticed(error)
+    return True
 
 
 _TRIES = 10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import select
 import threading
@@ -18,7 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
-log = logging.getLogger(__name__)
+from orchestrator.outages import CONNECTIONS, POSTGRES
+
 Conn = Connection[TupleRow]
 
 
@@ -76,7 +76,7 @@ class Pool:
         """Those nobody uses, with the time since when; the latest is taken first."""
         self._used = 0
         self._epoch = 0
-        self._reached = self._away = False
+        self._reached = False
         self._pid = os.getpid()
 
     @contextmanager
@@ -101,6 +101,11 @@ class Pool:
                 self._free(None)
                 conn.close()
 
+    @property
+    def was_reached(self) -> bool:
+        """Whether this process has had a connection: if there is none now, one can be hoped for."""
+        return self._reached and self._pid == os.getpid()
+
     def close(self) -> None:
         """Close this process's connections, those in use as soon as they come back; may be called twice."""
         if self._pid != os.getpid():
@@ -115,7 +120,10 @@ class Pool:
         """The right to a connection: one that was idle, or None to make one."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._used < self._size, self._timeout):
-                raise NoConnection(f"none of {self._size} connections became free in {self._timeout:g} s")
+                error = NoConnection(f"none of {self._size} connections became free in {self._timeout:g} s")
+                CONNECTIONS.noticed(error)
+                raise error
+            CONNECTIONS.over()
             self._used += 1
             return self._idle.pop()[0] if self._idle else None, self._epoch
 
@@ -143,14 +151,11 @@ class Pool:
                     raise
                 if time.monotonic() > until:
                     raise NoConnection(f"no connection in {self._timeout:g} s: {error}") from error
-                if not self._away:
-                    log.warning("Postgres does not answer, waiting for it: %s", error)
-                self._away = True
+                POSTGRES.noticed(error)
                 time.sleep(PAUSE)
             else:
-                if self._away:
-                    log.warning("Postgres answers again")
-                self._reached, self._away = True, False
+                POSTGRES.over()
+                self._reached = True
                 return conn
 
     def _connect(self) -> Conn:

@@ -37,9 +37,15 @@ SELECT (SELECT array_agg(id) FROM made) AS made,
 
 # Steps whose message waits for a commit that nobody reports: the timers send them.
 LEAVE_UNSENT: LiteralString = """
+WITH left_over AS (
+    SELECT s.run_id, s.path
+    FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS g(run_id, path)
+    JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
+    WHERE s.state || '' = 'ready' AND s.due_at IS NULL AND s.ready_at IS NOT NULL
+    FOR UPDATE OF s SKIP LOCKED
+)
 UPDATE steps s SET due_at = clock_timestamp()
-FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS g(run_id, path)
-WHERE s.run_id = g.run_id AND s.path = g.path
+FROM left_over o WHERE s.run_id = o.run_id AND s.path = o.path
 """
 
 # First steps that nobody has claimed: those that are due and were left to the timers, or, `again`, all of them.
