@@ -27,15 +27,15 @@ async def flaky(ctx: Context, number: int) -> int:
     return ctx.attempt
 
 
-@agent(retry=Retry(max=1, base=1.0, jitter=False))
+@agent(retry=Retry(max=1, base=2.0, jitter=False))
 async def fails_once(ctx: Context, number: int) -> int:
-    """Succeeds a second after its first attempt."""
+    """Succeeds two seconds after its first attempt."""
     if ctx.attempt == 1:
         raise AgentError("not yet")
     return number
 
 
-@agent(retry=Retry(max=1, base=1.0, jitter=False))
+@agent(retry=Retry(max=1, base=2.0, jitter=False))
 def sync_fails_once(ctx: Context, number: int) -> int:
     """The same, in a thread."""
     if ctx.attempt == 1:
