@@ -62,6 +62,9 @@ def test_every_verb_says_that_postgres_is_away_and_what_to_do(session_dir: Path)
         "every": 60,
         "selection": None,
         "states": [],
+        "from_step": "0",
+        "step": "0",
+        "at": 1,
     }
     # Verbs that do not speak with Postgres, or not by themselves
     quiet = {"close", "send", "select"}
