@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
@@ -42,6 +43,12 @@ class DeadLetters:
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(sql.SELECT_LETTERS, {"all": all, "limit": limit}).fetchall()
         return [DeadLetter.model_validate(row) for row in rows]
+
+    @translated()
+    def steps(self) -> Sequence[int]:
+        """The numbers of all steps that wait for a decision, the oldest first."""
+        with self._pool.connection() as conn:
+            return [letter for (letter,) in conn.execute(sql.SELECT_OPEN_STEPS).fetchall()]
 
     @translated()
     def show(self, letter: int) -> DeadLetterView:

@@ -10,7 +10,7 @@ from orchestrator.cli import options
 from orchestrator.cli.output import ago, as_json, print_json, print_table, took
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from orchestrator.dead_letters import DeadLetters
     from schemas.dead_letters import AttemptView, DeadLetter, DeadLetterView
@@ -73,9 +73,23 @@ def show(letter: Letter, json: options.Json = False) -> None:
 
 
 @app.command("retry")
-def retry(letters: Letters, json: options.Json = False) -> None:
+def retry(
+    letters: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID...]", help="Their numbers in `baton dead ls`.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every step that is set aside.")] = False,
+    json: options.Json = False,
+) -> None:
     """Try steps once more, their losses forgotten, or send messages again to workers that serve them now."""
-    _settle(letters, lambda dead: dead.retry, json=json)
+    from orchestrator.cli.environment import connected
+
+    if bool(letters) == every:
+        raise typer.BadParameter("Either name dead letters, or say --all for every step that is set aside.")
+    chosen: Sequence[int] = letters or []
+    if every:
+        with connected() as client:
+            chosen = client.dead.steps()
+    _settle(chosen, lambda dead: dead.retry, json=json)
 
 
 @app.command("drop")
@@ -84,7 +98,9 @@ def drop(letters: Letters, json: options.Json = False) -> None:
     _settle(letters, lambda dead: dead.drop, json=json)
 
 
-def _settle(letters: list[int], verb: Callable[[DeadLetters], Callable[[int], None]], *, json: bool) -> None:
+def _settle(
+    letters: Sequence[int], verb: Callable[[DeadLetters], Callable[[int], None]], *, json: bool
+) -> None:
     """Settle all that can be; leave with 1 if one could not."""
     from orchestrator.cli.environment import connected
     from orchestrator.cli.errors import tell
@@ -103,6 +119,8 @@ def _settle(letters: list[int], verb: Callable[[DeadLetters], Callable[[int], No
         print_json(settled)
     for one in settled if not json else ():
         typer.echo(f"{one.id}, {_what(one)}, was {one.settled}.")
+    if not json and not settled and not refused:
+        typer.echo("Nothing is set aside.")
     for error in refused:
         tell(error)
     if refused:

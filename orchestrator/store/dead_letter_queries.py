@@ -18,6 +18,10 @@ ORDER BY d.id DESC LIMIT %(limit)s
 """
 )
 
+SELECT_OPEN_STEPS: LiteralString = """
+SELECT id FROM dead_letters WHERE settled IS NULL AND run_id IS NOT NULL ORDER BY id
+"""
+
 SELECT_LETTER: LiteralString = (
     "SELECT "
     + LETTER_COLUMNS

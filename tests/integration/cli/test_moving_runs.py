@@ -172,6 +172,23 @@ def test_a_step_that_was_set_aside_is_listed_shown_and_retried(
     assert "there is no dead letter 4711" in again
 
 
+def test_all_steps_that_share_the_fate_of_one_are_retried_together(
+    baton: Baton, client: Client, bench: Bench
+) -> None:
+    runs = [client.submit(SHOUTING, "x").id for _ in range(3)]
+    for run in runs:
+        _set_aside(bench, run)
+    bench.engine.set_aside("agent.shouting", "it is no message", '"x"')
+
+    done = baton("dead", "retry", "--all")
+
+    assert done.stdout.count("was retried.") == 3
+    assert {run.state for run in client.runs()} == {"running"}
+    assert [letter.run_id for letter in client.dead.list()] == [None]
+    assert baton("dead", "retry", "--all").stdout == "Nothing is set aside.\n"
+    assert "Either name dead letters" in baton("dead", "retry", code=2).stderr
+
+
 def test_a_message_is_shown_as_it_came_and_dropped(baton: Baton, bench: Bench) -> None:
     bench.engine.set_aside("agent.shouting", "its arguments are not a step", '{"args": [1], "kwargs": {}}')
     (letter,) = told(baton("dead", "ls", "--json"))
