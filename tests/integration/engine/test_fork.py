@@ -368,7 +368,7 @@ def test_the_message_of_a_fork_that_was_never_sent_is_sent_by_recovery(bench: Be
     run = forked(bench, origin, "1")
     bench.messages = []
 
-    bench.engine.beat(WorkerBeat(bench.engine.me, ("agent.b",), 1, "threads", lease=60), 0, [])
+    bench.engine.beat(WorkerBeat(bench.engine.me, ("agent.b",), 1, "threads", lease=60), 0)
     bench.sweep()
     bench.drain()
 

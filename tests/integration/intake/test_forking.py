@@ -79,7 +79,7 @@ def test_what_cannot_be_forked_is_refused_before_its_input_is_looked_at(client: 
 
 
 def test_a_run_is_told_as_it_was_after_each_of_its_events(client: Client, bench: Bench) -> None:
-    bench.engine.beat(WorkerBeat(bench.engine.me, (), 1, "threads", lease=60), 0, [])
+    bench.engine.beat(WorkerBeat(bench.engine.me, (), 1, "threads", lease=60), 0)
     body = A >> fan_out(left=A, right=named("weak"), require="any") >> A
 
     def failing(agent: str, value: object, _: object) -> object:

@@ -128,7 +128,7 @@ def test_a_message_is_sent_again_when_somebody_serves_it(alone: Stack) -> None:
     # When a worker does, then it is sent to its queue, once
     pool = Pool(alone.database_url)
     worker = WorkerId(uuid4(), "new")
-    Engine(pool, worker).beat(WorkerBeat(worker, ("agent.nobody_yet",), 1, "threads", lease=60), 0, [])
+    Engine(pool, worker).beat(WorkerBeat(worker, ("agent.nobody_yet",), 1, "threads", lease=60), 0)
     alone.client.dead.retry(letter)
     with pytest.raises(Conflict, match="was retried already"):
         alone.client.dead.retry(letter)
