@@ -131,7 +131,8 @@ class Arena:
     ) -> None:
         self.servers = servers
         self.processes = processes
-        self._env = {"BATON_APP": app, **(env or {})}
+        # Random kills may hit one step again and again, which would set it aside and pause its run.
+        self._env = {"BATON_APP": app, "BATON_LOSS_LIMIT": "1000", **(env or {})}
         self._number = 0
         self._database = f"chaos_{time.time_ns()}"
         with psycopg.connect(servers.postgres.url_of("postgres"), autocommit=True) as conn:

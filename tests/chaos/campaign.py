@@ -204,7 +204,8 @@ def _of_workers(facts: Facts, strike: Strike) -> Iterable[float]:
     hit = {facts.workers[name] for name in strike.workers if name in facts.workers}
     for tries in facts.attempts.values():
         for lost, following in pairwise(tries):
-            if lost.state == "lost" and lost.worker in hit and lost.started < strike.at < following.started:
+            gone = lost.state in ("lost", "released") and lost.worker in hit
+            if gone and lost.started < strike.at < following.started:
                 yield following.started - strike.at
 
 

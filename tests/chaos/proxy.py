@@ -102,8 +102,8 @@ class Proxy:
             await asyncio.wait(
                 [asyncio.ensure_future(way) for way in ways], return_when=asyncio.FIRST_COMPLETED
             )
-        except OSError:
-            pass  # the server is away: so is the connection
+        except (OSError, asyncio.CancelledError):
+            pass  # the server is away, or all ends: so does the connection
         finally:
             pair.close()
             self._pairs.discard(pair)

@@ -41,14 +41,13 @@ class Saboteur:
             ready(worker)
 
     def script(self, count: int) -> list[str]:
-        """Kinds of faults: each once, the others drawn by weight, in random order."""
-        kinds = list(FAULTS)[:count]
-        drawn = self.random.choices(
-            kinds, [WEIGHTS.get(kind, 1) for kind in kinds], k=max(0, count - len(kinds))
-        )
-        script = [*kinds, *drawn]
+        """Kinds of faults in random order: each once, then round after round as often as it weighs."""
+        script, round_ = list(FAULTS), [kind for kind in FAULTS for _ in range(WEIGHTS.get(kind, 1))]
         self.random.shuffle(script)
-        return script
+        while len(script) < count:
+            self.random.shuffle(round_)
+            script += round_
+        return script[:count]
 
     def strike(self, kind: str) -> Strike:
         """Do it, and write it down."""
@@ -155,6 +154,14 @@ def freeze(saboteur: Saboteur) -> Hit:
     return Hit([victim], victim.pids(), until)
 
 
+def ask_to_end(saboteur: Saboteur) -> Hit:
+    """SIGTERM, as a deploy does, with another worker in its place."""
+    victim = saboteur.victim()
+    victim.process.signal(signal.SIGTERM)
+    saboteur.replace(victim)
+    return Hit([victim])
+
+
 def wipe(saboteur: Saboteur) -> Hit:
     """FLUSHALL."""
     saboteur.arena.flush()
@@ -224,6 +231,7 @@ FAULTS: dict[str, Callable[[Saboteur], Hit]] = {
     "kill a pool": kill_pool,
     "kill all": kill_all,
     "freeze a worker": freeze,
+    "ask one to end": ask_to_end,
     "wipe the broker": wipe,
     "lose the queues": lose_queues,
     "redis restarts": restart_redis,
@@ -238,7 +246,11 @@ WEIGHTS = {
     "kill a worker": 8,
     "kill a parent": 3,
     "kill a child": 3,
+    "kill a pool": 2,
     "freeze a worker": 2,
+    "ask one to end": 2,
     "wipe the broker": 2,
+    "drop connections": 2,
+    "cut off": 2,
 }
-"""How often a fault is drawn, compared with the others."""
+"""How often a fault comes in each round, if not once."""

@@ -12,7 +12,7 @@ from tests.chaos.campaign import Campaign, Report, Size
 from tests.chaos.saboteur import FAULTS
 
 SHORT = Size(runs=300, faults=len(FAULTS), gap=1.5)
-LONG = Size(runs=10_000, faults=220, gap=2.0)
+LONG = Size(runs=10_000, faults=200, gap=2.0)
 KILLS = ("kill a worker", "kill a parent", "kill a child", "kill a pool", "kill all")
 Capture = pytest.CaptureFixture[str]
 PROBE = 10.0
