@@ -15,7 +15,7 @@ from orchestrator.places import Places
 from orchestrator.store.schema import upgrade
 from tests.agents import relays
 from tests.integration.results.conftest import on_database
-from tests.integration.worker.stack import Stack
+from tests.integration.worker.stack import Stack, ready
 from tests.support import Databases, Processes, eventually
 
 RELAY = ("here", "there", "in_turn")
@@ -69,20 +69,24 @@ def test_a_worker_never_has_more_under_way_than_its_concurrency(alone: Stack) ->
 
 def test_celery_sees_every_step(alone: Stack) -> None:
     # Given somebody who listens to the events of the workers
-    alone.begin("here", "there", extra=("-E",))
+    ready(alone.begin("here", "there", extra=("-E",)))
     app = make_app(Places(alone.database_url, alone.broker_url))
     seen: defaultdict[str, list[str]] = defaultdict(list)
     listening = threading.Event()
+
+    receivers: list[Any] = []
 
     def listen() -> None:
         with app.connection_for_read() as connection:
             receiver = app.events.Receiver(
                 connection, handlers={"*": lambda event: seen[event.get("uuid", "")].append(event["type"])}
             )
+            receivers.append(receiver)
             for _ in receiver.itercapture(limit=None, timeout=None, wakeup=False):
                 listening.set()
 
-    threading.Thread(target=listen, daemon=True).start()
+    listener = threading.Thread(target=listen)
+    listener.start()
     assert listening.wait(30)
 
     run = alone.submit(relays.relay, 0)
@@ -94,6 +98,9 @@ def test_celery_sees_every_step(alone: Stack) -> None:
             assert kinds == ["task-received", "task-started", "task-succeeded"]
 
     eventually(complete, timeout=10)
+    receivers[0].should_stop = True
+    listener.join(10)
+    assert not listener.is_alive()
 
 
 def test_a_stage_without_a_message_survives_its_worker(alone: Stack, tmp_path: Path) -> None:
