@@ -17,7 +17,7 @@ BENCH_ARGS ?=
 .PHONY: help
 help: ## List these targets
 	@echo "usage: make TARGET"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/local.stamp ## Run a real workflow, kill workers in the middle, watch it finish (KEEP=1 leaves it up)
@@ -59,6 +59,10 @@ check-deploy:
 .PHONY: chaos
 chaos: $(VENV)/dev.stamp ## Run the long fault injection: kill, freeze, wipe, restart, cut off (SEED=... replays one)
 	@BATON_CHAOS_SEED="$(SEED)" $(BIN)/python -m pytest -m chaos $(PYTEST_ARGS)
+
+.PHONY: celery-suite
+celery-suite: $(VENV)/dev.stamp ## Run Celery's own tests of results and canvas on our result backend (20 minutes)
+	@$(BIN)/python -m tests.chaos.celery_suite $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure Baton against plain Celery on this machine

@@ -96,5 +96,6 @@ class Losses(Ground):
                 return
             letter, losses = row
             reason = f"step {one.path} lost its worker {losses} times; see: baton dead show {letter}"
-            pause_run(conn, one.run_id, reason)
+            if not standing.run.paused:  # else its clocks stand still already
+                pause_run(conn, one.run_id, reason)
         log.error("run %s: %s", one.run_id, reason)

@@ -73,9 +73,11 @@ def echo(agent: str, value: Any, claimed: Claimed) -> Any:
 class Bench:
     """Engines on one database, and the messages that are under way."""
 
-    def __init__(self, url: str, *, seed: int = 0, engines: int = 1, size: int = 8) -> None:
+    def __init__(
+        self, url: str, *, seed: int = 0, engines: int = 1, size: int = 8, pool: Pool | None = None
+    ) -> None:
         self.url = url
-        self.pool = Pool(url, size=size)
+        self.pool = pool or Pool(url, size=size)
         self.engines = [Engine(self.pool, WorkerId(uuid4(), f"worker-{n}")) for n in range(engines)]
         self.rng = random.Random(seed)
         self.messages: list[Ready] = []

@@ -43,6 +43,10 @@ def act(agent: str, value: Any) -> Any:
     return f"{agent} {digest[:8]}"
 
 
+class Late(Boom):
+    """The branch had not ended when its fan-out stopped waiting."""
+
+
 @dataclass(frozen=True)
 class Value:
     """One plain value."""
@@ -65,7 +69,7 @@ class Branches:
     @property
     def gaps(self) -> list[dict[str, str]]:
         return [
-            {"branch": name, "state": "failed", "reason": str(end)}
+            {"branch": name, "state": "late" if isinstance(end, Late) else "failed", "reason": str(end)}
             for name, end in zip(self.names, self.ends, strict=True)
             if isinstance(end, Boom)
         ]
@@ -87,7 +91,7 @@ class Branches:
 def meaning(definition: Workflow, value: Any) -> tuple[str, Any]:
     """How a run ends: `("completed", output)` or `("failed", message)`."""
     try:
-        return "completed", _natural(_run(definition.body, Value(value), ""))
+        return "completed", natural(_run(definition.body, Value(value), ""))
     except Boom as boom:
         return "failed", str(boom)
 
@@ -95,26 +99,26 @@ def meaning(definition: Workflow, value: Any) -> tuple[str, Any]:
 def _run(node: Node, given: Value | Branches, path: str) -> Value | Branches:
     match node:
         case Leaf(agent=agent):
-            return Value(act(agent, _for(agent, given)))
+            return Value(act(agent, handed(agent, given)))
         case Pipeline(stages=stages):
             for index, stage in enumerate(stages):
-                given = _run(stage, given, _below(path, str(index)))
+                given = _run(stage, given, below(path, str(index)))
                 if node.stop_when is not None and _holds(node.stop_when, output=given):
                     break
             return given
         case FanOut(branches=branches):
-            ends = [_end(branch, given, _below(path, name)) for name, branch in branches.items()]
+            ends = [_end(branch, given, below(path, name)) for name, branch in branches.items()]
             return _joined(node, list(branches), ends, path)
         case Each(body=body):
             items = given.outputs if isinstance(given, Branches) else given.value
             if not isinstance(items, list):
-                raise Boom(f"each needs a list, but its input is {_kind(items)}")
+                raise no_list(items)
             ends = [_end(body, Value(item), f"{path}/{n}") for n, item in enumerate(items)]
             return _joined(node, [str(n) for n in range(len(items))], ends, path)
         case Stage():
             return _staged(node, given, path)
         case Route():
-            return _run(node.choices[_way(node, given)], given, _below(path, _way(node, given)))
+            return _run(node.choices[_way(node, given)], given, below(path, _way(node, given)))
         case Loop():
             return _looped(node, given, path)
 
@@ -123,14 +127,14 @@ def _staged(node: Stage, given: Value | Branches, path: str) -> Value | Branches
     if node.when is not None and not _holds(node.when, input=given):
         return given
     try:
-        return _run(node.body, given, _below(path, "do"))
+        return _run(node.body, given, below(path, "do"))
     except Boom:
         if node.fallback is None:
             if node.optional:
                 return given
             raise
     try:
-        return _run(node.fallback, given, _below(path, "else"))
+        return _run(node.fallback, given, below(path, "else"))
     except Boom:
         if node.optional:
             return given
@@ -144,7 +148,7 @@ def _way(node: Route, given: Value | Branches) -> str:
     if node.by is None:
         return node.fallback
     try:
-        answer = act(node.by, _for(node.by, given))
+        answer = act(node.by, handed(node.by, given))
     except Boom:
         return node.fallback
     known = answer["choice"] in node.choices and answer["confidence"] >= node.threshold
@@ -161,45 +165,51 @@ def _looped(node: Loop, given: Value | Branches, path: str) -> Value | Branches:
                 raise
             break
         outputs.append(output)
-        if _natural(output) == _natural(given):
+        if natural(output) == natural(given):
             return output
         if node.until is not None and _holds(node.until, output=output):
             return output
         given = output
     if node.score is None:
         return outputs[-1]
-    return max(enumerate(outputs), key=lambda one: (_score(_natural(one[1])), one[0]))[1]
+    return max(enumerate(outputs), key=lambda one: (_score(natural(one[1])), one[0]))[1]
 
 
-def _score(natural: Any) -> float:
+def _score(text: Any) -> float:
     """The score of the generator, in Python; what has none is the worst."""
-    return float(natural[-1] in "01234567") if isinstance(natural, str) else -math.inf
+    return float(text[-1] in "01234567") if isinstance(text, str) else -math.inf
 
 
 def _holds(condition: str, **given: Value | Branches) -> bool:
     """The conditions of the generator, in Python: does a value's text end in one of these digits?"""
     ((_, value),) = given.items()
-    natural = _natural(value)
-    return isinstance(natural, str) and natural[-1] in condition.rpartition("[")[2].partition("]")[0]
+    text = natural(value)
+    return isinstance(text, str) and text[-1] in condition.rpartition("[")[2].partition("]")[0]
 
 
 def _end(node: Node, given: Value | Branches, path: str) -> Value | Boom:
     try:
-        return Value(_natural(_run(node, given, path)))
+        return Value(natural(_run(node, given, path)))
     except Boom as boom:
         return boom
 
 
 def _joined(node: FanOut | Each, names: list[str], ends: list[Value | Boom], path: str) -> Value | Branches:
+    results = gathered(node, names, ends, path)
+    return results if node.join is None else Value(act(node.join, handed(node.join, results)))
+
+
+def gathered(node: Joining, names: Sequence[str], ends: Sequence[Value | Boom], path: str) -> Branches:
+    """What the branches of a fan-out came to. Raises `Boom` if too few of them succeeded."""
     required, done = node.required(len(ends)), sum(isinstance(end, Value) for end in ends)
     if done < required:
         bad, why = next((n, e) for n, e in zip(names, ends, strict=True) if isinstance(e, Boom))
         raise Boom(f"{done} of {len(ends)} branches succeeded, {required} are required; {path}/{bad}: {why}")
-    results = Branches(node, names, ends)
-    return results if node.join is None else Value(act(node.join, _for(node.join, results)))
+    return Branches(node, names, ends)
 
 
-def _for(agent: str, given: Value | Branches) -> Any:
+def handed(agent: str, given: Value | Branches) -> Any:
+    """What an agent of this name is handed: a plain value, or results in the shape that it takes."""
     if isinstance(given, Value):
         return given.value
     if agent == "listing":
@@ -209,15 +219,18 @@ def _for(agent: str, given: Value | Branches) -> Any:
     return {**given.named, "gaps": given.gaps} if agent == "noticing" else given.named
 
 
-def _natural(given: Value | Branches) -> Any:
+def natural(given: Value | Branches) -> Any:
+    """The value, or the results in their natural shape."""
     return given.value if isinstance(given, Value) else given.natural
 
 
-def _kind(value: Any) -> str:
-    return {str: "string", dict: "object", int: "number", type(None): "null"}[type(value)]
+def no_list(found: Any) -> Boom:
+    """Why an each cannot go over this."""
+    kind = {str: "string", dict: "object", int: "number", type(None): "null"}[type(found)]
+    return Boom(f"each needs a list, but its input is {kind}")
 
 
-def _below(path: str, segment: str) -> str:
+def below(path: str, segment: str) -> str:
     return f"{path}/{segment}" if path else segment
 
 

@@ -155,3 +155,24 @@ def test_a_cancelled_run_leaves_no_open_letter(bench: Bench) -> None:
 
     assert bench.query("SELECT settled FROM dead_letters") == [("dropped",)]
     assert bench.states(run) == {"0": "cancelled"}
+
+
+def test_a_second_step_that_is_set_aside_leaves_the_time_of_a_paused_run_alone(bench: Bench) -> None:
+    # Given a run that is paused because of one step, while another one runs
+    run = bench.submit(workflow("w", fan_out(A, B, within=60)))
+    for path in ("0/a", "0/b"):
+        loses(bench, run, path, settings().loss_limit - 1)
+    held = bench.claim(run, "0/b")
+    loses(bench, run, "0/a")
+    assert bench.view(run).state == "paused"
+
+    # When that one is set aside too, and both are retried
+    bench.engine.release(Pointer(run, held.path))
+    letters = bench.query("SELECT id, path FROM dead_letters ORDER BY id")
+    for letter, path in letters:
+        bench.engine.retry_step(letter, Pointer(run, path))
+
+    # Then the fan-out has the deadline that it had
+    assert [path for _, path in letters] == ["0/a", "0/b"]
+    ((left,),) = bench.query("SELECT extract(epoch FROM due_at - now()) FROM steps WHERE path = '0'")
+    assert 0 < left <= 60
