@@ -99,7 +99,7 @@ desk = route(
     technical,
     key_account,
     rules=[
-        rule("enterprise", go="key_account", when="input.plan == 'enterprise'"),
+        rule("enterprise", go="key_account", when="has(input.plan) && input.plan == 'enterprise'"),
         rule("refund", go="billing", keywords=("refund", "chargeback"), field="subject"),
     ],
     by=classify,
