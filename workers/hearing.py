@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from celery.worker import state
@@ -31,18 +31,25 @@ STUCK = 15.0
 class Hearing:
     """Of one worker; every method from one thread each."""
 
-    def __init__(self, process: WorkerProcess, consumer: Any, queues: Collection[str]) -> None:
+    def __init__(
+        self,
+        process: WorkerProcess,
+        consumer: Any,
+        queues: Collection[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._process = process
+        self._clock = clock
         self._consumer = consumer
         self._queues = frozenset(queues)
         self._accepted = 0
-        self._since = self._looked = time.monotonic()
+        self._since = self._looked = clock()
         self._tries = 0
         self._missed = 0
 
     def listen(self, unheard: Collection[str]) -> None:
         """Look whether this worker is among those that should take what waits in these queues."""
-        now, accepted = time.monotonic(), state.all_total_count[0]
+        now, accepted = self._clock(), state.all_total_count[0]
         heard = accepted != self._accepted or now - self._looked > DEAF
         self._accepted, self._looked = accepted, now
         if heard:
@@ -62,7 +69,14 @@ class Hearing:
             self._end()
 
     def _is_excused(self) -> bool:
-        return bool(state.reserved_requests) or BROKER.lasts or self._process.leaving
+        """It has its hands full, may be with messages whose rate makes them wait, or cannot hear just now."""
+        waiting = any(bucket is not None and bucket.contents for bucket in tuple(self._buckets.values()))
+        return bool(state.reserved_requests) or waiting or BROKER.lasts or self._process.leaving
+
+    @property
+    def _buckets(self) -> Mapping[str, Any]:
+        buckets: Mapping[str, Any] = self._consumer.task_buckets
+        return buckets
 
     def _connect_anew(self) -> None:
         self._tries += 1
