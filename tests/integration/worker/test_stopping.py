@@ -90,7 +90,6 @@ def test_a_cancel_kills_a_child_process_whose_agent_does_not_listen(shared: Stac
     eventually(lambda: not psutil.pid_exists(child))
 
     print(f"killed after {time.time() - since:.2f} s")
-    assert time.time() - since < 2 * SOON
     # and that is no loss, and nothing runs it again
     assert shared.run(arithmetic.forked, 1) > 0
     assert shared.kinds(run, "0") == ["step.started"]
