@@ -38,7 +38,7 @@ class Watched(Backend):
 
 @pytest.fixture
 def watched(lonely: Celery) -> Iterator[Watched]:
-    lonely.task(name="body")(body)
+    lonely.task(name="body", shared=False)(body)
     lonely.conf.result_backend_transport_options = {"create_tables": True, "pool_size": WIDTH}
     backend = Watched(lonely, url=lonely.conf.result_backend.partition("+")[2])
     yield backend
@@ -151,7 +151,7 @@ def test_a_redelivered_header_replaces_a_publisher_that_died(watched: Watched, u
 
 def test_one_connection_is_enough_to_publish_a_chord_as_body(lonely: Celery) -> None:
     lonely.conf.result_backend_transport_options = {"create_tables": True, "pool_size": 1, "pool_timeout": 2}
-    same = lonely.task(name="same")(body)
+    same = lonely.task(name="same", shared=False)(body)
     header = chord(group(same.s(1), same.s(2)), chord([same.s(), same.s()], same.s()))
     header()
     backend: Backend = lonely.backend
