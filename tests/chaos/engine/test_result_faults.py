@@ -38,7 +38,7 @@ class Keeper(Backend):
 @pytest.fixture(scope="module")
 def keeper(migrated: str) -> Iterator[Keeper]:
     app = Celery("keeper", broker="memory://", backend="disabled://", set_as_current=False)
-    app.task(name="body", shared=False)(lambda values: values)  # of this application, not of every one to come
+    app.task(name="body", shared=False)(lambda values: values)
     made = Keeper(app, migrated)
     yield made
     made.faults.close()
