@@ -19,16 +19,19 @@ from orchestrator.engine import Engine, Submitted
 from orchestrator.engine.patience import steadily
 from orchestrator.feed import Feed
 from orchestrator.forker import AS_IT_WAS, Forker
+from orchestrator.inbox import Inbox
 from orchestrator.places import find
 from orchestrator.replay import until
 from orchestrator.schedules import Schedules
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
 from orchestrator.submitter import Submitter, Terms
+from orchestrator.subscriptions import Subscriptions
 from orchestrator.views import Views
 from schemas.agents import JsonSchema
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
+from schemas.incoming import Emitted
 from schemas.runs import RUN_LIVE, PoolView, RunMoment, RunState, RunSummary, RunView, WorkerView
 from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
@@ -97,6 +100,10 @@ class Client:
         self._forker = Forker(self._engine, self._dispatcher)
         self.dead = DeadLetters(self._pool, self._engine, self._dispatcher)
         """What was set aside: steps that cost one worker after the other, and messages that nobody could run."""
+        self.inbox = Inbox(self._pool)
+        """Events from outside, and what became of them."""
+        self.subscriptions = Subscriptions(self._pool, self._engine.plans)
+        """What starts runs when events come in."""
 
     # --- producing ----------------------------------------------------------------------------------------
 
@@ -160,6 +167,24 @@ class Client:
         Nobody needs to: workers find them. Before the commit it does nothing, and it may be repeated.
         """
         return self._submitter.send_unsent([handle.id for handle in handles])
+
+    def emit(
+        self,
+        type: str,
+        payload: Any = None,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        tenant: str | None = None,
+        connection: object = None,
+    ) -> Emitted:
+        """Tell that something happened: starts what is subscribed to it, and wakes what waits for it.
+
+        The event is durable when this returns, and stored once for each `id`, so it may be repeated. Workers find it
+        within a quarter of a second. With a `connection` it is part of the transaction that is open there, as in
+        `submit`. Raises `InputError`, `IdempotencyConflict` for an id that stands for another event, `Unavailable`.
+        """
+        return self.inbox.emit(type, payload, key=key, id=id, tenant=tenant, connection=connection)
 
     def register(self, workflow: Workflow) -> None:
         """Store a definition, so that it can be run by its name. Raises `Unavailable`."""

@@ -32,21 +32,22 @@ def fault(text: str, names: Collection[str]) -> str | None:
 
 def holds(text: str, values: Mapping[str, Any]) -> bool:
     """Whether a condition holds. Raises `ConditionError` if it cannot be told, or is no yes or no."""
-    result = _evaluate(text, values)
-    if not isinstance(result, bool):
-        raise ConditionError(f"the condition {text!r} gave {result!r} instead of true or false")
-    return result
+    found = result(text, values)
+    if not isinstance(found, bool):
+        raise ConditionError(f"the condition {text!r} gave {found!r} instead of true or false")
+    return found
 
 
 def number(text: str, values: Mapping[str, Any]) -> float:
     """The number that an expression gives. Raises `ConditionError` if it gives none."""
-    result = _evaluate(text, values)
-    if isinstance(result, bool) or not isinstance(result, int | float):
-        raise ConditionError(f"the expression {text!r} gave {result!r} instead of a number")
-    return float(result)
+    found = result(text, values)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise ConditionError(f"the expression {text!r} gave {found!r} instead of a number")
+    return float(found)
 
 
-def _evaluate(text: str, values: Mapping[str, Any]) -> Any:
+def result(text: str, values: Mapping[str, Any]) -> Any:
+    """What an expression gives. Raises `ConditionError` if it cannot be told."""
     try:
         return _program(text).execute(dict(values))
     except KeyError as error:

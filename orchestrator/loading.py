@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from orchestrator.reactions import Reaction
 from orchestrator.vocabulary import Composable
 from schemas.agents import AgentSpec
 from schemas.errors import BatonError, DefinitionError, Fault, NotFound
@@ -31,6 +32,8 @@ class Loaded:
     agents: Mapping[str, Composable] = field(default_factory=dict)
     """The agents themselves; each has an attribute `spec`."""
     specs: Mapping[str, AgentSpec] = field(default_factory=dict)
+    reactions: Mapping[str, Reaction] = field(default_factory=dict)
+    """What starts runs when events come in."""
 
     def workflow(self, name: str) -> Workflow:
         """The workflow of this name.
@@ -75,7 +78,7 @@ def load(app: str) -> Loaded:
             f"{app!r} holds neither a workflow nor an agent at the top level of its modules.",
             next_step="define one there, or import it there from where it is defined",
         )
-    return Loaded(tuple(roots), found.workflows, found.agents, found.specs)
+    return Loaded(tuple(roots), found.workflows, found.agents, found.specs, found.reactions)
 
 
 def unknown(kind: str, name: str, known: Iterable[str], next_step: str) -> NotFound:
@@ -94,6 +97,7 @@ class _Search:
         self.workflows: dict[str, Workflow] = {}
         self.agents: dict[str, Composable] = {}
         self.specs: dict[str, AgentSpec] = {}
+        self.reactions: dict[str, Reaction] = {}
         self.faults: list[Fault] = []
         self._homes: dict[tuple[str, str], str] = {}
 
@@ -106,6 +110,9 @@ class _Search:
         if isinstance(value, Workflow):
             known = self.workflows.setdefault(value.name, value)
             self._agree("workflow", value.name, home, same=known is value or known.id == value.id)
+        elif isinstance(value, Reaction):
+            same = self.reactions.setdefault(value.name, value) == value
+            self._agree("reaction", value.name, home, same=same)
         elif isinstance(value, Composable):
             spec = getattr(value, "spec", None)
             if isinstance(spec, AgentSpec):

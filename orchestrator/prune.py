@@ -73,6 +73,8 @@ class Removed:
     dead_letters: int = 0
     definitions: int = 0
     workers: int = 0
+    incoming_events: int = 0
+    """Events from outside, with what became of them."""
     results: int = 0
 
     def __add__(self, other: Self) -> Self:
@@ -93,10 +95,16 @@ class Pruner:
             runs = Removed(*_one(conn, sql.COUNT_RUNS, keys))
             if self._rule.of_some:
                 return runs
-            workers, letters = _one(conn, sql.COUNT_OTHERS, keys)
+            workers, letters, incoming = _one(conn, sql.COUNT_OTHERS, keys)
             definitions = len(conn.execute(sql.SELECT_OLD_DEFINITIONS, keys).fetchall())
             (results,) = _one(conn, sql.COUNT_RESULTS, keys) if self._rule.results else (0,)
-        return runs + Removed(definitions=definitions, workers=workers, dead_letters=letters, results=results)
+        return runs + Removed(
+            definitions=definitions,
+            workers=workers,
+            dead_letters=letters,
+            incoming_events=incoming,
+            results=results,
+        )
 
     def batches(self) -> Iterator[Removed]:
         """Remove it; what each batch removed, as it goes. Raises `Conflict` when locks stand in the way for long."""
@@ -106,6 +114,8 @@ class Pruner:
                 yield from self._definitions(conn, keys)
                 yield from _emptied(conn, sql.DELETE_WORKERS, keys, lambda n: Removed(workers=n))
                 yield from _emptied(conn, sql.DELETE_SETTLED_LETTERS, keys, lambda n: Removed(dead_letters=n))
+                yield from _emptied(conn, sql.DELETE_INCOMING, keys, lambda n: Removed(incoming_events=n))
+                yield from _emptied(conn, sql.DELETE_GATES, keys, lambda n: Removed())
                 if self._rule.results:
                     for page, delete in _RESULTS:
                         yield from _paged(conn, page, delete, keys)

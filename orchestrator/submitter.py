@@ -48,10 +48,10 @@ class Terms:
     def faults(self) -> Iterator[Fault]:
         """Everything that Postgres could not store, or that would mean nothing."""
         if self.tenant is not None:
-            yield from _name_faults("tenant", self.tenant)
+            yield from name_faults("tenant", self.tenant)
         for name, value in (self.labels or {}).items():
             if isinstance(name, str) and isinstance(value, str):
-                yield from _name_faults(f"label {name[:50]!r}", f"{name}={value}")
+                yield from name_faults(f"label {name[:50]!r}", f"{name}={value}")
             else:
                 yield Fault(f"label {name!r}"[:60], "its name and its value must be texts")
         if self.priority is not None and not 0 <= self.priority <= 9:
@@ -208,10 +208,10 @@ def _key_faults(keys: Sequence[str | None]) -> Iterator[Fault]:
         if key == "":
             yield Fault(what, "it is empty")
         elif key is not None:
-            yield from _name_faults(what, key)
+            yield from name_faults(what, key)
 
 
-def _name_faults(what: str, name: str) -> Iterator[Fault]:
+def name_faults(what: str, name: str) -> Iterator[Fault]:
     """Why an index could not hold this name, if it could not."""
     if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
         yield Fault(what, f"it is longer than {LONGEST_NAME} bytes")

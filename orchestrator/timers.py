@@ -1,10 +1,11 @@
-"""Fires what is due: delayed starts, retries, deadlines of fan-outs and of runs, schedules. Each is a row in Postgres.
+"""Fires what is due: delayed starts, retries, deadlines of fan-outs and of runs, schedules, events from outside.
 
-Any number of copies may look, with nobody in charge: rows are taken with `SKIP LOCKED`, deadlines under their run's
-lock. Which copy looks when is only a matter of cost. The living workers share a round of `TURN` seconds each, at most
-`LONGEST` in all, and each looks when its turn comes and waits for what is due within it. So the fleet looks about ten
-times a second while it is small and each worker once a second when it is large, and a timer that was set a moment
-ago is found within `TURN`. A copy that died or froze makes those that were due in its turn late by one turn.
+Each is a row in Postgres. Any number of copies may look, with nobody in charge: rows are taken with `SKIP LOCKED`,
+deadlines under their run's lock. Which copy looks when is only a matter of cost. The living workers share a round of
+`TURN` seconds each, at most `LONGEST` in all, and each looks when its turn comes and waits for what is due within it.
+So the fleet looks about ten times a second while it is small and each worker once a second when it is large, and a
+timer that was set a moment ago is found within `TURN`. A copy that died or froze makes those that were due in its turn
+late by one turn.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from orchestrator.deliverer import Deliverer
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Ready
 from orchestrator.engine.values import RunRef
@@ -46,6 +48,8 @@ class Seen(NamedTuple):
     """Whether steps or fan-outs are due."""
     runs: bool
     schedules: bool
+    events: bool
+    """Whether events from outside are to be dealt with."""
     next_in: float | None
     """Seconds until the next timer that is not due yet."""
     now: float
@@ -62,6 +66,7 @@ class Timers:
         self._engine = engine
         self._dispatcher = dispatcher
         self._recurrence = Recurrence(engine)
+        self._deliverer = Deliverer(engine)
         self.pause = 0.0
         """Seconds until this copy should look again."""
 
@@ -75,13 +80,15 @@ class Timers:
         sent = [self._send(started)]
         begun = self._recurrence.fire() if seen.schedules else []
         sent.append(self._send(begun))
+        caused, more = self._deliverer.deliver() if seen.events else ([], False)
+        sent.append(self._send(caused))
         late = self._engine.expire() if seen.steps or seen.runs else []
         sent.append(self._send(late))
         if all(sent):
-            busy = bool(started or begun or late or seen.runs)
-            more = len(started) == MOST
+            busy = bool(started or begun or caused or late or seen.runs)
+            more = more or len(started) == MOST
             self.pause = 0.0 if more else pause(seen, time.monotonic() - seen_at, busy=busy)
-        return len(started) + len(begun) + len(late)
+        return len(started) + len(begun) + len(caused) + len(late)
 
     def _see(self, conn: Conn) -> Seen:
         me = self._engine.worker.id if self._engine.worker is not None else None

@@ -16,9 +16,11 @@ from orchestrator.broker import TRANSPORT, make_app
 from orchestrator.compile import compile_workflow
 from orchestrator.engine.plans import Plans
 from orchestrator.loading import Loaded, load
-from orchestrator.places import find
+from orchestrator.places import Places, find
+from orchestrator.reactions import Reaction
 from orchestrator.store.connect import Pool
 from orchestrator.store.schema import check
+from orchestrator.subscriptions import Subscriptions
 from schemas.agents import DEFAULT_CONCURRENCY
 from schemas.errors import BatonError
 from schemas.intake import SUBMIT
@@ -63,7 +65,7 @@ def build() -> Celery:
         _register(app, agent)
     app.register_task(type("Submit", (SubmitTask,), {"process": app.baton, "__module__": __name__})())
     app.steps["consumer"].update((HeartStep, HandOverStep, DrainStep))
-    _listen(app, agents, found.workflows.values())
+    _listen(app, agents, found)
     return app
 
 
@@ -92,15 +94,14 @@ def _register(app: Celery, agent: Agent) -> None:
     app.register_task(task())
 
 
-def _listen(app: Celery, agents: Mapping[str, Agent], workflows: Iterable[Workflow]) -> None:
+def _listen(app: Celery, agents: Mapping[str, Agent], found: Loaded) -> None:
     process: WorkerProcess = app.baton
 
     def set_up(options: dict[str, Any], conf: Any, **_: Any) -> None:
         check(process.places.database_url)
         queues = _names(options.get("queues"))
         _refuse_unknown(queues, agents)
-        if SUBMIT in queues:
-            _store(workflows, process.places.database_url)
+        _store(found.workflows.values() if SUBMIT in queues else (), found.reactions.values(), process.places)
         if not options.get("concurrency"):
             wanted = [
                 a.spec.concurrency or DEFAULT_CONCURRENCY for a in agents.values() if a.spec.queue in queues
@@ -136,12 +137,17 @@ def _names(queues: Any) -> list[str]:
     return queues.split(",") if isinstance(queues, str) else list(queues or ())
 
 
-def _store(workflows: Iterable[Workflow], database_url: str) -> None:
-    """Whoever takes in submissions knows the workflows of its app; one that is stored stays as old as it is."""
-    pool = Pool(database_url, size=1)
+def _store(workflows: Iterable[Workflow], reactions: Iterable[Reaction], places: Places) -> None:
+    """Whoever takes in submissions knows the workflows of its app, and all know what reacts to events.
+
+    What is stored already stays as old as it is.
+    """
+    pool = Pool(places.database_url, size=1)
     try:
+        plans = Plans(pool)
         for workflow in workflows:
-            Plans(pool).save(compile_workflow(workflow))
+            plans.save(compile_workflow(workflow))
+        Subscriptions(pool, plans).deploy(reactions, newest=False)
     finally:
         pool.close()
 

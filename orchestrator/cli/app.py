@@ -14,11 +14,13 @@ from orchestrator.cli import (
     doctor,
     explain,
     history,
+    incoming,
     pools,
     processes,
     runs,
     schedules,
     submit,
+    subscriptions,
     up,
     workflows,
 )
@@ -53,6 +55,8 @@ for command in (history.events, history.fork, explain.explain, control.cancel, c
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs", rich_help_panel="Work")
 app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")
+app.add_typer(incoming.app, name="events", rich_help_panel="Work")
+app.add_typer(subscriptions.app, name="subscriptions", rich_help_panel="Work")
 app.command("plan", rich_help_panel="Work")(workflows.plan)
 app.add_typer(workflows.app, name="workflows", rich_help_panel="Work")
 app.add_typer(pools.app, name="pools", rich_help_panel="Operate")

@@ -46,6 +46,14 @@ def parse(text: str | None, schema: dict[str, Any]) -> Any:
     return text if wants_text and not isinstance(value, str) else value
 
 
+def data(text: str) -> Any:
+    """JSON as what it means, any other text as itself."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
 def labels(given: list[str]) -> dict[str, str]:
     """From `["team=legal"]` to `{"team": "legal"}`. Raises `InputError` for one without a name or `=`."""
     pairs = [one.partition("=") for one in given]

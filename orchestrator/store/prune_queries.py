@@ -60,6 +60,7 @@ WHERE d.created_at < %(cutoff)s
   AND EXISTS (SELECT FROM definitions n WHERE n.name = d.name AND n.created_at > d.created_at)
   AND NOT EXISTS (SELECT FROM runs r WHERE r.definition_id = d.id)
   AND NOT EXISTS (SELECT FROM schedules s WHERE s.definition_id = d.id)
+  AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.definition_id = d.id)
 """
 
 # Whoever submits holds the definition shared until the run is committed.
@@ -72,6 +73,7 @@ DELETE_DEFINITIONS: LiteralString = """
 DELETE FROM definitions d
 WHERE d.id = ANY (%(definitions)s::text[]) AND NOT EXISTS (SELECT FROM runs r WHERE r.definition_id = d.id)
   AND NOT EXISTS (SELECT FROM schedules s WHERE s.definition_id = d.id)
+  AND NOT EXISTS (SELECT FROM subscriptions s WHERE s.definition_id = d.id)
 """
 
 DELETE_WORKERS: LiteralString = """
@@ -85,6 +87,28 @@ DELETE_SETTLED_LETTERS: LiteralString = """
 DELETE FROM dead_letters WHERE id IN (
     SELECT id FROM dead_letters WHERE settled_at < %(cutoff)s AND run_id IS NULL
     LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+# Events that nobody has dealt with stay, and those that a run which has not ended may still look for.
+_OLD_INCOMING: LiteralString = """
+spread_at < %(cutoff)s
+AND at < coalesce((SELECT min(created_at) FROM runs WHERE state IN ('queued', 'running', 'paused')), 'infinity')
+AND NOT EXISTS (SELECT FROM deliveries d
+                WHERE d.event = incoming_events.number AND d.state IN ('new', 'held', 'failed'))
+"""
+
+DELETE_INCOMING: LiteralString = (
+    "DELETE FROM incoming_events WHERE number IN (SELECT number FROM incoming_events WHERE "
+    + _OLD_INCOMING
+    + "ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED)"
+)
+
+# A gate that is open again, and holds nothing back.
+DELETE_GATES: LiteralString = """
+DELETE FROM event_gates WHERE (subscription, tenant, key) IN (
+    SELECT subscription, tenant, key FROM event_gates
+    WHERE held = 0 AND coalesce(shut_until, '-infinity') < %(cutoff)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
 """
 
@@ -129,10 +153,14 @@ SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM steps WHERE run_id IN (
 """
 )
 
-COUNT_OTHERS: LiteralString = """
+COUNT_OTHERS: LiteralString = (
+    """
 SELECT (SELECT count(*) FROM workers WHERE stopped_at < %(cutoff)s),
-       (SELECT count(*) FROM dead_letters WHERE settled_at < %(cutoff)s AND run_id IS NULL)
-"""
+       (SELECT count(*) FROM dead_letters WHERE settled_at < %(cutoff)s AND run_id IS NULL),
+       (SELECT count(*) FROM incoming_events WHERE """
+    + _OLD_INCOMING
+    + ")"
+)
 
 COUNT_RESULTS: LiteralString = """
 SELECT (SELECT count(*) FROM results r WHERE stored_at < %(cutoff)s

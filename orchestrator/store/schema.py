@@ -15,11 +15,11 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from orchestrator.store import result_tables, tables
+from orchestrator.store import event_tables, result_tables, tables
 from orchestrator.store.metadata import metadata
 from schemas.errors import SchemaOutdated, Unavailable
 
-__all__ = ["check", "head", "metadata", "result_tables", "revision", "tables", "upgrade"]
+__all__ = ["check", "event_tables", "head", "metadata", "result_tables", "revision", "tables", "upgrade"]
 
 _LOCK = 7000
 

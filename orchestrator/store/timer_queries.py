@@ -15,10 +15,14 @@ SELECT_DUE: LiteralString = """
 SELECT EXISTS (SELECT FROM steps WHERE due_at <= statement_timestamp()) AS steps,
        EXISTS (SELECT FROM runs WHERE due_at <= statement_timestamp() AND state IN ('queued', 'running')) AS runs,
        EXISTS (SELECT FROM schedules WHERE next_at <= statement_timestamp() AND enabled) AS schedules,
+       EXISTS (SELECT FROM incoming_events WHERE spread_at IS NULL)
+       OR EXISTS (SELECT FROM deliveries WHERE state = 'new')
+       OR EXISTS (SELECT FROM event_gates WHERE due_at <= statement_timestamp()) AS events,
        extract(epoch FROM least(
            (SELECT min(due_at) FROM steps WHERE due_at > statement_timestamp()),
            (SELECT min(due_at) FROM runs WHERE due_at > statement_timestamp()),
-           (SELECT min(next_at) FROM schedules WHERE next_at > statement_timestamp() AND enabled)
+           (SELECT min(next_at) FROM schedules WHERE next_at > statement_timestamp() AND enabled),
+           (SELECT min(due_at) FROM event_gates WHERE due_at > statement_timestamp())
        ) - statement_timestamp())::float8 AS next_in,
        extract(epoch FROM statement_timestamp())::float8 AS now, w.workers, w.before
 FROM (SELECT count(*) AS workers, count(*) FILTER (WHERE id < %(self)s::uuid) AS before

@@ -392,3 +392,73 @@ def test_wrong_use_is_explained(command: Any, words: list[str], code: int, sente
 
     assert result.exit_code == code
     assert sentence in result.output
+
+
+# --- events from outside ----------------------------------------------------------------------------------
+
+
+def came(bench: Bench, id: str, days: float, state: str | None = None) -> None:
+    """An event that came so many days ago, and what became of it."""
+    (number,) = bench.query(
+        "INSERT INTO incoming_events (id, type, payload, at, spread_at) SELECT %s, 'a', '1', t, t"
+        " FROM (SELECT clock_timestamp() - make_interval(days => %s) AS t) AS x RETURNING number",
+        id,
+        days,
+    )[0]
+    if state is not None:
+        bench.query(
+            "INSERT INTO deliveries (event, subscription, version, tenant, state, run_id, reason)"
+            " VALUES (%s, 's', 1, 'default', %s, %s, 'why')",
+            number,
+            state,
+            uuid4(),
+        )
+
+
+def test_events_go_when_they_are_old_and_dealt_with(bench: Bench) -> None:
+    for state in ("started", "dropped", "failed", "held", "new"):
+        came(bench, state, 40, state)
+    came(bench, "unconcerned", 40)
+    came(bench, "recent", 20, "started")
+
+    assert Pruner(bench.url, Rule(30 * DAY)).count() == Removed(incoming_events=3)
+    assert pruned(bench) == Removed(incoming_events=3)
+
+    left = {id for (id,) in bench.query("SELECT id FROM incoming_events")}
+    assert left == {"failed", "held", "new", "recent"}
+    assert bench.query("SELECT count(*) FROM deliveries") == [(4,)]
+
+
+def test_events_stay_that_a_run_may_still_look_for(bench: Bench) -> None:
+    came(bench, "before", 50)
+    came(bench, "while", 40)
+    run = bench.submit(LINE, 1)
+    bench.query("UPDATE runs SET created_at = created_at - interval '45 days' WHERE id = %s", run)
+
+    assert pruned(bench) == Removed(incoming_events=1)
+
+    assert bench.query("SELECT id FROM incoming_events") == [("while",)]
+
+
+def test_a_gate_that_is_open_again_goes(bench: Bench) -> None:
+    bench.query(
+        "INSERT INTO event_gates (subscription, tenant, key, shut_until)"
+        " SELECT 's', 't', d::text, clock_timestamp() - make_interval(days => d) FROM unnest(ARRAY[20, 40]) AS d"
+    )
+
+    pruned(bench)
+
+    assert bench.query("SELECT key FROM event_gates") == [("20",)]
+
+
+def test_a_definition_that_a_subscription_starts_stays(bench: Bench) -> None:
+    ended(bench)
+    bench.query(
+        "INSERT INTO subscriptions (name, version, digest, type, definition_id, body)"
+        " SELECT 's', 1, 'x', 'a', id, '{}' FROM definitions"
+    )
+    bench.submit(workflow("line", named("z") >> named("y")), 1)
+    bench.query("UPDATE definitions SET created_at = created_at - interval '40 days' WHERE id = %s", LINE.id)
+
+    assert pruned(bench).definitions == 0
+    assert bench.query("SELECT count(*) FROM definitions WHERE id = %s", LINE.id) == [(1,)]

@@ -13,9 +13,8 @@ LATENCY = 0.001
 
 
 def seen(now: float, *, workers: int = 1, before: int = 0, next_in: float | None = None) -> Seen:
-    return Seen(
-        steps=False, runs=False, schedules=False, next_in=next_in, now=now, workers=workers, before=before
-    )
+    nothing = dict.fromkeys(("steps", "runs", "schedules", "events"), False)
+    return Seen(**nothing, next_in=next_in, now=now, workers=workers, before=before)
 
 
 def looks(workers: int, seconds: float) -> list[float]:
