@@ -13,6 +13,8 @@ from schemas.errors import DefinitionError, Fault
 from schemas.fit import faults as misfits
 from schemas.fit import inline
 from schemas.workflows import (
+    RISKS,
+    Approve,
     Each,
     FanOut,
     Joining,
@@ -56,6 +58,8 @@ class Plan:
 
     workflow: Workflow
     nodes: Mapping[str, PlanNode]
+    passing: Mapping[str, JsonSchema]
+    """By the static path of an approval: the schema of what comes by."""
 
     @cached_property
     def id(self) -> str:
@@ -81,7 +85,10 @@ class Plan:
 
     def input_schema_at(self, path: str) -> JsonSchema:
         """What the step at `path` takes."""
-        return _wanted(self.at(path).node, self.workflow)
+        found = self.at(path)
+        if isinstance(found.node, Approve):
+            return self.passing[found.path] or self.input_schema
+        return _wanted(found.node, self.workflow)
 
     def shape(self, reader: str, source: str) -> Shape:
         """How the agent at one path wants the results of the fan-out at another."""
@@ -121,7 +128,7 @@ def compile_workflow(workflow: Workflow) -> Plan:
     if faults:
         raise DefinitionError(f"workflow {workflow.name!r}", faults)
     nodes = {path: PlanNode(path, node, _spec(workflow, node)) for path, node in walk(workflow.body)}
-    return Plan(workflow, nodes)
+    return Plan(workflow, nodes, check.passing)
 
 
 @dataclass(frozen=True)
@@ -195,6 +202,7 @@ class _Check:
         self.workflow = workflow
         self.agents = workflow.agents
         self.faults: list[Fault] = []
+        self.passing: dict[str, JsonSchema] = {}
 
     def node(self, node: Node, path: str, produced: _Produced | None = None) -> _Produced:
         """What `node` produces from `produced` (None: the run's input, which adapts to its consumer)."""
@@ -216,6 +224,8 @@ class _Check:
                 return self._route(node, path, produced)
             case Loop():
                 return self._loop(node, path, produced)
+            case Approve():
+                return self._approve(node, path, produced)
 
     def _pipeline(self, node: Pipeline, path: str, produced: _Produced | None) -> _Produced:
         self._condition(path, node, node.stop_when, ("output",))
@@ -253,6 +263,17 @@ class _Check:
         told = [Fault(f.path, f"in the second round {f.message}") for f in self.faults[before:]]
         self.faults[before:] = told if before == start else []
         return again
+
+    def _approve(self, node: Approve, path: str, produced: _Produced | None) -> _Produced:
+        if node.risk not in RISKS:
+            self._condition(path, node, node.risk, ("input",))
+        self._condition(path, node, node.confidence, ("input",))
+        # What a person may edit is one value: results that nobody joined pass in their natural shape.
+        passed = _Value(produced.plain) if produced is not None else _Value({})
+        known = self.passing.setdefault(path, passed.schema)
+        if known != passed.schema:  # the second round of a loop
+            self.passing[path] = {"anyOf": [known, passed.schema]}
+        return passed
 
     def _condition(self, path: str, node: Node, text: str | None, names: tuple[str, ...]) -> None:
         found = fault(text, names) if text is not None else None
@@ -318,6 +339,8 @@ def _structural(workflow: Workflow) -> Iterator[Fault]:
             yield from _branches(path, node)
         if isinstance(node, Route):
             yield from _ways(path, node)
+        if isinstance(node, Approve):
+            yield from _policy(path, node)
         if isinstance(node, Joining) and isinstance(node.require, int) and node.require < 1:
             yield Fault(path, "require must be at least 1")
 
@@ -345,6 +368,17 @@ def _ways(path: str, node: Route) -> Iterator[Fault]:
         yield Fault(path, "it has neither rules nor an agent to ask")
 
 
+def _policy(path: str, node: Approve) -> Iterator[Fault]:
+    if (node.confidence is None) != (node.threshold is None):
+        yield Fault(path, "`confidence` and `threshold` need each other")
+    if bool(node.escalate_to) != (node.escalate_after is not None):
+        yield Fault(path, "`escalate_to` and `escalate_after` need each other")
+    if node.escalate_after is not None and node.expires is not None and node.escalate_after >= node.expires:
+        yield Fault(
+            path, f"it escalates after {node.escalate_after:g} s, but expires after {node.expires:g} s"
+        )
+
+
 def _one_of(produced: Sequence[_Produced]) -> _Produced:
     """What one of several ways produces."""
     schemas: list[JsonSchema] = []
@@ -362,7 +396,9 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
         case Leaf(agent=agent):
             return inline(workflow.agents[agent].input_schema)
         case Pipeline(stages=stages):
-            return _wanted(stages[0], workflow)
+            # What stands before the first stage that does something only looks at what goes there.
+            first = next((one for one in stages if not isinstance(one, Approve)), stages[0])
+            return _wanted(first, workflow)
         case FanOut(branches=branches):
             return _all_of([_wanted(branch, workflow) for branch in branches.values()])
         case Stage(body=body, fallback=fallback):
@@ -372,6 +408,8 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
             return _all_of([_wanted(one, workflow) for one in (*asked, *choices.values())])
         case Loop(body=body):
             return _wanted(body, workflow)
+        case Approve():
+            return {}
         case Each(body=body, items=items, max_items=most):
             array = {"type": "array", "items": _wanted(body, workflow), "maxItems": most}
             return array if items is None else _object({items: array})

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from itertools import count
 
 from schemas.agents import AgentSpec
-from schemas.workflows import Each, FanOut, Leaf, Loop, Node, Pipeline, Route, Stage, Workflow
+from schemas.workflows import Approve, Each, FanOut, Leaf, Loop, Node, Pipeline, Route, Stage, Workflow
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
             return _sum([*asked, _dearest([_worst(way, agents) for way in choices.values()])])
         case Loop(body=body, max_rounds=most):
             return _sum([_worst(body, agents)] * most)
+        case Approve(expires=expires):
+            return Bounds(1, 0, 0, 0, 0, expires or math.inf)
 
 
 def _joined(node: FanOut | Each, branches: list[Bounds], agents: dict[str, AgentSpec]) -> Bounds:
@@ -90,6 +92,8 @@ def _makespan(jobs: list[float], slots: int) -> float:
     The smaller of Graham's bound for list scheduling (1966) and of full rounds of the longest job.
     """
     longest = max(jobs)
+    if math.isinf(longest):
+        return longest
     return min((sum(jobs) - longest) / slots + longest, math.ceil(len(jobs) / slots) * longest)
 
 
@@ -132,6 +136,10 @@ class _Chart:
         match node:
             case Leaf(agent=agent):
                 box = self._box("[", agent, "]", indent)
+                self._arrows(before, box, indent)
+                return box, [box]
+            case Approve():
+                box = self._box("[/", _title(node), "/]", indent)
                 self._arrows(before, box, indent)
                 return box, [box]
             case Pipeline(stages=stages):
@@ -203,6 +211,8 @@ def _title(node: Node) -> str:
             return f"route: {len(rules)} rules, else {fallback}"
         case Loop(until=until, max_rounds=most):
             return f"loop until {until or 'nothing changes'}, at most {most} rounds"
+        case Approve(name=name, risk=risk):
+            return f"approve {name}" + (f", risk {risk}" if risk != "high" else "")
         case FanOut() | Each():
             return _joined_title(node)
     return node.pattern

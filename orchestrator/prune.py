@@ -172,6 +172,8 @@ def _remove_runs(conn: Conn, runs: Sequence[UUID], keys: Mapping[str, Any]) -> R
 
         # The keys say which results are theirs.
         results = delete(sql.DELETE_RESULTS)
+        for statement in (sql.DELETE_WAITS, sql.DELETE_JOURNAL, sql.DELETE_NOTICES):
+            delete(statement)
         return Removed(
             keys=delete(sql.DELETE_KEYS),
             dead_letters=delete(sql.DELETE_DEAD_LETTERS),

@@ -27,6 +27,8 @@ _STATES = {
     EventKind.STEP_LOST: StepState.READY,
     EventKind.STEP_RELEASED: StepState.READY,
     EventKind.STEP_DEAD: StepState.DEAD,
+    EventKind.STEP_WAITING: StepState.WAITING,
+    EventKind.STEP_ANSWERED: StepState.READY,
     EventKind.STEP_DONE: StepState.DONE,
     EventKind.STEP_FAILED: StepState.FAILED,
     EventKind.STEP_SKIPPED: StepState.SKIPPED,
@@ -98,6 +100,8 @@ class Replay:
             self._run(event)
         elif event.kind is EventKind.STEP_OPENED:
             self._opened(event)
+        elif event.kind is EventKind.STEP_ESCALATED:
+            self.steps[event.path].due_at = _in(event.data, event.at)
         elif event.kind is EventKind.STEP_COPIED:
             self._copied(event)
         elif event.kind in _STATES:
@@ -218,6 +222,11 @@ class Replay:
                 step.ready_at = at
                 if data.get("by") == "hand":  # its losses were forgiven
                     step.losses = 0
+            case EventKind.STEP_WAITING:
+                step.usage = _usage(data)
+                step.due_at = None if "held" in data else _in(data, at)
+            case EventKind.STEP_ANSWERED:
+                step.ready_at = at
             case EventKind.STEP_RETRYING:
                 step.error, step.usage = _error(data), _usage(data)
                 step.due_at = at + timedelta(seconds=data["retry_in"])
@@ -248,6 +257,10 @@ def _ordinal(parent: Node, segment: str) -> int:
         case Stage() if segment == "else":
             return 1
     return 0
+
+
+def _in(data: Mapping[str, Any], at: datetime) -> datetime | None:
+    return at + timedelta(seconds=data["due_in"]) if "due_in" in data else None
 
 
 def _error(data: Mapping[str, Any]) -> ErrorInfo | None:

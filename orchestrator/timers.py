@@ -1,4 +1,4 @@
-"""Fires what is due: delayed starts, retries, deadlines of fan-outs and of runs, schedules, events from outside.
+"""Fires what is due: delayed starts, retries, deadlines of fan-outs, runs and waits, schedules, events from outside.
 
 Each is a row in Postgres. Any number of copies may look, with nobody in charge: rows are taken with `SKIP LOCKED`,
 deadlines under their run's lock. Which copy looks when is only a matter of cost. The living workers share a round of
@@ -84,6 +84,8 @@ class Timers:
         sent.append(self._send(caused))
         late = self._engine.expire() if seen.steps or seen.runs else []
         sent.append(self._send(late))
+        late += (expired := self._engine.expire_waits() if seen.steps else [])
+        sent.append(self._send(expired))
         if all(sent):
             busy = bool(started or begun or caused or late or seen.runs)
             more = more or len(started) == MOST

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.compile import compile_workflow
 from schemas.agents import AgentSpec
@@ -14,6 +14,7 @@ from schemas.usage import Budget
 from schemas.workflows import (
     MAX_ITEMS,
     MAX_ROUNDS,
+    Approve,
     Each,
     FanOut,
     Leaf,
@@ -178,6 +179,41 @@ def loop(
     """
     node = Loop(body=body.part.node, until=until, score=score, max_rounds=max_rounds)
     return Part(node, _agents(body))
+
+
+def approve(
+    name: str,
+    *,
+    message: str = "",
+    risk: str = "high",
+    confidence: str | None = None,
+    threshold: float | None = None,
+    approvers: Iterable[str] = (),
+    expires: float | None = None,
+    default: Literal["approve", "reject"] = "reject",
+    escalate_to: Iterable[str] = (),
+    escalate_after: float | None = None,
+) -> Part:
+    """A person's look at what comes by; it goes on as it is, or as that person edits it. No worker waits meanwhile.
+
+    `risk` is `low` (goes on), `medium` (goes on, and people are told) or `high` (waits), or a condition over `input`
+    that gives one of them. From a `confidence` of `threshold` on nobody is asked. After `expires` seconds `default`
+    is decided. A rejection fails the step; `.otherwise(...)` and `.optional()` catch it. All of it is described at
+    `schemas.workflows.Approve`.
+    """
+    node = Approve(
+        name=name,
+        message=message,
+        risk=risk,
+        confidence=confidence,
+        threshold=threshold,
+        approvers=tuple(approvers),
+        expires=expires,
+        default=default,
+        escalate_to=tuple(escalate_to),
+        escalate_after=escalate_after,
+    )
+    return Part(node)
 
 
 def workflow(

@@ -57,6 +57,7 @@ class StepKind(StrEnum):
     STAGE = "stage"
     ROUTE = "route"
     LOOP = "loop"
+    APPROVE = "approve"
 
 
 _RUN_ENDINGS = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
@@ -75,9 +76,9 @@ STEP_MOVES: dict[StepState, frozenset[StepState]] = {
     StepState.READY: _ENDINGS | {StepState.RUNNING},
     StepState.RUNNING: _ENDINGS
     | {StepState.DONE, StepState.FAILED, StepState.READY, StepState.WAITING, StepState.DEAD},
-    StepState.WAITING: _ENDINGS | {StepState.READY, StepState.DONE, StepState.FAILED},
+    StepState.WAITING: _ENDINGS | {StepState.READY, StepState.OPEN, StepState.DONE, StepState.FAILED},
     StepState.DEAD: _ENDINGS | {StepState.READY, StepState.FAILED},
-    StepState.OPEN: _ENDINGS | {StepState.DONE, StepState.FAILED},
+    StepState.OPEN: _ENDINGS | {StepState.DONE, StepState.FAILED, StepState.WAITING},
     StepState.FAILED: frozenset({StepState.READY, StepState.OPEN, StepState.PENDING}),
     StepState.SKIPPED: frozenset({StepState.READY, StepState.OPEN, StepState.PENDING}),
     StepState.DONE: frozenset(),

@@ -17,6 +17,9 @@ Require = int | Literal["all", "any", "quorum"]
 Condition = Annotated[str, Field(min_length=1, max_length=2_000)]
 """An expression in the Common Expression Language (cel.dev), over names that its place declares."""
 
+Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Note = Annotated[str, Field(max_length=4_000, pattern=r"^[^\x00]*$")]
+
 MAX_ITEMS = 10_000
 MAX_ROUNDS = 15
 """Rounds of a loop that sets no bound itself."""
@@ -143,12 +146,38 @@ class Loop(Frozen):
     max_rounds: int = Field(default=MAX_ROUNDS, ge=1, le=1_000)
 
 
+class Approve(Frozen):
+    """A person looks at what comes by before it goes on. What it is given, it passes on, edited or not."""
+
+    pattern: Literal["approve"] = "approve"
+    name: Label
+    """What is to be approved, such as `publish`."""
+    message: Note = ""
+    """What the person has to know."""
+    risk: Condition = "high"
+    """`low` goes on, `medium` goes on and tells people, `high` waits for them. Or a condition over `input` that gives
+    one of these, or true for high and false for low; what it cannot tell is high."""
+    confidence: Condition | None = None
+    """A number, over `input`: from `threshold` on nobody is asked."""
+    threshold: float | None = None
+    approvers: tuple[Label, ...] = ()
+    """Who is asked; empty for everybody."""
+    expires: float | None = Field(default=None, gt=0)
+    """Seconds after which `default` is decided."""
+    default: Literal["approve", "reject"] = "reject"
+    escalate_to: tuple[Label, ...] = ()
+    """Who is asked as well when nobody has decided after `escalate_after` seconds."""
+    escalate_after: float | None = Field(default=None, gt=0)
+
+
+RISKS = ("low", "medium", "high")
+
 Node = Annotated[
-    Union[Leaf, Pipeline, Stage, FanOut, Each, Route, Loop],  # noqa: UP007
+    Union[Leaf, Pipeline, Stage, FanOut, Each, Route, Loop, Approve],  # noqa: UP007
     Field(discriminator="pattern"),
 ]
 
-for _model in (Pipeline, Stage, FanOut, Each, Route, Loop):
+for _model in (Pipeline, Stage, FanOut, Each, Route, Loop, Approve):
     _model.model_rebuild()
 
 
@@ -187,7 +216,7 @@ def children(node: Node) -> Iterator[tuple[str, Node]]:
             yield from choices.items()
             if by is not None:
                 yield "by", Leaf(agent=by)
-        case Leaf():
+        case Leaf() | Approve():
             return
     if isinstance(node, Joining) and node.join is not None:
         yield "join", Leaf(agent=node.join)

@@ -38,6 +38,7 @@ _PATTERNS = {
     StepKind.STAGE: "stage",
     StepKind.ROUTE: "route",
     StepKind.LOOP: "loop",
+    StepKind.APPROVE: "approve",
 }
 # What a person has to see first when not everything can be shown.
 _INTEREST = [

@@ -92,7 +92,7 @@ class Advance(Ledger):
             case Leaf(agent=agent):
                 self.rows.append(Row(run, path, ordinal, node, "ready", ref, delay))
                 if delay is None:
-                    self._send(run, path, agent)
+                    self.send(run, path, agent)
             case _:
                 due = _within(node, delay) if isinstance(node, Joining) else None
                 self.rows.append(Row(run, path, ordinal, node, "open", ref, due))
@@ -103,7 +103,7 @@ class Advance(Ledger):
         node = run.plan.at(path).node
         if isinstance(node, Leaf):
             if delay is None:
-                self._send(run, path, node.agent)
+                self.send(run, path, node.agent)
             return
         self._enter(run, path, node, ref, delay)
         if isinstance(node, Joining) and node.within is not None:
@@ -132,7 +132,7 @@ class Advance(Ledger):
         if node.within is not None and not is_joined:
             self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": node.within})
 
-    def _send(self, run: RunRef, path: str, agent: str) -> None:
+    def send(self, run: RunRef, path: str, agent: str) -> None:
         """Have a step sent after the commit; one of a paused run is only stored, and sent when the run is resumed."""
         if not run.paused:
             self.ready.append(Ready(run, path, agent))
@@ -182,9 +182,10 @@ class Advance(Ledger):
 
     def settle(self, *, wait: bool = False) -> None:
         """Write everything that follows. With `wait`, wait for joins that others are looking at just now."""
-        while self.rows or self._items or self.closings or self._looks or self.notes:
+        while self.rows or self._items or self.closings or self._looks or self.notes or self.waits:
             self.write_rows()
             self.write_notes()
+            self.write_waits()
             self._write_items()
             self._write_closings()
             self._look_at_joins(wait)
@@ -304,7 +305,7 @@ class Advance(Ledger):
         }
         self.conn.execute(sql.OPEN_JOINS, keys)
         for run, path, agent in opening:
-            self._send(run, f"{path}/join", agent)
+            self.send(run, f"{path}/join", agent)
 
 
 def _within(node: Joining, delay: float | None) -> float | None:

@@ -34,6 +34,7 @@ from orchestrator.engine.values import (
     RunRef,
     WorkerId,
 )
+from orchestrator.engine.waits import Waits
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.outcomes import Done, ErrorInfo, Failed
@@ -51,9 +52,10 @@ class _Accepted(NamedTuple):
     """Seconds until the run's deadline."""
 
 
-class Engine(Intake, Forking, Control, Deadlines, DeadSteps, Custody):
+class Engine(Intake, Forking, Control, Deadlines, Waits, DeadSteps, Custody):
     """Moves runs on: claim and record here; what creates runs in `Intake` and `Forking`, whole runs in `Control`,
-    their time in `Deadlines`, what workers hold in `Custody`, what they set aside in `DeadSteps`.
+    their time in `Deadlines`, what they wait for in `Waits`, what workers hold in
+    `Custody`, what they set aside in `DeadSteps`.
 
     Any number of engines, in any number of processes, work on the same database.
 

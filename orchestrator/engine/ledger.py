@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -12,9 +12,10 @@ from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.moves import Place
 from orchestrator.engine.values import RunRef
 from orchestrator.store import advance_queries as sql
-from orchestrator.store import attempt_queries
+from orchestrator.store import attempt_queries, wait_queries
 from orchestrator.store.connect import AnyConn
 from schemas.events import EventKind
+from schemas.waits import Asking
 from schemas.workflows import Leaf, Node
 
 
@@ -49,12 +50,17 @@ class Ledger:
         self.closings: list[Closing] = []
         self.endings: list[Closing] = []
         self.notes: list[tuple[UUID, EventKind, str, str]] = []
+        self.waits: list[tuple[Place, Asking]] = []
 
     # --- collecting ---------------------------------------------------------------------------------------
 
     def note(self, place: Place, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Tell something about the composite."""
         self.notes.append((place.run.id, kind, place.path, json.dumps(data, default=str)))
+
+    def wait(self, place: Place, asking: Asking) -> None:
+        """Have a step wait for what comes from outside."""
+        self.waits.append((place, asking))
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -86,6 +92,12 @@ class Ledger:
             runs, kinds, paths, data = (list(column) for column in zip(*notes, strict=True))
             keys = {"runs": runs, "kinds": kinds, "paths": paths, "data": data}
             self.conn.execute(attempt_queries.NOTE_EVENTS, keys)
+
+    def write_waits(self) -> None:
+        """Insert the waits; their steps hold no worker from now on."""
+        waits, self.waits = self.waits, []
+        if waits:
+            self.conn.execute(wait_queries.INSERT_WAITS, _wait_columns(waits))
 
     def close_steps(self) -> list[Closing]:
         """Close composites; those that nobody else had closed first, a deadline say."""
@@ -141,3 +153,21 @@ class Ledger:
         return [
             (ordinal, ref) for ordinal, ref in self.conn.execute(sql.SELECT_PART_OUTPUTS, keys).fetchall()
         ]
+
+
+def _wait_columns(waits: Sequence[tuple[Place, Asking]]) -> dict[str, list[Any]]:
+    asked = [asking for _, asking in waits]
+    return {
+        "runs": [place.run.id for place, _ in waits],
+        "paths": [place.path for place, _ in waits],
+        "kinds": [one.kind for one in asked],
+        "keys": [one.key for one in asked],
+        "requests": [json.dumps(one.request, default=str) for one in asked],
+        "audiences": [json.dumps(one.audience) for one in asked],
+        "escalate_tos": [json.dumps(one.escalate_to) for one in asked],
+        "escalate_afters": [one.escalate_after for one in asked],
+        "expires": [one.expires for one in asked],
+        "expiries": [one.expiry.model_dump_json() if one.expiry is not None else None for one in asked],
+        "told": [json.dumps(one.told, default=str) for one in asked],
+        "helds": [place.run.paused for place, _ in waits],
+    }

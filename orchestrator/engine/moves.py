@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from orchestrator.engine.values import RunRef
 from schemas.events import EventKind
+from schemas.waits import Asking
 from schemas.workflows import Node
 
 
@@ -49,6 +50,9 @@ class Moves(Protocol):
 
     def close(self, place: Place, output_ref: str | None, error: str | None = None) -> None:
         """End the composite with an output or, if that is None, with an error (JSON text)."""
+
+    def wait(self, place: Place, asking: Asking) -> None:
+        """Have the composite wait until somebody outside ends that; see `orchestrator.engine.waits`."""
 
     def note(self, place: Place, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Tell something about the composite."""

@@ -7,10 +7,10 @@ runs' outcomes may be recorded too.
 from __future__ import annotations
 
 from orchestrator.conditions import ConditionError, holds
-from orchestrator.engine import looping, routing
+from orchestrator.engine import approving, looping, routing
 from orchestrator.engine.moves import Moves, Part, Place
 from orchestrator.engine.values import error_text
-from schemas.workflows import Loop, Node, Pipeline, Route, Stage
+from schemas.workflows import Approve, Loop, Node, Pipeline, Route, Stage
 
 
 def entered(moves: Moves, place: Place, node: Node, ref: str, delay: float | None) -> None:
@@ -25,6 +25,8 @@ def entered(moves: Moves, place: Place, node: Node, ref: str, delay: float | Non
                 routing.entered(moves, place, node, ref, delay)
             case Loop():
                 moves.open_part(place, "0", node.body, ref, delay=delay)
+            case Approve():
+                approving.entered(moves, place, node, ref, delay)
     except ConditionError as error:
         moves.close(place, None, error_text("ConditionError", str(error)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.compile import Plan, compile_workflow
 from orchestrator.store import definition_queries as sql
-from orchestrator.store.connect import Conn, Pool
+from orchestrator.store.connect import AnyConn, Pool
 from schemas.errors import NotFound
 from schemas.workflows import Workflow
 
@@ -17,7 +17,7 @@ class Plans:
         self._known: dict[str, Plan] = {}
         self._saved: set[str] = set()
 
-    def load(self, definition_id: str, conn: Conn) -> Plan:
+    def load(self, definition_id: str, conn: AnyConn) -> Plan:
         """The plan of a stored definition. Raises `NotFound`."""
         plan = self._known.get(definition_id)
         if plan is None:

@@ -24,6 +24,8 @@ _STATES = {
     "ready": states.PENDING,
     "open": states.STARTED,
     "running": states.STARTED,
+    "waiting": states.STARTED,
+    "dead": states.STARTED,
     "done": states.SUCCESS,
     "failed": states.FAILURE,
     "skipped": states.REVOKED,

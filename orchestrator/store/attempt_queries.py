@@ -74,6 +74,7 @@ SELECT_RESULTS: LiteralString = """
 SELECT c.path, c.state, c.error::text AS error,
        CASE WHEN c.output_ref LIKE 'all:%%' THEN NULL
             WHEN c.output_ref LIKE 'in:%%' THEN src.input::text
+            WHEN c.output_ref = 'run' THEN (SELECT input::text FROM runs WHERE id = c.run_id)
             ELSE coalesce(c.output, src.output)::text END AS output,
        c.output_ref
 FROM steps c
@@ -94,7 +95,7 @@ WITH given AS (
     UPDATE steps s
     SET state = CASE WHEN g.retry_in IS NULL THEN g.state ELSE 'ready' END,
         output = g.output::jsonb, error = g.error::jsonb, usage = g.usage::jsonb,
-        finished_at = CASE WHEN g.retry_in IS NULL THEN clock_timestamp() END,
+        finished_at = CASE WHEN g.retry_in IS NULL AND g.state <> 'waiting' THEN clock_timestamp() END,
         due_at = clock_timestamp() + make_interval(secs => g.retry_in),
         ready_at = CASE WHEN g.retry_in IS NULL OR NOT g.paused THEN s.ready_at END,
         retries = s.retries + (g.retry_in IS NOT NULL)::int
@@ -127,7 +128,7 @@ WITH given AS (
            jsonb_strip_nulls(jsonb_build_object('attempt', attempt, 'error', error::jsonb -> 'message',
                                                 'error_type', error::jsonb -> 'type',
                                                 'retry_in', retry_in, 'usage', usage::jsonb))
-    FROM accepted
+    FROM accepted WHERE state <> 'waiting'
     UNION ALL
     SELECT run_id, 'step.started', path, jsonb_build_object('attempt', 1, 'worker', %(worker_name)s::text) FROM opened
 )

@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import LiteralString
 
 CANCEL_STEPS: LiteralString = """
+WITH withdrawn AS (
+    UPDATE waits SET settled_at = clock_timestamp(), settled_by = 'cancel', decision = 'withdrawn'
+    WHERE run_id = %(run)s AND settled_at IS NULL
+)
 UPDATE steps SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
 WHERE run_id = %(run)s AND state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')
 """
@@ -37,7 +41,7 @@ UPDATE steps SET ready_at = NULL WHERE run_id = %(run)s AND state = 'ready'
 # Nothing of a paused run is ever due, so the timers need not look at paused runs, however many there are.
 STOP_CLOCKS: LiteralString = """
 UPDATE steps SET time_left = due_at - now(), due_at = NULL
-WHERE run_id = %(run)s AND state = 'open' AND (due_at IS NOT NULL OR time_left IS NOT NULL)
+WHERE run_id = %(run)s AND state IN ('open', 'waiting') AND (due_at IS NOT NULL OR time_left IS NOT NULL)
 """
 
 # The time is that of the transaction, which a dead letter that pauses its run bears too.
@@ -57,7 +61,7 @@ RETURNING run_id
 START_CLOCKS: LiteralString = """
 UPDATE steps
 SET due_at = clock_timestamp() + coalesce(time_left, due_at - ready_at), time_left = NULL
-WHERE run_id = %(run)s AND state = 'open' AND (due_at IS NOT NULL OR time_left IS NOT NULL)
+WHERE run_id = %(run)s AND state IN ('open', 'waiting') AND (due_at IS NOT NULL OR time_left IS NOT NULL)
 """
 
 # Delayed starts and retries wait for a time of day, so what became due meanwhile starts now.

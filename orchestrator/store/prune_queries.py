@@ -45,6 +45,12 @@ DELETE_KEYS: LiteralString = "DELETE FROM idempotency_keys WHERE run_id = ANY (%
 
 DELETE_DEAD_LETTERS: LiteralString = "DELETE FROM dead_letters WHERE run_id = ANY (%(runs)s::uuid[])"
 
+DELETE_WAITS: LiteralString = "DELETE FROM waits WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_JOURNAL: LiteralString = "DELETE FROM journal WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_NOTICES: LiteralString = "DELETE FROM notices WHERE run_id = ANY (%(runs)s::uuid[])"
+
 DELETE_EVENTS: LiteralString = "DELETE FROM events WHERE run_id = ANY (%(runs)s::uuid[])"
 
 DELETE_ATTEMPTS: LiteralString = "DELETE FROM attempts WHERE run_id = ANY (%(runs)s::uuid[])"

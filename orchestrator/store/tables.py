@@ -4,7 +4,9 @@ A `definition` is a workflow as it was; a `run` executes one on an input. Every 
 reaches is a `step`: leaves are agents, the others (pipelines, fan-outs) hold their children open. The row of a
 step that is done is its checkpoint. `attempts` keeps the finished tries of a step, `events` tells the run's story,
 `workers` says who is alive, `idempotency_keys` which submissions are repetitions, `dead_letters` which messages could
-not be understood, `schedules` which runs are to be started again and again.
+not be understood, `schedules` which runs are to be started again and again. `waits` says what a step that is `waiting`
+waits for, and how that ended; `journal` what a step has done inside, and need not do again; `notices` what people
+are still to be told.
 
 Payloads stand once. A step's input is its own (`input`, an item of an `each`) or a reference (`input_ref`):
 
@@ -138,7 +140,7 @@ steps = Table(
     CheckConstraint(
         "(state = 'done') = (output IS NOT NULL OR output_ref IS NOT NULL)", name="output_when_done"
     ),
-    CheckConstraint("output IS NULL OR kind = 'agent'", name="output_of_leaf"),
+    CheckConstraint("output IS NULL OR output_ref IS NULL", name="one_output"),
     CheckConstraint("(state = 'running') <= (worker_id IS NOT NULL AND attempt > 0)", name="running_is_held"),
     CheckConstraint("(state = 'open') <= (kind <> 'agent')", name="open_is_composite"),
     CheckConstraint("kind = 'agent' OR state NOT IN ('ready', 'running')", name="composite_never_runs"),
@@ -179,7 +181,8 @@ attempts = Table(
     Column("started_at", _Time, nullable=False),
     Column("finished_at", _Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint(
-        _one_of("state", ("done", "failed", "lost", "released", "skipped", "cancelled")), name="state_known"
+        _one_of("state", ("done", "failed", "lost", "released", "skipped", "cancelled", "waiting")),
+        name="state_known",
     ),
 )
 
@@ -276,4 +279,66 @@ schedules = Table(
     CheckConstraint(_one_of("missed", Missed), name="missed_known"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
     Index("schedules_due", "next_at", postgresql_where=text("enabled")),
+)
+
+waits = Table(
+    "waits",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("request", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
+    Column("audience", ARRAY(Text), nullable=False),
+    Column("escalate_to", ARRAY(Text), nullable=False),
+    # Seconds; the clock itself is the step's `due_at`, which stands still while the run is paused.
+    Column("escalate_after", Double),
+    Column("expires", Double),
+    Column("expiry", JSONB),
+    Column("asked_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("escalated_at", _Time),
+    Column("settled_at", _Time),
+    Column("settled_by", Text),
+    Column("decision", Text),
+    Column("reason", Text),
+    Column("answer", JSONB),
+    CheckConstraint("kind ~ '^[a-z_]+$'", name="kind_form"),
+    CheckConstraint("num_nulls(settled_at, settled_by, decision) IN (0, 3)", name="settled_as_a_whole"),
+    CheckConstraint("(expires IS NULL) = (expiry IS NULL)", name="expires_into_something"),
+    Index("waits_open", "run_id", "path", unique=True, postgresql_where=text("settled_at IS NULL")),
+    # Who waits for this event?
+    Index("waits_open_keys", "kind", "key", postgresql_where=text("settled_at IS NULL")),
+    Index("waits_of_runs", "run_id"),
+)
+
+journal = Table(
+    "journal",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("value", JSONB, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
+    Column("kind", Text, nullable=False),
+    Column("run_id", Uuid, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("body", JSONB, nullable=False),
+    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    # When it is to be sent next; NULL when it has arrived, or was given up.
+    Column("due_at", _Time, server_default=func.clock_timestamp()),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    # Where it has arrived already.
+    Column("reached", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("error", Text),
+    Index("notices_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index("notices_of_runs", "run_id"),
 )

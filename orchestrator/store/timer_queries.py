@@ -75,6 +75,9 @@ WITH late AS (
     WHERE s.run_id = g.run_id AND (g.path = '' OR starts_with(s.path, g.path || '/'))
       AND s.state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')
     RETURNING s.run_id, s.path, g.error
+), withdrawn AS (
+    UPDATE waits w SET settled_at = clock_timestamp(), settled_by = 'deadline', decision = 'withdrawn'
+    FROM late WHERE w.run_id = late.run_id AND w.path = late.path AND w.settled_at IS NULL
 )
 INSERT INTO events (run_id, kind, path, data)
 SELECT run_id, 'step.skipped', path,

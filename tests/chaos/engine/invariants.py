@@ -67,6 +67,8 @@ class RunFacts:
     events: list[Event] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
     """Steps with an open dead letter."""
+    waits: set[str] = field(default_factory=set)
+    """Steps with an open wait."""
 
     @cached_property
     def children(self) -> dict[str, list[Step]]:
@@ -89,7 +91,18 @@ class Told(NamedTuple):
     losses: int = 0
 
 
-_STEP_MOVES = ("started", "retrying", "lost", "released", "dead", "done", "failed", "skipped")
+_STEP_MOVES = (
+    "started",
+    "retrying",
+    "lost",
+    "released",
+    "dead",
+    "done",
+    "failed",
+    "skipped",
+    "waiting",
+    "answered",
+)
 
 
 class Story:
@@ -196,11 +209,23 @@ class Story:
                     told.state == "ready" and told.attempt == attempt, f"{path} was set aside, but was {told}"
                 )
                 return told._replace(state="dead")
+            case "waiting":
+                self._expect(
+                    told.state in ("ready", "running", "waiting"), f"{path} waits when it was {told.state}"
+                )
+                return told._replace(state="waiting")
+            case "answered":
+                self._expect(told.state == "waiting", f"{path} was answered when it was {told.state}")
+                return told._replace(state="ready")
+            case "failed" if told.state == "dead":  # dropped by hand
+                return told._replace(state=verb)
             case "done" | "failed":
                 self._expect(
                     not leaf or running, f"attempt {attempt} of {path} was {verb}, but it was {told}"
                 )
-                self._expect(leaf or told.state == "ready", f"{path} was {verb}, but it was {told.state}")
+                self._expect(
+                    leaf or told.state in ("ready", "waiting"), f"{path} was {verb}, but it was {told.state}"
+                )
                 self._expect(self.run in LIVE, f"{path} was {verb} when the run was {self.run}")
                 return told._replace(state=verb)
             case "skipped":
@@ -339,6 +364,12 @@ def dead_steps_have_a_letter(run: RunFacts) -> Iterator[str]:
         yield f"the steps {sorted(dead)} are dead, there are letters of {sorted(run.dead)}"
 
 
+def steps_wait_for_something(run: RunFacts) -> Iterator[str]:
+    waiting = {step.path for step in run.steps.values() if step.state == "waiting"}
+    if waiting != run.waits:
+        yield f"the steps {sorted(waiting)} wait, there are waits of {sorted(run.waits)}"
+
+
 def deadlines_stand_until_they_are_met(run: RunFacts) -> Iterator[str]:
     if run.state in LIVE and run.has_deadline != (run.plan.workflow.timeout is not None):
         yield f"the run has {'a' if run.has_deadline else 'no'} deadline"
@@ -362,6 +393,7 @@ LAWS: tuple[Callable[[RunFacts], Iterator[str]], ...] = (
     an_end_says_what_the_steps_say,
     references_lead_somewhere,
     dead_steps_have_a_letter,
+    steps_wait_for_something,
     deadlines_stand_until_they_are_met,
 )
 
@@ -417,6 +449,8 @@ def _add_rows(conn: Conn, runs: dict[UUID, RunFacts]) -> None:
     letters = "SELECT run_id, path FROM dead_letters WHERE run_id IS NOT NULL AND settled IS NULL"
     for run, path in conn.execute(letters).fetchall():
         runs[run].dead.add(path)
+    for run, path in conn.execute("SELECT run_id, path FROM waits WHERE settled_at IS NULL").fetchall():
+        runs[run].waits.add(path)
 
 
 _compiled: dict[str, Plan] = {}

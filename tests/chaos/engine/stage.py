@@ -62,8 +62,11 @@ class Stage(Bench):
         engine.beat(WorkerBeat(engine.me, queues, 1_000, "threads", lease), 0)
 
     def pass_time(self) -> None:
-        """Whatever waits for a retry or a delayed start is due."""
-        self.query("UPDATE steps SET due_at = clock_timestamp() WHERE state = 'ready' AND due_at IS NOT NULL")
+        """Whatever waits for a retry, a delayed start or a decision is due."""
+        self.query(
+            "UPDATE steps SET due_at = clock_timestamp()"
+            " WHERE state IN ('ready', 'waiting') AND due_at IS NOT NULL"
+        )
 
     def release_orphans(self) -> None:
         """As the heart does: what stands in a worker's name, although nobody there runs it, is given back."""
@@ -96,7 +99,8 @@ class Stage(Bench):
 
     def clear(self) -> None:
         """Forget all runs: what is looked at afterwards is small again."""
-        for table in ("events", "attempts", "steps", "runs", "workers", "dead_letters", "idempotency_keys"):
+        of_runs = ("events", "attempts", "steps", "waits", "journal", "notices", "runs", "dead_letters")
+        for table in (*of_runs, "workers", "idempotency_keys"):
             self.query(f"DELETE FROM {table}")  # noqa: S608  a name of ours
         self.messages.clear()
 

@@ -21,7 +21,7 @@ from orchestrator.engine.run_locks import run_key
 from orchestrator.identify import new_id
 from orchestrator.prune import Pruner, Removed, Rule
 from orchestrator.store import lock_queries
-from orchestrator.vocabulary import each, workflow
+from orchestrator.vocabulary import approve, each, workflow
 from schemas.errors import Conflict, IdempotencyConflict
 from schemas.runs import RunState
 from schemas.settings import settings
@@ -216,6 +216,23 @@ def test_dead_letters_of_a_run_go_with_it(bench: Bench) -> None:
     )
 
     assert pruned(bench).dead_letters == 1
+
+
+def test_what_a_run_waited_for_and_did_inside_goes_with_it(bench: Bench) -> None:
+    run = ended(bench)
+    young = bench.submit(workflow("young", approve("ask")))
+    bench.query(
+        "INSERT INTO waits (run_id, path, kind, key, audience, escalate_to) VALUES (%s, '0', 'a', 'k', '{}', '{}')",
+        run,
+    )
+    bench.query("INSERT INTO journal VALUES (%s, '0', 0, 'name', '1', 1)", run)
+    bench.query("INSERT INTO notices (kind, run_id, path, body) VALUES ('k', %s, '0', '{}')", run)
+
+    pruned(bench)
+
+    assert bench.query("SELECT run_id FROM waits") == [(young,)]
+    assert bench.query("SELECT count(*) FROM journal") == [(0,)]
+    assert bench.query("SELECT count(*) FROM notices WHERE run_id = %s", run) == [(0,)]
 
 
 def test_results_of_celery_go_with_their_run_and_those_of_others_on_request(bench: Bench) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.vocabulary import each, fan_out, loop, route
-from tests.chaos.engine.scenarios import cluster, intake, runs, steps
+from orchestrator.vocabulary import approve, each, fan_out, loop, route
+from tests.chaos.engine.scenarios import cluster, intake, runs, steps, waits
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario
 
 NESTED = fan_out(a=A, each=each(B >> C, parallel=1, within=3600), join=JOIN, require="any", within=3600)
@@ -61,6 +61,10 @@ SCENARIOS: dict[str, Scenario] = {
     "look: a delayed start is due": cluster.looking(cluster.a_delayed_start_is_due),
     "look: a run is late": cluster.looking(cluster.a_run_is_late),
     "look: a fan-out is late": cluster.looking(cluster.a_fan_out_is_late),
+    "record what is to be approved": steps.recording(A >> approve("ask", expires=0.001), "0"),
+    "approve": waits.deciding("approved"),
+    "reject": waits.deciding("rejected"),
+    "look: a wait is late": cluster.looking(waits.a_wait_is_late),
     "cancel": runs.cancelling,
     "pause": runs.pausing,
     "resume what was paused": runs.resuming_what_was_paused,
@@ -97,6 +101,9 @@ SHORT = frozenset(
         "sweep: a worker died",
         "sweep: the broker forgot",
         "look: a fan-out is late",
+        "record what is to be approved",
+        "approve",
+        "look: a wait is late",
         "set a step aside",
         "retry what was set aside",
         "drop what was set aside",
