@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=30.0, ge=0)
     """Seconds for which a worker that was told to end may finish its steps; what still runs then goes to others."""
 
+    webhook_secret: str = ""
+    """What signs the events that `baton events listen` takes in: `whsec_…`, two while one is replaced."""
+
     pool_size: int = Field(default=4, ge=1)
     """Postgres connections that one process may hold; a worker has one more, for its heart."""
 

@@ -119,6 +119,35 @@ def drop(
     _settle("drop", event, subscription, json=json)
 
 
+@app.command("listen")
+def listen(
+    host: Annotated[str, typer.Option(help="Where it listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8088,
+    tenant: Tenant = None,
+) -> None:
+    """Take in events as webhooks, signed with BATON_WEBHOOK_SECRET as Standard Webhooks are.
+
+    POST / with `{"type": …, "data": …}` and perhaps a `key`, or POST /TYPE?key=KEY with the payload alone.
+    """
+    import uvicorn
+
+    from orchestrator.cli.environment import connected
+    from orchestrator.signatures import secrets_of
+    from orchestrator.webhooks import Webhooks
+    from schemas.errors import BatonError
+    from schemas.settings import settings
+
+    secrets = secrets_of(settings().webhook_secret)
+    if not secrets:
+        raise BatonError(
+            "Without a secret anybody could send events.",
+            next_step="BATON_WEBHOOK_SECRET=whsec_… (the base64 of 32 random bytes)",
+        )
+    with connected() as client:
+        typer.echo(f"Events are taken in at http://{host}:{port}/", err=True)
+        uvicorn.run(Webhooks(client.inbox, secrets, tenant=tenant), host=host, port=port, log_level="warning")
+
+
 def _settle(verb: str, event: str | None, subscription: str | None, *, json: bool) -> None:
     from orchestrator.cli.environment import connected
 
