@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 from uuid import UUID
 
+from orchestrator.approvals import Approvals
 from orchestrator.broker import shared_app
 from orchestrator.bulk import Selection, move_each
 from orchestrator.compile import compile_workflow
@@ -81,7 +82,7 @@ class RunHandle:
         return self._client.run(self.id)
 
 
-class Client:
+class Client(Approvals):
     """Talks to one Postgres and one broker; safe to share between threads."""
 
     def __init__(self, database_url: str | None = None, broker_url: str | None = None) -> None:
@@ -91,9 +92,9 @@ class Client:
         """
         places = find(database_url, broker_url)
         self._pool = Pool(places.database_url, size=settings().pool_size)
-        self._engine = Engine(self._pool)
-        self._dispatcher = Dispatcher(shared_app(places), self._engine.leave_unsent)
-        self._views = Views(self._pool, self._engine.plans)
+        engine = Engine(self._pool)
+        dispatcher = Dispatcher(shared_app(places), engine.leave_unsent)
+        super().__init__(self._pool, engine, dispatcher, Views(self._pool, engine.plans))
         self._feed = Feed(self._pool)
         self._submitter = Submitter(self._engine, self._dispatcher)
         self._schedules = Schedules(self._engine, self._dispatcher, self._submitter)

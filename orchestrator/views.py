@@ -17,7 +17,7 @@ from orchestrator.compile import parent_of
 from orchestrator.engine.gather import gap_of, resolve_all
 from orchestrator.engine.plans import Plans
 from orchestrator.replay import Replay, Step
-from orchestrator.store import dead_letter_queries
+from orchestrator.store import dead_letter_queries, wait_queries
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.agents import queue_of
@@ -36,7 +36,11 @@ from schemas.runs import (
     WorkerView,
 )
 from schemas.usage import Usage
+from schemas.waits import WaitKind
 from schemas.workflows import Leaf
+
+ASKED = 5
+"""Decisions that a run shows one by one."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +120,9 @@ class Views:
             forks = tuple(fork for (fork,) in conn.execute(sql.SELECT_FORKS, {"run": run_id}).fetchall())
             output = self._output(conn, run_id, definition, ref)
             dead = conn.execute(dead_letter_queries.SELECT_DEAD_STEPS, {"run": run_id}).fetchall()
+            asked = conn.execute(wait_queries.SELECT_ASKED, {"run": run_id}).fetchall()
         steps = _steps(found)
-        notes = _notes(row, steps, dead, served)
+        notes = _notes(row, steps, dead, served) + _asked(row, asked)
         return RunView(**row, output=output, steps=steps, notes=notes, forks=forks)
 
     def moment(self, run_id: UUID, events: Sequence[Event], total: int) -> RunMoment:
@@ -165,6 +170,11 @@ class Views:
         if row is None:
             raise NotFound(f"there is no run {run_id}", next_step="baton runs ls")
         return row
+
+    def value(self, run_id: UUID, definition: str, ref: str) -> Any:
+        """The value behind a reference."""
+        with self._pool.connection() as conn:
+            return self._output(conn, run_id, definition, ref)
 
     def _output(self, conn: Conn, run_id: UUID, definition: str, ref: str | None) -> Any:
         if ref is None:
@@ -255,6 +265,21 @@ def _notes(
         for agent, count in sorted(waiting.items())
         if queue_of(agent) not in served
     )
+
+
+def _asked(run: Mapping[str, Any], asked: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:
+    """What people are to decide, and how."""
+    told = []
+    for wait, path, kind, key, audience in asked[:ASKED]:
+        whom = " or ".join(audience) or "somebody"
+        if kind == WaitKind.APPROVAL:
+            how = f"approve {key!r}: baton approvals show {wait}, then baton approvals approve|reject {wait}"
+        else:
+            how = f"answer {key!r}: baton approvals answer {wait} ANSWER"
+        told.append(f"step {path} waits for {whom} to {how}")
+    if len(asked) > ASKED:
+        told.append(f"{len(asked) - ASKED} more steps wait: baton approvals ls --run {run['id']}")
+    return tuple(told)
 
 
 def _label(label: str | None) -> str | None:

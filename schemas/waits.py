@@ -77,3 +77,12 @@ class WaitView(Frozen):
     reason: str | None
     answer: Any
     """The edited payload, or the answer to a question."""
+
+
+class Approval(WaitView):
+    """One that people decide, with what they are shown."""
+
+    payload: Any
+    """What is to be approved; None for a question."""
+    takes: dict[str, Any]
+    """The JSON Schema of an edited payload, or of an answer."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import (
+    approvals,
     control,
     db,
     dead,
@@ -54,6 +55,7 @@ app.command("run", rich_help_panel="Work")(submit.run)
 for command in (history.events, history.fork, explain.explain, control.cancel, control.pause, control.resume):
     runs.app.command()(command)
 app.add_typer(runs.app, name="runs", rich_help_panel="Work")
+app.add_typer(approvals.app, name="approvals", rich_help_panel="Work")
 app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")
 app.add_typer(incoming.app, name="events", rich_help_panel="Work")
 app.add_typer(subscriptions.app, name="subscriptions", rich_help_panel="Work")

@@ -127,3 +127,44 @@ WITH due AS (
 )
 SELECT id, expiry::text FROM due WHERE NOT escalates AND expiry IS NOT NULL
 """
+
+# When it ends by itself: the step's clock, and what comes after the escalation that it may run to.
+_WAIT_COLUMNS: LiteralString = """
+w.id, w.run_id, w.path, r.workflow, w.kind, w.key, w.request, w.audience, w.asked_at, w.escalated_at,
+CASE WHEN w.expires IS NOT NULL THEN s.due_at + make_interval(secs => CASE
+    WHEN w.escalated_at IS NULL AND w.escalate_after < w.expires THEN w.expires - w.escalate_after ELSE 0 END) END
+    AS expires_at,
+w.settled_at, w.settled_by, w.decision, w.reason,
+CASE w.kind WHEN 'question' THEN w.answer -> 'answer' ELSE w.answer END AS answer
+"""
+
+_WAITS: LiteralString = """
+FROM waits w JOIN runs r ON r.id = w.run_id
+LEFT JOIN steps s ON s.run_id = w.run_id AND s.path = w.path AND w.settled_at IS NULL
+"""
+
+# What people may decide: the other kinds end without them.
+SELECT_WAITS: LiteralString = (
+    "SELECT "
+    + _WAIT_COLUMNS
+    + _WAITS
+    + """
+WHERE w.kind IN ('approval', 'question') AND (%(all)s::bool OR w.settled_at IS NULL)
+  AND (%(run)s::uuid IS NULL OR w.run_id = %(run)s)
+  AND (%(person)s::text IS NULL OR w.audience = '{}' OR %(person)s = ANY (w.audience))
+ORDER BY w.id DESC LIMIT %(limit)s
+"""
+)
+
+SELECT_WAIT: LiteralString = (
+    "SELECT "
+    + _WAIT_COLUMNS
+    + ", r.definition_id, coalesce(p.input_ref, 'in:' || p.path) AS ref"
+    + _WAITS
+    + "JOIN steps p ON p.run_id = w.run_id AND p.path = w.path WHERE w.id = %(id)s"
+)
+
+SELECT_ASKED: LiteralString = """
+SELECT id, path, kind, key, audience FROM waits
+WHERE run_id = %(run)s AND settled_at IS NULL AND kind IN ('approval', 'question') ORDER BY id
+"""
