@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
-import cel
-
 from schemas.errors import Permanent
 
 _BOUND = re.compile(r"\.(?:all|exists|exists_one|filter|map)\(\s*([A-Za-z_]\w*)\s*,")
@@ -58,6 +56,8 @@ def result(text: str, values: Mapping[str, Any]) -> Any:
 
 @lru_cache(maxsize=1_000)
 def _program(text: str) -> Any:
+    import cel  # with it comes a command line of its own, which takes a while
+
     return cel.compile(text)
 
 

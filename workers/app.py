@@ -19,7 +19,7 @@ from orchestrator.loading import Loaded, load
 from orchestrator.places import Places, find
 from orchestrator.reactions import Reaction
 from orchestrator.store.connect import Pool
-from orchestrator.store.schema import check
+from orchestrator.store.revision import check
 from orchestrator.subscriptions import Subscriptions
 from schemas.agents import DEFAULT_CONCURRENCY
 from schemas.errors import BatonError

@@ -1,4 +1,4 @@
-"""Brings a database to the tables of this version, and says which version it has."""
+"""Brings a database to the tables of this version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from sqlalchemy.pool import NullPool
 
 from orchestrator.store import event_tables, result_tables, tables
 from orchestrator.store.metadata import metadata
-from schemas.errors import SchemaOutdated, Unavailable
+from orchestrator.store.revision import check, head, revision
+from schemas.errors import Unavailable
 
 __all__ = ["check", "event_tables", "head", "metadata", "result_tables", "revision", "tables", "upgrade"]
 
@@ -39,34 +40,6 @@ def upgrade(database_url: str) -> list[str]:
             connection.rollback()
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _LOCK})
             connection.commit()
-
-
-def revision(database_url: str) -> str | None:
-    """The revision of a database; None for one without Baton's tables."""
-    with _connect(database_url) as connection:
-        return _revision(connection)
-
-
-@cache
-def head() -> str:
-    """The revision that this version of Baton needs."""
-    found = _scripts().get_current_head()
-    assert found is not None  # noqa: S101  this package ships migrations
-    return found
-
-
-def check(database_url: str) -> None:
-    """Raise `SchemaOutdated` unless the database has the tables that this version needs."""
-    found = revision(database_url)
-    if found == head():
-        return
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if found is not None and found not in known:
-        raise SchemaOutdated(
-            f"the database is at revision {found}, which is newer than this version of Baton"
-        )
-    state = f"at revision {found}" if found else "without Baton's tables"
-    raise SchemaOutdated(f"the database is {state}, but this version needs revision {head()}")
 
 
 @contextmanager
