@@ -12,6 +12,7 @@ from orchestrator.places import Places
 BACKEND = "orchestrator.results.steps:StepBackend"
 TRANSPORT = "orchestrator.redis_transport:Transport"
 PRIORITY_STEPS = [0, 3, 6, 9]
+MOST_URGENT = 9
 VISIBILITY_TIMEOUT = 60.0
 """Seconds before Redis redelivers an unacknowledged message. It can be short: every claim is fenced, so a
 redelivery of a step that still runs is a no-op."""
@@ -74,4 +75,4 @@ def configuration(places: Places) -> dict[str, Any]:
 
 def wire_priority(priority: int) -> int:
     """Baton counts 0 (normal) to 9 (most urgent); on Redis the smallest number goes first."""
-    return 9 - priority
+    return MOST_URGENT - priority

@@ -20,7 +20,7 @@ from uuid import UUID
 from celery import Celery
 from celery.canvas import Signature, chain, chord, group
 
-from orchestrator.broker import wire_priority
+from orchestrator.broker import MOST_URGENT, wire_priority
 from orchestrator.compile import Plan, parent_of
 from orchestrator.engine.values import Pointer, Ready
 from schemas.agents import queue_of
@@ -124,7 +124,7 @@ def _signature(app: Celery, ready: Ready) -> Signature:
         options={
             "queue": queue,
             "task_id": task_id(Pointer(ready.run.id, ready.path)),
-            "priority": wire_priority(ready.run.priority),
+            "priority": wire_priority(MOST_URGENT if ready.again else ready.run.priority),
         },
     )
 

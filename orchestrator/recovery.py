@@ -92,7 +92,7 @@ class Recovery:
         sent = 0
         with self._engine.pool.connection() as conn:
             (before,) = conn.execute(sql.SELECT_NOW).fetchone() or (None,)
-            while found := self._take(conn, sql.TAKE_ALL_READY, {"before": before}):
+            while found := self._take(conn, sql.TAKE_ALL_READY, {"before": before}, again=False):
                 if not (self._dispatcher.send(found) and self._dispatcher.still_forgets()):
                     return sent + len(found)
                 sent += len(found)
@@ -100,5 +100,6 @@ class Recovery:
             log.warning("the broker had lost its memory: sent %d ready steps again", sent)
         return sent
 
-    def _take(self, conn: Conn, statement: Any, keys: dict[str, Any]) -> list[Ready]:
-        return self._engine.located(conn, conn.execute(statement, keys | {"most": MOST}).fetchall())
+    def _take(self, conn: Conn, statement: Any, keys: dict[str, Any], *, again: bool = True) -> list[Ready]:
+        rows = conn.execute(statement, keys | {"most": MOST}).fetchall()
+        return self._engine.located(conn, rows, again=again)

@@ -75,7 +75,7 @@ class Losses(Ground):
                 with sharing(conn, {one.run_id for one in batch}):
                     freed = conn.execute(sql.FREE_STEPS, keys).fetchall()
                 runs = {run_id: self.reference(conn, run_id) for run_id in {row[0] for row in freed}}
-            ready += [Ready(runs[run_id], path, agent) for run_id, path, agent in freed]
+            ready += [Ready(runs[run_id], path, agent, again=True) for run_id, path, agent in freed]
         return ready
 
     @unentangled

@@ -56,6 +56,8 @@ class Ready:
     agent: str
     attempt: int = 1
     """A hint for people who read messages: the attempt this will probably be."""
+    again: bool = False
+    """A worker had it and does not any more: it has waited already, so it goes to the head of its queue."""
 
 
 @dataclass(frozen=True)
