@@ -15,12 +15,13 @@ from benchmarks.compare import Servers, both_sides, both_waiting, compare
 from benchmarks.deploy import measure_deploy
 from benchmarks.growth import measure_growth
 from benchmarks.lateness import measure_lateness
+from benchmarks.recovery import measure_recovery
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Sizes
 from benchmarks.sides import Baton
 from benchmarks.stage import embedded, folder
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-NAMES = [*(scenario.name for scenario in SCENARIOS), "commits", "growth", "timers", "deploy"]
+NAMES = [*(scenario.name for scenario in SCENARIOS), "commits", "growth", "timers", "deploy", "recovery"]
 
 say = Console(stderr=True)
 
@@ -61,6 +62,9 @@ def measure(servers: Servers, sizes: Sizes, wanted: Sequence[str], place: Path) 
     if "deploy" in wanted:
         say.print("measuring deploy ...", style="dim")
         report.deploy = measure_deploy(servers, sizes.load, place)
+    if "recovery" in wanted:
+        say.print("measuring recovery ...", style="dim")
+        report.recovery = measure_recovery(sizes.outages, place / "recovery")
     return report
 
 

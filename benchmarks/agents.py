@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from benchmarks.witness import of_environment
 from orchestrator import each, fan_out, workflow
 from schemas.outcomes import Gathered
 from workers import AgentError, Context, Retry, agent
@@ -60,6 +61,16 @@ async def long(seconds: float) -> float:
     return seconds
 
 
+@agent(timeout=600)
+async def hold(token: str) -> str:
+    """Starts, and ends when it is told to."""
+    witness = of_environment()
+    witness.started(token)
+    while not witness.has_released(token):
+        await asyncio.sleep(0.02)
+    return token
+
+
 _session: aiohttp.ClientSession | None = None
 
 
@@ -99,6 +110,7 @@ ten = workflow("benchmark-fan-out", fan_out(join=total_named, **_branches))
 many = workflow("benchmark-each", each(branch, join=total))
 waiting = workflow("benchmark-waits", each(ask, join=total, parallel=1_000))
 lasting = workflow("benchmark-lasting", long)
+holding = workflow("benchmark-holding", hold)
 single = workflow("benchmark-single", first)
 retried = workflow("benchmark-retried", fails_once)
 halved = workflow("benchmark-halved", fan_out(first, absent, within=3_600, require="any", join=total_there))

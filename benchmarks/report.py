@@ -20,6 +20,7 @@ from benchmarks.deploy import Deploy, Phase
 from benchmarks.growth import Growth
 from benchmarks.lateness import Lateness, Looks
 from benchmarks.meter import Reading
+from benchmarks.recovery import Recovered, Times
 from benchmarks.scenarios import Sizes, Target
 
 Rows = list[list[str]]
@@ -38,6 +39,7 @@ class Report:
     lateness: Sequence[Lateness] = ()
     looks: Looks | None = None
     deploy: Deploy | None = None
+    recovery: Sequence[Recovered] = ()
 
     def tables(self) -> list[tuple[str, list[str], Rows]]:
         """Title, headings and rows of every table that has rows."""
@@ -52,6 +54,7 @@ class Report:
                 [_lateness_row(one) for one in self.lateness],
             ),
             (self._rolled(), _DEPLOY, _phase_rows(self.deploy)),
+            (self._broken(), _RECOVERY, [_recovery_row(one) for one in self.recovery]),
         ]
         return [table for table in made if table[2]]
 
@@ -99,6 +102,12 @@ class Report:
             f" handed back and ran again within {made.takeover:.0f} ms; {made.losses} lost"
         )
 
+    def _broken(self) -> str:
+        return (
+            "How soon tasks start again; plain Celery with acks_late, task_reject_on_worker_lost and a"
+            f" visibility_timeout of {self.sizes.outages.visibility:g} s, which no task may exceed"
+        )
+
     def _grown(self) -> Rows:
         return [
             [g.title, f"{g.milliseconds:.2f} ms", f"{g.cpu:.2f} ms", f"{g.postgres:.2f} ms"]
@@ -106,6 +115,7 @@ class Report:
         ]
 
 
+_RECOVERY = ["", "plain Celery, median", "p99", "lost", "Baton, median", "p99", "lost"]
 _COMPARED = ["", "plain Celery", "Baton", "ratio", "target", ""]
 _COSTS = [
     "",
@@ -162,6 +172,7 @@ def as_json(report: Report) -> str:
         "comparisons": compared,
         "idle_per_second": asdict(report.idle) if report.idle is not None else None,
         "commits_per_step": [asdict(one) for one in report.commits],
+        "recovery": [asdict(one) for one in report.recovery],
         "growth": [asdict(one) for one in report.growth],
         "lateness_ms": [asdict(one) for one in report.lateness],
         "looks": asdict(report.looks) if report.looks is not None else None,
@@ -198,6 +209,19 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
+
+
+def _recovery_row(one: Recovered) -> list[str]:
+    return [one.kind, *_times(one.plain), *_times(one.baton)]
+
+
+def _times(times: Times | None) -> list[str]:
+    if times is None:
+        return ["-", "-", "-"]
+    lost = f"{times.lost} of {times.lost + len(times.seconds)}"
+    if not times.seconds:
+        return ["never", "never", lost]
+    return [f"{times.median:.1f} s", f"{times.p99:.1f} s", lost]
 
 
 def _cost_row(title: str, cost: Reading) -> list[str]:

@@ -26,6 +26,25 @@ class Load:
     """Seconds that a long step takes: longer than the drain, so that it is handed back."""
 
 
+WORKER, POOL = "SIGKILL of one of two workers", "SIGKILL of the only worker, and a new one"
+WIPE, RESTART = "Redis forgets (FLUSHALL)", "Postgres restarts"
+
+
+@dataclass(frozen=True)
+class Outages:
+    """What is broken, how often, and how long anyone waits."""
+
+    kinds: tuple[str, ...] = (WORKER, POOL, WIPE, RESTART)
+    rounds: int = 13
+    plain_rounds: int = 3
+    visibility: float = 10.0
+    """Seconds of plain Celery's visibility timeout: no task here runs as long, as its user would have to make sure."""
+    patience: float = 40.0
+    """Seconds after which a task that was running counts as lost."""
+    queued: float = 10.0
+    """Seconds after which one that lay in the queue does."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How much of everything one round does."""
@@ -48,6 +67,7 @@ class Sizes:
     """Seconds within which the timers are due."""
     concurrency: int = 16
     load: Load = Load()
+    outages: Outages = Outages()
 
 
 FULL = Sizes()
@@ -60,6 +80,7 @@ QUICK = Sizes(
     history=100_000,
     timers=800,
     over=4.0,
+    outages=Outages(rounds=2, plain_rounds=1),
 )
 TINY = Sizes(
     rounds=1,
@@ -74,6 +95,7 @@ TINY = Sizes(
     timers=8,
     over=0.2,
     load=Load(workers=1, rate=5.0, quiet=0.5, drain=0.3, long=2.0),
+    outages=Outages(kinds=(WIPE,), rounds=1, plain_rounds=1, visibility=2.0, queued=3.0),
 )
 
 

@@ -50,6 +50,11 @@ class Worker:
             )
         self.process = psutil.Process(self._handle.pid)
 
+    def kill(self) -> None:
+        """SIGKILL, and return when it is gone."""
+        self._handle.kill()
+        self._handle.wait()
+
     def stop(self, within: float = 15) -> None:
         self._handle.terminate()
         try:

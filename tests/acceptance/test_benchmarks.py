@@ -29,6 +29,9 @@ def test_every_scenario_runs_and_its_report_can_be_read(
     assert all(0 <= one.p50 <= one.most for one in made.lateness)
     assert made.looks is not None
     assert made.looks.pages > 0
+    ((plain, baton),) = [(one.plain, one.baton) for one in made.recovery]
+    assert plain is not None
+    assert (plain.seconds, baton.lost) == ([], 0)
     assert made.deploy is not None
     assert (made.deploy.roll.lost, made.deploy.roll.failed, made.deploy.losses) == (0, 0, 0)
     assert '"slow_disk": false' in report.as_json(made)
