@@ -47,6 +47,17 @@ def ponder(ctx: Context, number: int) -> int:
 
 
 @agent
+def muse(ctx: Context, seconds: int) -> int:
+    """So many seconds of thinking, half of it in short bursts of computing."""
+    call(ctx, seconds)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(20_000))
+        time.sleep(0.001)
+    return seconds
+
+
+@agent
 def press(ctx: Context, number: int) -> int:
     """One more, in a thread."""
     call(ctx, number)

@@ -7,6 +7,8 @@ would have noticed.
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -71,13 +73,27 @@ def hasty_join() -> None:
     )
 
 
+def hangs_when_told() -> None:
+    """The consumer's thread gets stuck at SIGUSR2; the others go on."""
+    signal.signal(signal.SIGUSR2, lambda *_: time.sleep(600))
+
+
 def unstable_key() -> None:
     """The outside world is given another key in each attempt."""
     Context.idempotency_key = property(lambda self: f"{self.run_id}:{self.path}:{self.attempt}")  # type: ignore[assignment]
 
 
 VARIANTS: dict[str, Callable[[], None]] = {
-    one.__name__: one for one in (no_fence, no_claim, greedy_claim, no_recovery, hasty_join, unstable_key)
+    one.__name__: one
+    for one in (
+        no_fence,
+        no_claim,
+        greedy_claim,
+        no_recovery,
+        hasty_join,
+        unstable_key,
+        hangs_when_told,
+    )
 }
 
 # These look the statements up in their modules when they run them.

@@ -18,6 +18,7 @@ from tests.agents.accountable import (
     forked_total,
     gather,
     linger,
+    muse,
     numbers,
     ponder,
     press,
@@ -34,6 +35,7 @@ THREADED = (
     wander,
     linger,
     ponder,
+    muse,
     press,
     stumble,
     stumble_twice,
@@ -91,6 +93,8 @@ both = workflow(
         join=gather,
     ),
 )
+alone = workflow("chaos-alone", step)
+musing = workflow("chaos-musing", muse)
 late = workflow("chaos-late", step >> linger >> ponder)
 
 SHAPES = [
