@@ -64,7 +64,8 @@ WITH failed AS (
 )
 INSERT INTO events (run_id, kind, path, data)
 SELECT run_id, 'step.failed', path,
-       jsonb_build_object('error', %(error)s::jsonb -> 'message', 'error_type', %(error)s::jsonb -> 'type')
+       jsonb_build_object('error', %(error)s::jsonb -> 'message', 'error_type', %(error)s::jsonb -> 'type',
+                          'by', 'hand')
 FROM failed
 """
 

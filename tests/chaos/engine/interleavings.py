@@ -64,7 +64,7 @@ def a_claim_and_a_cancel(stage: Stage) -> tuple[UUID, Verb, Verb]:
 
 
 def an_outcome_and_a_pause(stage: Stage) -> tuple[UUID, Verb, Verb]:
-    run = stage.submit(new(fan_out(A, B >> C)))
+    run = stage.submit(new(fan_out(A, more=B >> C)))
     return run, _finishing(stage, run, "0/a"), lambda engine: engine.pause(run)
 
 

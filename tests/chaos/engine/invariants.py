@@ -201,6 +201,9 @@ class Story:
             case "released" if event.data.get("by") == "hand":
                 self._expect(told.state == "dead", f"{path} was revived when it was {told.state}")
                 return told._replace(state="ready", losses=0)
+            case "failed" if event.data.get("by") == "hand":
+                self._expect(told.state == "dead", f"{path} was dropped when it was {told.state}")
+                return told._replace(state="failed")
             case "lost" | "released":
                 self._expect(running, f"attempt {attempt} of {path} was {verb}, but it was {told}")
                 return told._replace(state="ready", losses=told.losses + (verb == "lost"))
