@@ -15,7 +15,7 @@ from orchestrator.store import dead_letter_queries as sql
 from orchestrator.store import view_queries
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
-from schemas.agents import is_queue
+from schemas.agents import agent_of, is_queue
 from schemas.dead_letters import AttemptView, DeadLetter, DeadLetterView, Settled
 from schemas.errors import Conflict, NotFound, Unavailable
 
@@ -106,7 +106,7 @@ class DeadLetters:
         with self._pool.connection() as conn:
             served = {queue for (queue,) in conn.execute(view_queries.SELECT_SERVED).fetchall()}
         if parcel.queue not in served:
-            agent = parcel.queue.removeprefix("agent.")
+            agent = agent_of(parcel.queue)
             raise Conflict(
                 f"no worker serves {parcel.queue} now, so dead letter {letter} would only lie there",
                 next_step=f"baton worker {agent}" if is_queue(parcel.queue) else "baton pools",

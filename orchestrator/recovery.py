@@ -6,13 +6,15 @@ Any number of sweeps may run at the same time: each takes its rows with `SKIP LO
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from orchestrator.broker import VISIBILITY_TIMEOUT
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Ready
 from orchestrator.store import recovery_queries as sql
 from orchestrator.store.connect import Conn
+from schemas.agents import agent_of, is_queue
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Recovery:
             found = self._of_the_dead(conn)
             if self._sweeps % RARELY == 0:
                 found += self._stranded(conn)
+                found += self._overtaken(conn)
         found += self._engine.free_of_the_dead(grace=self._grace, most=MOST)
         if self._sweeps % RARELY == 0:
             found += self._engine.settle_forgotten()
@@ -73,17 +76,30 @@ class Recovery:
             sql.BURY_WORKERS, {"self": me, "grace": self._grace}
         ).fetchall():
             log.warning("worker %s stopped beating: its steps go to others", name)
-            keys = {"queues": queues, "patience": 0.0, "most": 2 * held + 10}
-            found += self._engine.located(conn, conn.execute(sql.TAKE_STRANDED, keys).fetchall())
+            keys = {"agents": _agents(queues), "patience": 0.0}
+            found += self._take(conn, sql.TAKE_STRANDED, keys, 2 * held + 10)
         return found
 
     def _stranded(self, conn: Conn) -> list[Ready]:
-        keys = {"patience": self._patience}
-        waiting = [queue for (queue,) in conn.execute(sql.SELECT_IDLE_QUEUES, keys).fetchall()]
-        backlogs = {queue: self._dispatcher.backlog(queue) for queue in waiting}
+        """What lies ready although its queue is empty and its workers have room."""
+        keys = {"patience": self._patience, "redelivery": VISIBILITY_TIMEOUT}
+        patience: dict[str, float] = dict(conn.execute(sql.SELECT_IDLE_QUEUES, keys).fetchall())
+        backlogs = {queue: self._dispatcher.backlog(queue) for queue in patience}
         self.unheard = frozenset(queue for queue, backlog in backlogs.items() if backlog)
-        queues = [queue for queue, backlog in backlogs.items() if backlog == 0]
-        return self._take(conn, sql.TAKE_STRANDED, keys | {"queues": queues}) if queues else []
+        found: list[Ready] = []
+        for longest in set(patience.values()):
+            idle = [
+                queue for queue, backlog in backlogs.items() if backlog == 0 and patience[queue] == longest
+            ]
+            found += self._take(conn, sql.TAKE_STRANDED, {"agents": _agents(idle), "patience": longest})
+        return found
+
+    def _overtaken(self, conn: Conn) -> list[Ready]:
+        """What lies ready although this worker has begun what came after it: its queue need never be empty."""
+        if self._engine.worker is None:
+            return []
+        keys = {"worker": self._engine.worker.id, "patience": self._patience}
+        return self._take(conn, sql.TAKE_OVERTAKEN, keys)
 
     def _after_amnesia(self) -> int:
         """Send everything that is ready, if the broker has lost its memory."""
@@ -92,7 +108,7 @@ class Recovery:
         sent = 0
         with self._engine.pool.connection() as conn:
             (before,) = conn.execute(sql.SELECT_NOW).fetchone() or (None,)
-            while found := self._take(conn, sql.TAKE_ALL_READY, {"before": before}, again=False):
+            while found := self._take(conn, sql.TAKE_ALL_READY, {"before": before}):
                 if not (self._dispatcher.send(found) and self._dispatcher.still_forgets()):
                     return sent + len(found)
                 sent += len(found)
@@ -100,6 +116,9 @@ class Recovery:
             log.warning("the broker had lost its memory: sent %d ready steps again", sent)
         return sent
 
-    def _take(self, conn: Conn, statement: Any, keys: dict[str, Any], *, again: bool = True) -> list[Ready]:
-        rows = conn.execute(statement, keys | {"most": MOST}).fetchall()
-        return self._engine.located(conn, rows, again=again)
+    def _take(self, conn: Conn, statement: Any, keys: dict[str, Any], most: int = MOST) -> list[Ready]:
+        return self._engine.located(conn, conn.execute(statement, keys | {"most": most}).fetchall())
+
+
+def _agents(queues: Iterable[str]) -> list[str]:
+    return [agent_of(queue) for queue in queues if is_queue(queue)]

@@ -64,6 +64,11 @@ def queue_of(agent: str) -> str:
     return f"agent.{agent}"
 
 
+def agent_of(queue: str) -> str:
+    """The agent that a queue serves."""
+    return queue.removeprefix("agent.")
+
+
 def is_queue(name: str) -> bool:
     """Whether this is the name of an agent's queue and task."""
     return name.startswith("agent.")

@@ -145,7 +145,7 @@ class Heart:
         process = self._process
         running, active = process.attempts.all(), {step_of(request.id) for request in accepted()}
         # One that leaves serves no queue any more; what it runs is still its own.
-        beat = self._beat._replace(queues=()) if process.leaving else self._beat
+        beat = self._beat._replace(queues=(), throttled=()) if process.leaving else self._beat
         holdings = process.pulse.beat(beat, len(reserved_requests))
         self.witness.beat()
         lost = set(running) - {Attempt(one.run_id, one.path, one.attempt) for one in holdings}
@@ -198,7 +198,9 @@ class HeartStep(bootsteps.StartStopStep):
             queues = tuple(consumer.app.amqp.queues.consume_from)
             lease = settings().lease
             worker = WorkerId(process.id, process.name)
-            beat = WorkerBeat(worker, queues, process.concurrency, process.pool_name, lease)
+            tasks = consumer.app.tasks
+            throttled = tuple(q for q in queues if q in tasks and tasks[q].rate_limit)
+            beat = WorkerBeat(worker, queues, process.concurrency, process.pool_name, lease, throttled)
             process.pulse.beat(beat, 0)
             children = None if process.in_threads else Children(process, consumer)
             hearing = Hearing(process, consumer, queues)

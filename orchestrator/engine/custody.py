@@ -35,6 +35,7 @@ class Custody(Losses):
             "id": beat.worker.id,
             "name": beat.worker.name,
             "queues": list(beat.queues),
+            "throttled": list(beat.throttled),
             "concurrency": beat.concurrency,
             "pool": beat.pool,
             "held": held,

@@ -50,14 +50,13 @@ class Ground:
         assert row is not None  # noqa: S101  a step has a run
         return RunRef(run_id, self.plans.load(row[1], conn), row[2], row[0] == RunState.PAUSED)
 
-    def located(self, conn: Conn, rows: Iterable[tuple[Any, ...]], *, again: bool = True) -> list[Ready]:
+    def located(self, conn: Conn, rows: Iterable[tuple[Any, ...]]) -> list[Ready]:
         """Steps (run, path) that exist, as what the dispatcher takes."""
         found = [Pointer(*row) for row in rows]
         runs = {run_id: self.reference(conn, run_id) for run_id in {one.run_id for one in found}}
         leaves: list[Any] = [runs[one.run_id].plan.at(one.path).node for one in found]
         return [
-            Ready(runs[one.run_id], one.path, leaf.agent, again=again)
-            for one, leaf in zip(found, leaves, strict=True)
+            Ready(runs[one.run_id], one.path, leaf.agent) for one, leaf in zip(found, leaves, strict=True)
         ]
 
     def settle(self, conn: Conn, joins: Sequence[Join]) -> list[Ready]:

@@ -34,6 +34,8 @@ class WorkerBeat(NamedTuple):
     pool: str
     lease: float
     """Seconds from now after which it counts as dead."""
+    throttled: tuple[str, ...] = ()
+    """Those of `queues` whose agents have a rate limit."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Ready:
     attempt: int = 1
     """A hint for people who read messages: the attempt this will probably be."""
     again: bool = False
-    """A worker had it and does not any more: it has waited already, so it goes to the head of its queue."""
+    """A worker had begun it: it has waited already, so it goes to the head of its queue."""
 
 
 @dataclass(frozen=True)

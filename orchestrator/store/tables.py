@@ -157,7 +157,7 @@ steps = Table(
     ),
     # What a dead worker held, and what waits for a worker.
     Index("steps_running", "worker_id", postgresql_where=text("state = 'running'")),
-    Index("steps_ready", "ready_at", postgresql_where=text("state = 'ready'")),
+    Index("steps_ready", "agent", "ready_at", postgresql_where=text("state = 'ready'")),
     Index(
         "steps_joins",
         "run_id",
@@ -208,6 +208,7 @@ workers = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("queues", ARRAY(Text), nullable=False),
+    Column("throttled", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("concurrency", Integer, nullable=False),
     Column("pool", Text, nullable=False),
     Column("held", Integer, nullable=False, server_default="0"),

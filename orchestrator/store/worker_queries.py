@@ -16,12 +16,13 @@ INSERT INTO dead_letters (queue, reason, message) VALUES (%(queue)s, %(reason)s,
 # A worker says that it lives, and hears what stands in its name.
 BEAT: LiteralString = """
 WITH beat AS (
-    INSERT INTO workers (id, name, queues, concurrency, pool, held, lease_until)
-    VALUES (%(id)s, %(name)s, %(queues)s, %(concurrency)s, %(pool)s, %(held)s,
+    INSERT INTO workers (id, name, queues, throttled, concurrency, pool, held, lease_until)
+    VALUES (%(id)s, %(name)s, %(queues)s, %(throttled)s, %(concurrency)s, %(pool)s, %(held)s,
             clock_timestamp() + make_interval(secs => %(lease)s))
     ON CONFLICT (id) DO UPDATE
     SET seen_at = clock_timestamp(), lease_until = excluded.lease_until, stopped_at = NULL,
-        queues = excluded.queues, concurrency = excluded.concurrency, held = excluded.held
+        queues = excluded.queues, throttled = excluded.throttled, concurrency = excluded.concurrency,
+        held = excluded.held
 )
 SELECT run_id, path, attempt, losses FROM steps WHERE worker_id = %(id)s AND state = 'running'
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +10,11 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from orchestrator.store import revision as revisions
+from orchestrator.store import schema
 from orchestrator.store.schema import check, head, metadata, revision, upgrade
 from orchestrator.vocabulary import each, workflow
 from schemas.errors import SchemaOutdated
@@ -129,3 +133,10 @@ def test_the_database_refuses_what_cannot_be(
 
     assert refused.value.diag.constraint_name is not None
     assert refused.value.diag.constraint_name.removeprefix(f"ck_{table}_") in constraint.split("|")
+
+
+def test_migrations_follow_each_other_in_the_order_of_their_files() -> None:
+    """What a worker needs to know of them it reads off their names."""
+    scripts = ScriptDirectory(str(Path(schema.__file__).parent / "migrations"))
+    chain = [script.revision for script in scripts.walk_revisions()]
+    assert chain[::-1] == revisions._known()
