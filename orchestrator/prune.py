@@ -172,7 +172,13 @@ def _remove_runs(conn: Conn, runs: Sequence[UUID], keys: Mapping[str, Any]) -> R
 
         # The keys say which results are theirs.
         results = delete(sql.DELETE_RESULTS)
-        for statement in (sql.DELETE_WAITS, sql.DELETE_JOURNAL, sql.DELETE_NOTICES):
+        for statement in (
+            sql.DELETE_WAITS,
+            sql.DELETE_JOURNAL,
+            sql.DELETE_NOTICES,
+            sql.DELETE_STATES,
+            sql.DELETE_STATE_WRITES,
+        ):
             delete(statement)
         return Removed(
             keys=delete(sql.DELETE_KEYS),

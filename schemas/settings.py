@@ -42,7 +42,8 @@ class Settings(BaseSettings):
     """What signs the events that `baton events listen` takes in: `whsec_…`, two while one is replaced."""
 
     pool_size: int = Field(default=4, ge=1)
-    """Postgres connections that one process may hold; a worker has one more, for its heart."""
+    """Postgres connections that one process may hold; a worker has one more, for its heart, and half
+    as many again if its agents share state."""
 
 
 @cache

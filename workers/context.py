@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from orchestrator.engine import Note
+from schemas.errors import AgentError
+from schemas.events import EventKind
+from schemas.state import Scope
 from schemas.usage import Usage
+from workers.state import Memory, Session, State, memory_of
 
 
 @dataclass
@@ -28,7 +33,8 @@ class Context:
     deadline: float
     """`time.monotonic()` at which this attempt is stopped."""
     usage: Usage = field(default_factory=Usage)
-    _notes: list[dict[str, Any]] = field(default_factory=list)
+    _notes: list[Note] = field(default_factory=list)
+    _memory: Memory | None = None
 
     @property
     def remaining(self) -> float:
@@ -46,4 +52,44 @@ class Context:
 
     def progress(self, **data: Any) -> None:
         """Note something about the work as an event of the run, committed together with the outcome."""
-        self._notes.append(data)
+        self._notes.append(Note(EventKind.PROGRESS, data))
+
+    def decide(
+        self, choice: Any, why: str = "", alternatives: Mapping[str, float] | Iterable[str] = ()
+    ) -> None:
+        """Note a decision and what it was taken instead of, committed with the outcome; see `baton runs explain`.
+
+        Alternatives are names, or names with how sure one would be of them.
+        """
+        rivals = alternatives if isinstance(alternatives, Mapping) else dict.fromkeys(alternatives, None)
+        told = {"choice": choice, "by": "step", "reason": why, "alternatives": dict(rivals)}
+        self._notes.append(Note(EventKind.STEP_DECIDED, {k: v for k, v in told.items() if v != {}}))
+
+    @property
+    def key(self) -> str | None:
+        """What the event that started the run is about, by the `key` of its subscription."""
+        return self.labels.get("key")
+
+    @property
+    def state(self) -> State:
+        """What the steps of this run share."""
+        return State(memory_of(self._memory), Scope.RUN, str(self.run_id))
+
+    @property
+    def scratch(self) -> State:
+        """What this step notes for its next attempt. What that writes counts anew."""
+        return State(memory_of(self._memory), Scope.STEP, f"{self.run_id}:{self.path}")
+
+    def shared(self, key: str | None = None) -> State:
+        """What all runs of this tenant share that name this key; without one, the key of this run's event."""
+        return State(memory_of(self._memory), Scope.KEY, self._key(key))
+
+    def session(self, key: str | None = None) -> Session:
+        """The conversation of this key; without one, of the key of this run's event."""
+        return Session(memory_of(self._memory), self._key(key))
+
+    def _key(self, key: str | None) -> str:
+        found = key if key is not None else self.key
+        if found is None:
+            raise AgentError("name a key: no event with a key has started this run")
+        return found

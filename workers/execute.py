@@ -17,13 +17,15 @@ import pydantic_core
 from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import ValidationError
 
-from orchestrator.engine import Claimed
+from orchestrator.engine import Claimed, Note
+from orchestrator.shared_state import Author, SharedState
 from schemas.errors import AgentError, AttemptTimeout, Permanent
 from schemas.outcomes import Done, ErrorInfo, Failed
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.context import Context
 from workers.loop import LoopThread
+from workers.state import Memory
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Ended(NamedTuple):
 
     outcome: Done | Failed
     output: str | None
-    notes: tuple[dict[str, Any], ...]
+    notes: tuple[Note, ...]
 
 
 class Superseded(Exception):
@@ -58,8 +60,11 @@ class InvalidOutput(Permanent):
 class Runner:
     """Runs agents: async ones on the process's event loop, sync ones in a thread or, with prefork, right here."""
 
-    def __init__(self, loop: LoopThread, threads: Executor | None, attempts: Attempts) -> None:
+    def __init__(
+        self, loop: LoopThread, threads: Executor | None, attempts: Attempts, shared: SharedState
+    ) -> None:
         self._loop = loop
+        self._shared = shared
         self._threads = threads
         self._attempts = attempts
         self.stuck: set[Future[Any]] = set()
@@ -69,7 +74,7 @@ class Runner:
         """One attempt, on this thread. Raises `Superseded` if it was stopped from outside."""
         if agent.spec.is_async:
             return self._awaited(agent, claimed)
-        ctx, limit = _envelope(agent, claimed)
+        ctx, limit = _envelope(agent, claimed, self._shared)
         try:
             result = self._call(agent, claimed, ctx, limit)
             return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
@@ -84,12 +89,12 @@ class Runner:
         except SoftTimeLimitExceeded as interrupted:
             # This is the main thread of a prefork child, and the agent waits on another one.
             self._attempts.stop(_name(claimed))
-            ctx, _ = _envelope(agent, claimed)
+            ctx, _ = _envelope(agent, claimed, self._shared)
             return Ended(_failed(agent, claimed, ctx, interrupted), None, ())
 
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
-        ctx, limit = _envelope(agent, claimed)
+        ctx, limit = _envelope(agent, claimed, self._shared)
         stop = _Stop(asyncio.get_running_loop(), asyncio.current_task())
         with self._attempts.running(_name(claimed), stop):
             try:
@@ -183,7 +188,7 @@ def _name(claimed: Claimed) -> Attempt:
     return Attempt(claimed.run.id, claimed.path, claimed.attempt)
 
 
-def _envelope(agent: Agent, claimed: Claimed) -> tuple[Context, float]:
+def _envelope(agent: Agent, claimed: Claimed, shared: SharedState) -> tuple[Context, float]:
     """The agent's context, and the seconds after which it is stopped.
 
     The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not hear
@@ -191,12 +196,12 @@ def _envelope(agent: Agent, claimed: Claimed) -> tuple[Context, float]:
     """
     limit = agent.spec.timeout
     if claimed.run_left is None:
-        return _context(claimed, limit), limit
+        return _context(claimed, limit, shared), limit
     left = max(claimed.run_left, 0.0)
-    return _context(claimed, min(limit, left)), min(limit, left + UNHEARD)
+    return _context(claimed, min(limit, left), shared), min(limit, left + UNHEARD)
 
 
-def _context(claimed: Claimed, limit: float) -> Context:
+def _context(claimed: Claimed, limit: float, shared: SharedState) -> Context:
     return Context(
         run_id=claimed.run.id,
         path=claimed.path,
@@ -206,6 +211,7 @@ def _context(claimed: Claimed, limit: float) -> Context:
         labels=claimed.labels,
         intent=pydantic_core.from_json(claimed.intent),
         deadline=time.monotonic() + limit,
+        _memory=Memory(shared, Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)),
     )
 
 

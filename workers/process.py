@@ -17,6 +17,7 @@ from celery import Celery
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, WorkerId
 from orchestrator.places import Places
+from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
 from orchestrator.submitter import Submitter
 from schemas.settings import settings
@@ -101,7 +102,12 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        return Runner(self.loop, threads, self.attempts)
+        return Runner(self.loop, threads, self.attempts, self.shared)
+
+    @cached_property
+    def shared(self) -> SharedState:
+        """What agents share, on connections of its own: writers that wait for each other hold up no outcome."""
+        return SharedState(Pool(self.places.database_url, size=max(1, settings().pool_size // 2)))
 
     @cached_property
     def loop(self) -> LoopThread:

@@ -45,12 +45,20 @@ def _lines(event: Event) -> list[str]:
     if "message" in data:
         return [f"{where}  [yellow]{data['message']}[/]"]
     sure = f", confidence {data['confidence']:g}" if "confidence" in data else ""
-    lines = [f"{where}  went to [bold]{data['choice']}[/] by {data['by']}{sure}: {data['reason']}"]
+    lines = [f"{where}  {_way(data)}{sure}: {data['reason']}"]
     lines += [f"    {name}: {_found(found)}" for name, found in data.get("features", {}).items()]
-    rivals = sorted(data.get("alternatives", {}).items(), key=lambda one: -one[1])
+    rivals = sorted(data.get("alternatives", {}).items(), key=lambda one: -(one[1] or 0))
     if rivals:
-        lines.append(f"    alternatives: {', '.join(f'{name} {sure:g}' for name, sure in rivals)}")
+        told = (name if sure is None else f"{name} {sure:g}" for name, sure in rivals)
+        lines.append(f"    alternatives: {', '.join(told)}")
     return lines
+
+
+def _way(data: dict[str, Any]) -> str:
+    """What was decided, and by whom."""
+    if data["by"] == "step":
+        return f"decided for [bold]{data['choice']}[/]"
+    return f"went to [bold]{data['choice']}[/] by {data['by']}"
 
 
 def _found(found: Any) -> str:

@@ -5,6 +5,7 @@ from orchestrator.engine.intake import canonical
 from orchestrator.engine.values import (
     Claimed,
     Finished,
+    Note,
     Onward,
     Pointer,
     Ready,
@@ -19,6 +20,7 @@ __all__ = [
     "Claimed",
     "Engine",
     "Finished",
+    "Note",
     "Onward",
     "Pointer",
     "Ready",

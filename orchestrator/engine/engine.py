@@ -27,6 +27,7 @@ from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import (
     Claimed,
     Finished,
+    Note,
     Pointer,
     Ready,
     Recorded,
@@ -143,14 +144,11 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, DeadSteps, Custody):
     def _accept(self, conn: Conn, batch: Sequence[Finished]) -> dict[_Attempt, _Accepted]:
         """The outcomes that the fence let pass."""
         wanted = {_attempt(one): onward.wanted(one) for one in batch}
-        notes = [(f.run_id, f.path, note) for f in batch for note in f.notes]
         me = {"worker": self.me.id, "worker_name": self.me.name}
         cursor = conn.execute(
             sql.ACCEPT, _columns(batch) | _next_columns([wanted[_attempt(one)] for one in batch]) | me
         )
-        if notes:
-            _note_progress(conn, notes)
-        return {
+        accepted = {
             (run_id, path, attempt): _Accepted(
                 RunRef(run_id, self.plans.load(definition, conn), priority, paused),
                 wanted[run_id, path, attempt] if goes_to else None,
@@ -158,6 +156,10 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, DeadSteps, Custody):
             )
             for run_id, path, attempt, definition, priority, paused, goes_to, run_left in cursor.fetchall()
         }
+        notes = [(f.run_id, f.path, note) for f in batch if _attempt(f) in accepted for note in f.notes]
+        if notes:
+            _write_notes(conn, notes)
+        return accepted
 
 
 def _attempt(finished: Finished) -> _Attempt:
@@ -196,14 +198,14 @@ def _columns(batch: Sequence[Finished]) -> dict[str, list[Any]]:
     }
 
 
-def _note_progress(conn: Conn, noted: Sequence[tuple[UUID, str, Any]]) -> None:
+def _write_notes(conn: Conn, noted: Sequence[tuple[UUID, str, Note]]) -> None:
     conn.execute(
         sql.NOTE_EVENTS,
         {
             "runs": [run for run, _, _ in noted],
-            "kinds": ["step.progress"] * len(noted),
+            "kinds": [note.kind for _, _, note in noted],
             "paths": [path for _, path, _ in noted],
-            "data": [json.dumps(note, default=str) for _, _, note in noted],
+            "data": [json.dumps(note.data, default=str) for _, _, note in noted],
         },
     )
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from orchestrator.compile import Plan, parent_of
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground
+from orchestrator.engine.inherit import inherit
 from orchestrator.engine.reopen import unsettled
 from orchestrator.engine.run_locks import keep
 from orchestrator.engine.values import Ready, RunRef
@@ -47,6 +48,7 @@ class Forking(Ground):
             columns = {"paths": list(states), "states": list(states.values())}
             if conn.execute(sql.COPY_STEPS, keys | columns).fetchone() != (len(states),):
                 raise _no_run(origin)  # it was pruned just now
+            inherit(conn, origin, new, [path for path, state in states.items() if state is None])
             refs = {path: ref for path, _, ref in found}
             ref = refs[step] if given is None else None
             return _go_on(conn, run, step, ref or f"in:{step}")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.compile import Plan
+from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed
 
 
@@ -141,6 +142,13 @@ class Onward(NamedTuple):
     agents: frozenset[str]
 
 
+class Note(NamedTuple):
+    """An event that an agent tells of its own work."""
+
+    kind: EventKind
+    data: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Finished:
     """The end of one attempt, to be recorded."""
@@ -151,8 +159,8 @@ class Finished:
     outcome: Done | Failed
     output: str | None = None
     """JSON text of a `Done` outcome's output."""
-    notes: tuple[Mapping[str, Any], ...] = ()
-    """Progress events to commit with it."""
+    notes: tuple[Note, ...] = ()
+    """What the agent told of its work, to commit with it."""
     onward: Onward | None = None
     """Set by a worker that would run the next stage of the pipeline at once."""
 

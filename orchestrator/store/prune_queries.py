@@ -51,6 +51,10 @@ DELETE_JOURNAL: LiteralString = "DELETE FROM journal WHERE run_id = ANY (%(runs)
 
 DELETE_NOTICES: LiteralString = "DELETE FROM notices WHERE run_id = ANY (%(runs)s::uuid[])"
 
+DELETE_STATES: LiteralString = "DELETE FROM states WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_STATE_WRITES: LiteralString = "DELETE FROM state_writes WHERE run_id = ANY (%(runs)s::uuid[])"
+
 DELETE_EVENTS: LiteralString = "DELETE FROM events WHERE run_id = ANY (%(runs)s::uuid[])"
 
 DELETE_ATTEMPTS: LiteralString = "DELETE FROM attempts WHERE run_id = ANY (%(runs)s::uuid[])"

@@ -15,12 +15,22 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from orchestrator.store import event_tables, result_tables, tables
+from orchestrator.store import event_tables, result_tables, state_tables, tables
 from orchestrator.store.metadata import metadata
 from orchestrator.store.revision import check, head, revision
 from schemas.errors import Unavailable
 
-__all__ = ["check", "event_tables", "head", "metadata", "result_tables", "revision", "tables", "upgrade"]
+__all__ = [
+    "check",
+    "event_tables",
+    "head",
+    "metadata",
+    "result_tables",
+    "revision",
+    "state_tables",
+    "tables",
+    "upgrade",
+]
 
 _LOCK = 7000
 

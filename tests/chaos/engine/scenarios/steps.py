@@ -10,9 +10,10 @@ from uuid import UUID
 
 import psycopg
 
-from orchestrator.engine import Pointer
+from orchestrator.engine import Note, Pointer
 from orchestrator.engine.values import Onward
 from orchestrator.vocabulary import Composable, each, fan_out
+from schemas.events import EventKind
 from tests.chaos.engine.scenarios.building import JOIN, A, B, Scenario, Story, do, new
 from tests.chaos.engine.stage import Stage
 from tests.integration.engine.bench import EVERY_AGENT, done, failed
@@ -52,7 +53,9 @@ def recording(
         claimed = stage.claim(run, path)
         outcome = failed(claimed, retry_in=retry_in) if fails else done(claimed, value)
         outcome = replace(
-            outcome, notes=({"n": 1},) * progress, onward=Onward(claimed, EVERY_AGENT) if goes_on else None
+            outcome,
+            notes=(Note(EventKind.PROGRESS, {"n": 1}),) * progress,
+            onward=Onward(claimed, EVERY_AGENT) if goes_on else None,
         )
         if meanwhile is not None:
             meanwhile(stage, run)

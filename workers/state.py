@@ -1,0 +1,126 @@
+"""What agents share, as they see it: values, notes of their own, conversations.
+
+The same calls serve both kinds of agents. Where an event loop runs they are awaited, `await ctx.state.merge(...)`, and
+the loop goes on meanwhile; elsewhere they answer at once, `ctx.state.merge(...)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from orchestrator.shared_state import Author, Cell, SharedState
+from schemas.errors import AgentError, Conflict
+from schemas.state import Merge, Scope
+
+
+class Memory:
+    """The shared state in the name of one attempt, which numbers its writes to each place."""
+
+    def __init__(self, store: SharedState, author: Author) -> None:
+        self.store = store
+        self.author = author
+        self._calls: Counter[Cell] = Counter()
+
+    def write(self, cell: Cell, verb: Callable[[int], Any]) -> Any:
+        """Do the next write to a place, numbered in the order in which the agent asked for it."""
+        self._calls[cell] += 1
+        return _answered(partial(self._numbered, cell, self._calls[cell], verb))
+
+    def read(self, verb: Callable[[], Any]) -> Any:
+        """Look something up."""
+        return _answered(verb)
+
+    def _numbered(self, cell: Cell, call: int, verb: Callable[[int], Any]) -> Any:
+        try:
+            return verb(call)
+        except Conflict:
+            # Nothing was written: whoever tries again makes the same call.
+            if self._calls[cell] == call:
+                self._calls[cell] -= 1
+            raise
+
+
+class State:
+    """Values that several agents read and write, by name. What an attempt has written stays when it fails."""
+
+    def __init__(self, memory: Memory, scope: Scope, owner: str) -> None:
+        self._memory = memory
+        self._scope = scope
+        self._owner = owner
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a name, or `default` where nobody has written one."""
+        return self._memory.read(lambda: _or_default(self._read(name), default))
+
+    def read(self, name: str) -> Any:
+        """The value of a name with its version, which `set` can insist on: a `schemas.state.Versioned`."""
+        return self._memory.read(lambda: self._read(name))
+
+    def all(self) -> Any:
+        """Every value, by name."""
+        store, author = self._memory.store, self._memory.author
+        return self._memory.read(
+            lambda: {n: v.value for n, v in store.all(author.tenant, self._scope, self._owner).items()}
+        )
+
+    def set(self, name: str, value: Any, *, version: int | None = None) -> Any:
+        """Write a value; its new version. Raises `Conflict` if it no longer has the version that is named."""
+        store, author, cell = self._memory.store, self._memory.author, self._cell(name)
+        return self._memory.write(cell, lambda call: store.set(author, cell, call, value, version))
+
+    def merge(self, name: str, value: Any, how: Merge | str) -> Any:
+        """Let a value join what is there (see `schemas.state.Merge`), whoever else does so now; what is there then.
+
+        A step that is tried again merges nothing twice: what an earlier attempt has merged stays as it is.
+        """
+        store, author, cell = self._memory.store, self._memory.author, self._cell(name)
+        kind = Merge(how)
+        return self._memory.write(cell, lambda call: store.merge(author, cell, call, value, kind))
+
+    def _read(self, name: str) -> Any:
+        return self._memory.store.get(self._memory.author.tenant, self._cell(name))
+
+    def _cell(self, name: str) -> Cell:
+        return Cell(self._scope, self._owner, name)
+
+
+class Session:
+    """A conversation that goes on from run to run: messages are added, numbered, and never changed."""
+
+    def __init__(self, memory: Memory, key: str) -> None:
+        self._memory = memory
+        self._cell = Cell(Scope.SESSION, key)
+
+    def append(self, message: Any) -> Any:
+        """Add a message, once however often the step is tried; its number."""
+        store, author = self._memory.store, self._memory.author
+        return self._memory.write(self._cell, lambda call: store.append(author, self._cell, call, message))
+
+    def history(self, last: int = 50) -> Any:
+        """The latest messages, the oldest of them first: a list of `schemas.state.SessionMessage`."""
+        store, author = self._memory.store, self._memory.author
+        return self._memory.read(lambda: store.history(author.tenant, self._cell.owner, last))
+
+
+def memory_of(memory: Memory | None) -> Memory:
+    """Raises `AgentError` where there is none: an agent that is called as a plain function."""
+    if memory is None:
+        raise AgentError("this context has no state to share: it was not made by a worker")
+    return memory
+
+
+def _or_default(found: Any, default: Any) -> Any:
+    return found.value if found.version else default
+
+
+def _answered(call: Callable[[], Any]) -> Any:
+    """The answer, or where an event loop must not be held up, what to await for it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return call()
+    return asyncio.to_thread(call)
