@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 from orchestrator.conditions import fault
+from orchestrator.produced import Produced, Results, Shape, Value, object_of, one_of, shape_of
 from schemas.agents import AgentSpec, JsonSchema
 from schemas.errors import DefinitionError, Fault
 from schemas.fit import faults as misfits
@@ -27,19 +27,6 @@ from schemas.workflows import (
     Workflow,
     walk,
 )
-
-
-class Shape(StrEnum):
-    """How the results of a fan-out are handed to whoever reads them."""
-
-    NAMED = "named"
-    """An object with one field per branch, null for a gap."""
-    NAMED_WITH_GAPS = "named_with_gaps"
-    """The same, and a field `gaps`."""
-    GATHERED = "gathered"
-    """`schemas.Gathered`: `{"results": [...], "gaps": [...]}`."""
-    LIST = "list"
-    """The bare list of results; only where no branch may be missing."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +82,7 @@ class Plan:
         found, fan_out = self.at(reader), self.at(source).node
         assert found.agent is not None  # noqa: S101  only agents read
         assert isinstance(fan_out, FanOut | Each)  # noqa: S101  only these have results
-        return _shape(inline(found.agent.input_schema), fan_out)
+        return shape_of(inline(found.agent.input_schema), fan_out)
 
     def _static(self, path: str) -> str:
         static = ""
@@ -131,70 +118,6 @@ def compile_workflow(workflow: Workflow) -> Plan:
     return Plan(workflow, nodes, check.passing)
 
 
-@dataclass(frozen=True)
-class _Value:
-    """One value of a schema; an unknown schema (that of the run's own input) is empty."""
-
-    schema: JsonSchema
-
-    def shaped(self, wanted: JsonSchema) -> tuple[Shape, JsonSchema]:
-        return Shape.NAMED, self.schema
-
-    @property
-    def plain(self) -> JsonSchema:
-        return self.schema
-
-
-@dataclass(frozen=True)
-class _Results:
-    """The results of a fan-out or an each that nobody joined yet."""
-
-    node: FanOut | Each
-    outputs: Mapping[str, JsonSchema]
-
-    @property
-    def partial(self) -> bool:
-        """Whether a branch may be missing."""
-        return self.node.within is not None or self.node.require != "all"
-
-    @property
-    def plain(self) -> JsonSchema:
-        return self._named() if isinstance(self.node, FanOut) else self._gathered()
-
-    def shaped(self, wanted: JsonSchema) -> tuple[Shape, JsonSchema]:
-        shape = _shape(wanted, self.node)
-        match shape:
-            case Shape.LIST:
-                return shape, self._list()
-            case Shape.GATHERED:
-                return shape, self._gathered()
-        return shape, self._named(gaps=shape is Shape.NAMED_WITH_GAPS)
-
-    def _list(self) -> JsonSchema:
-        return {"type": "array", "items": {"anyOf": list(self.outputs.values())}}
-
-    def _gathered(self) -> JsonSchema:
-        return _object({"results": self._list(), "gaps": _GAPS})
-
-    def _named(self, *, gaps: bool = True) -> JsonSchema:
-        null = {"type": "null"}
-        fields = {k: {"anyOf": [v, null]} if self.partial else v for k, v in self.outputs.items()}
-        return _object(fields | ({"gaps": _GAPS} if gaps else {}))
-
-
-_Produced = _Value | _Results
-
-
-def _shape(wanted: JsonSchema, node: FanOut | Each) -> Shape:
-    """How an agent that asks for this input is given the results of a fan-out."""
-    fields = wanted.get("properties", {})
-    if wanted.get("type") == "array":
-        return Shape.LIST
-    if {"results", "gaps"} <= set(fields) or isinstance(node, Each):
-        return Shape.GATHERED
-    return Shape.NAMED_WITH_GAPS if "gaps" in fields else Shape.NAMED
-
-
 class _Check:
     """Follows what each stage produces through the tree and collects what does not fit."""
 
@@ -204,7 +127,7 @@ class _Check:
         self.faults: list[Fault] = []
         self.passing: dict[str, JsonSchema] = {}
 
-    def node(self, node: Node, path: str, produced: _Produced | None = None) -> _Produced:
+    def node(self, node: Node, path: str, produced: Produced | None = None) -> Produced:
         """What `node` produces from `produced` (None: the run's input, which adapts to its consumer)."""
         match node:
             case Leaf():
@@ -213,11 +136,11 @@ class _Check:
                 return self._pipeline(node, path, produced)
             case FanOut(branches=branches):
                 outputs = {k: self.node(b, _below(path, k), produced).plain for k, b in branches.items()}
-                return self._join(node, path, _Results(node, outputs))
+                return self._join(node, path, Results(node, outputs))
             case Each(body=body):
                 item = self._item(node, path, produced)
                 output = self.node(body, _below(path, "*"), item)
-                return self._join(node, path, _Results(node, {"*": output.plain}))
+                return self._join(node, path, Results(node, {"*": output.plain}))
             case Stage():
                 return self._stage(node, path, produced)
             case Route():
@@ -227,33 +150,33 @@ class _Check:
             case Approve():
                 return self._approve(node, path, produced)
 
-    def _pipeline(self, node: Pipeline, path: str, produced: _Produced | None) -> _Produced:
+    def _pipeline(self, node: Pipeline, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.stop_when, ("output",))
         stages = []
         for index, stage in enumerate(node.stages):
             produced = self.node(stage, _below(path, str(index)), produced)
             stages.append(produced)
-        return _one_of(stages) if node.stop_when else stages[-1]
+        return one_of(stages) if node.stop_when else stages[-1]
 
-    def _stage(self, node: Stage, path: str, produced: _Produced | None) -> _Produced:
+    def _stage(self, node: Stage, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.when, ("input",))
         ways = [self.node(node.body, _below(path, "do"), produced)]
         if node.fallback is not None:
             ways.append(self.node(node.fallback, _below(path, "else"), produced))
         if node.when is not None or node.optional:
-            ways.append(produced or _Value(_wanted(node, self.workflow)))
-        return _one_of(ways)
+            ways.append(produced or Value(_wanted(node, self.workflow)))
+        return one_of(ways)
 
-    def _route(self, node: Route, path: str, produced: _Produced | None) -> _Produced:
+    def _route(self, node: Route, path: str, produced: Produced | None) -> Produced:
         for rule in node.rules:
             self._condition(path, node, rule.when, ("input",))
         if node.by is not None:
             self._leaf(Leaf(agent=node.by), _below(path, "by"), produced)
             if "choice" not in inline(self.agents[node.by].output_schema).get("properties", {}):
                 self.faults.append(Fault(f"{path} (route)", f"{node.by!r} must return a Choice"))
-        return _one_of([self.node(way, _below(path, name), produced) for name, way in node.choices.items()])
+        return one_of([self.node(way, _below(path, name), produced) for name, way in node.choices.items()])
 
-    def _loop(self, node: Loop, path: str, produced: _Produced | None) -> _Produced:
+    def _loop(self, node: Loop, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.until, ("input", "output", "round"))
         self._condition(path, node, node.score, ("output",))
         start = len(self.faults)
@@ -264,12 +187,12 @@ class _Check:
         self.faults[before:] = told if before == start else []
         return again
 
-    def _approve(self, node: Approve, path: str, produced: _Produced | None) -> _Produced:
+    def _approve(self, node: Approve, path: str, produced: Produced | None) -> Produced:
         if node.risk not in RISKS:
             self._condition(path, node, node.risk, ("input",))
         self._condition(path, node, node.confidence, ("input",))
         # What a person may edit is one value: results that nobody joined pass in their natural shape.
-        passed = _Value(produced.plain) if produced is not None else _Value({})
+        passed = Value(produced.plain) if produced is not None else Value({})
         known = self.passing.setdefault(path, passed.schema)
         if known != passed.schema:  # the second round of a loop
             self.passing[path] = {"anyOf": [known, passed.schema]}
@@ -280,54 +203,40 @@ class _Check:
         if found is not None:
             self.faults.append(Fault(f"{path} ({node.pattern})", found))
 
-    def _leaf(self, node: Leaf, path: str, produced: _Produced | None) -> _Produced:
+    def _leaf(self, node: Leaf, path: str, produced: Produced | None) -> Produced:
         spec = self.agents[node.agent]
         if produced is not None:
             wanted = inline(spec.input_schema)
             shape, schema = produced.shaped(wanted)
-            if isinstance(produced, _Results) and shape is Shape.LIST and produced.partial:
+            if isinstance(produced, Results) and shape is Shape.LIST and produced.partial:
                 self._fault(path, node, "takes a bare list, but a branch may be missing: take Gathered[...]")
             for fault in misfits(schema, wanted):
                 self._fault(path, node, str(fault))
-        return _Value(inline(spec.output_schema))
+        return Value(inline(spec.output_schema))
 
-    def _join(self, node: FanOut | Each, path: str, results: _Results) -> _Produced:
+    def _join(self, node: FanOut | Each, path: str, results: Results) -> Produced:
         if node.join is None:
             return results
         return self._leaf(Leaf(agent=node.join), _below(path, "join"), results)
 
-    def _item(self, node: Each, path: str, produced: _Produced | None) -> _Value | None:
+    def _item(self, node: Each, path: str, produced: Produced | None) -> Value | None:
         if produced is None:
             return None
         where = f"{path} (each)"
-        schema = produced._list() if isinstance(produced, _Results) and not node.items else produced.plain
+        schema = produced.listed() if isinstance(produced, Results) and not node.items else produced.plain
         if node.items is not None and schema:
             if node.items not in schema.get("properties", {}):
                 self.faults.append(Fault(where, f"its input has no field {node.items!r}"))
-                return _Value({})
+                return Value({})
             schema = schema["properties"][node.items]
         if schema and schema.get("type", "array") != "array":
             self.faults.append(Fault(where, f"needs a list, but receives {schema.get('type')}"))
-            return _Value({})
+            return Value({})
         items = schema.get("items", {})
-        return _Value(items if isinstance(items, dict) else {})
+        return Value(items if isinstance(items, dict) else {})
 
     def _fault(self, path: str, node: Leaf, message: str) -> None:
         self.faults.append(Fault(f"{path} ({node.agent})", f"input {message}"))
-
-
-_GAPS: JsonSchema = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {name: {"type": "string"} for name in ("branch", "state", "reason")},
-        "required": ["branch", "state", "reason"],
-    },
-}
-
-
-def _object(fields: dict[str, JsonSchema]) -> JsonSchema:
-    return {"type": "object", "properties": fields, "required": list(fields)}
 
 
 def _structural(workflow: Workflow) -> Iterator[Fault]:
@@ -379,17 +288,6 @@ def _policy(path: str, node: Approve) -> Iterator[Fault]:
         )
 
 
-def _one_of(produced: Sequence[_Produced]) -> _Produced:
-    """What one of several ways produces."""
-    schemas: list[JsonSchema] = []
-    for one in produced:
-        if one.plain not in schemas:
-            schemas.append(one.plain)
-    if len(schemas) == 1:
-        return produced[0]
-    return _Value({} if {} in schemas else {"anyOf": schemas})
-
-
 def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
     """The schema that a node asks of its input."""
     match node:
@@ -412,7 +310,7 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
             return {}
         case Each(body=body, items=items, max_items=most):
             array = {"type": "array", "items": _wanted(body, workflow), "maxItems": most}
-            return array if items is None else _object({items: array})
+            return array if items is None else object_of({items: array})
 
 
 def _all_of(wants: Sequence[JsonSchema]) -> JsonSchema:
