@@ -11,9 +11,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.reactions import on
-    from orchestrator.vocabulary import approve, each, fan_out, loop, pipeline, route, rule, workflow
+    from orchestrator.vocabulary import (
+        approve,
+        debate,
+        each,
+        fan_out,
+        loop,
+        pipeline,
+        route,
+        rule,
+        supervise,
+        workflow,
+    )
 
-__all__ = ["Client", "approve", "each", "fan_out", "loop", "on", "pipeline", "route", "rule", "workflow"]
+__all__ = [
+    "Client",
+    "approve",
+    "debate",
+    "each",
+    "fan_out",
+    "loop",
+    "on",
+    "pipeline",
+    "route",
+    "rule",
+    "supervise",
+    "workflow",
+]
 
 _HOMES = dict.fromkeys(__all__, "vocabulary") | {"Client": "client", "on": "reactions"}
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from orchestrator import exchanges
 from orchestrator.conditions import fault
 from orchestrator.produced import Produced, Results, Shape, Value, object_of, one_of, shape_of
+from orchestrator.structure import structural
 from schemas.agents import AgentSpec, JsonSchema
 from schemas.errors import DefinitionError, Fault
 from schemas.fit import faults as misfits
@@ -15,6 +17,8 @@ from schemas.fit import inline
 from schemas.workflows import (
     RISKS,
     Approve,
+    Assigned,
+    Debate,
     Each,
     FanOut,
     Joining,
@@ -22,9 +26,12 @@ from schemas.workflows import (
     Loop,
     Node,
     Pipeline,
+    Round,
     Route,
     Stage,
+    Supervise,
     Workflow,
+    below,
     walk,
 )
 
@@ -88,7 +95,7 @@ class Plan:
         static = ""
         node: Node = self.workflow.body
         for segment in path.split("/"):
-            wild = isinstance(node, Each | Loop) and segment.isdecimal()
+            wild = isinstance(node, Each | Loop | Supervise) and segment.isdecimal()
             static = f"{static}/{'*' if wild else segment}" if static else ("*" if wild else segment)
             node = self.nodes[static].node
         return static
@@ -108,7 +115,7 @@ def implied(plan: Plan, path: str) -> bool:
 def compile_workflow(workflow: Workflow) -> Plan:
     """Check a definition and index it by path. Raises `DefinitionError` naming every fault."""
     check = _Check(workflow)
-    faults = list(_structural(workflow))
+    faults = list(structural(workflow))
     if not faults:
         check.node(workflow.body, "")
         faults = check.faults
@@ -135,11 +142,11 @@ class _Check:
             case Pipeline():
                 return self._pipeline(node, path, produced)
             case FanOut(branches=branches):
-                outputs = {k: self.node(b, _below(path, k), produced).plain for k, b in branches.items()}
+                outputs = {k: self.node(b, below(path, k), produced).plain for k, b in branches.items()}
                 return self._join(node, path, Results(node, outputs))
             case Each(body=body):
                 item = self._item(node, path, produced)
-                output = self.node(body, _below(path, "*"), item)
+                output = self.node(body, below(path, "*"), item)
                 return self._join(node, path, Results(node, {"*": output.plain}))
             case Stage():
                 return self._stage(node, path, produced)
@@ -149,20 +156,28 @@ class _Check:
                 return self._loop(node, path, produced)
             case Approve():
                 return self._approve(node, path, produced)
+            case Supervise():
+                return self._supervise(node, path, produced)
+            case Round():
+                return self._round(node, path, produced)
+            case Assigned(workers=workers):
+                return one_of([self.node(way, below(path, name)) for name, way in workers.items()])
+            case Debate():
+                return self._debate(node, path, produced)
 
     def _pipeline(self, node: Pipeline, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.stop_when, ("output",))
         stages = []
         for index, stage in enumerate(node.stages):
-            produced = self.node(stage, _below(path, str(index)), produced)
+            produced = self.node(stage, below(path, str(index)), produced)
             stages.append(produced)
         return one_of(stages) if node.stop_when else stages[-1]
 
     def _stage(self, node: Stage, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.when, ("input",))
-        ways = [self.node(node.body, _below(path, "do"), produced)]
+        ways = [self.node(node.body, below(path, "do"), produced)]
         if node.fallback is not None:
-            ways.append(self.node(node.fallback, _below(path, "else"), produced))
+            ways.append(self.node(node.fallback, below(path, "else"), produced))
         if node.when is not None or node.optional:
             ways.append(produced or Value(_wanted(node, self.workflow)))
         return one_of(ways)
@@ -171,18 +186,18 @@ class _Check:
         for rule in node.rules:
             self._condition(path, node, rule.when, ("input",))
         if node.by is not None:
-            self._leaf(Leaf(agent=node.by), _below(path, "by"), produced)
+            self._leaf(Leaf(agent=node.by), below(path, "by"), produced)
             if "choice" not in inline(self.agents[node.by].output_schema).get("properties", {}):
                 self.faults.append(Fault(f"{path} (route)", f"{node.by!r} must return a Choice"))
-        return one_of([self.node(way, _below(path, name), produced) for name, way in node.choices.items()])
+        return one_of([self.node(way, below(path, name), produced) for name, way in node.choices.items()])
 
     def _loop(self, node: Loop, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.until, ("input", "output", "round"))
         self._condition(path, node, node.score, ("output",))
         start = len(self.faults)
-        output = self.node(node.body, _below(path, "*"), produced)
+        output = self.node(node.body, below(path, "*"), produced)
         before = len(self.faults)
-        again = self.node(node.body, _below(path, "*"), output)
+        again = self.node(node.body, below(path, "*"), output)
         told = [Fault(f.path, f"in the second round {f.message}") for f in self.faults[before:]]
         self.faults[before:] = told if before == start else []
         return again
@@ -197,6 +212,53 @@ class _Check:
         if known != passed.schema:  # the second round of a loop
             self.passing[path] = {"anyOf": [known, passed.schema]}
         return passed
+
+    def _supervise(self, node: Supervise, path: str, produced: Produced | None) -> Produced:
+        review = self.node(node.round, below(path, "*"), produced).plain
+        return Value(exchanges.supervised(review.get("properties", {}).get("answer", {})))
+
+    def _round(self, node: Round, path: str, produced: Produced | None) -> Produced:
+        of, work = node.supervisor, below(path, "work")
+        self.node(node.work.body, below(work, "*"))
+        given = Value(exchanges.brief(produced.plain if produced is not None else {}))
+        plan = self._asked(of.planner, below(path, "plan"), given, "task", "Brief").plain
+        if plan.get("type") != "array":
+            self._returns(of.planner, below(path, "plan"), plan, "assignments", "Assignments")
+        review = self._asked(of.reviewer, below(path, "review"), given, "task", "Brief")
+        self._returns(of.reviewer, below(path, "review"), review.plain, "accept", "Review")
+        return review
+
+    def _debate(self, node: Debate, path: str, produced: Produced | None) -> Produced:
+        inside = below(path, "positions")
+        answers = {n: self.node(d, below(inside, n), produced).plain for n, d in node.debaters.items()}
+        first, answer = next(iter(answers.items()))
+        for name, schema in answers.items():
+            if exchanges.bare(schema) != exchanges.bare(answer):
+                self.faults.append(
+                    Fault(
+                        f"{inside}/{name}", f"all debaters produce the same schema, but not that of {first!r}"
+                    )
+                )
+        for unknown in set(node.fields) - set(answer.get("properties", node.fields)):
+            self.faults.append(Fault(f"{path} (debate)", f"its answers have no field {unknown!r}"))
+        if node.judge is not None:
+            task = produced.plain if produced is not None else {}
+            verdict = self._asked(
+                node.judge, below(path, "judge"), Value(exchanges.case(task, answer)), "positions", "Case"
+            )
+            self._returns(node.judge, below(path, "judge"), verdict.plain, "scores", "Verdict")
+        return Value(exchanges.debated(answer))
+
+    def _asked(self, agent: str, path: str, given: Value, field: str, what: str) -> Produced:
+        """What an agent produces that is asked by the engine and must take this kind of input."""
+        if field not in inline(self.agents[agent].input_schema).get("properties", {}):
+            self.faults.append(Fault(f"{path} ({agent})", f"it must take a {what}"))
+            return Value(inline(self.agents[agent].output_schema))
+        return self._leaf(Leaf(agent=agent), path, given)
+
+    def _returns(self, agent: str, path: str, schema: JsonSchema, field: str, what: str) -> None:
+        if field not in schema.get("properties", {}):
+            self.faults.append(Fault(f"{path} ({agent})", f"it must return {what}"))
 
     def _condition(self, path: str, node: Node, text: str | None, names: tuple[str, ...]) -> None:
         found = fault(text, names) if text is not None else None
@@ -217,7 +279,7 @@ class _Check:
     def _join(self, node: FanOut | Each, path: str, results: Results) -> Produced:
         if node.join is None:
             return results
-        return self._leaf(Leaf(agent=node.join), _below(path, "join"), results)
+        return self._leaf(Leaf(agent=node.join), below(path, "join"), results)
 
     def _item(self, node: Each, path: str, produced: Produced | None) -> Value | None:
         if produced is None:
@@ -237,55 +299,6 @@ class _Check:
 
     def _fault(self, path: str, node: Leaf, message: str) -> None:
         self.faults.append(Fault(f"{path} ({node.agent})", f"input {message}"))
-
-
-def _structural(workflow: Workflow) -> Iterator[Fault]:
-    """Faults that make it pointless to look at types."""
-    for path, node in walk(workflow.body):
-        if isinstance(node, Leaf) and node.agent not in workflow.agents:
-            yield Fault(path, f"there is no agent {node.agent!r} in `agents`")
-        if isinstance(node, FanOut):
-            yield from _branches(path, node)
-        if isinstance(node, Route):
-            yield from _ways(path, node)
-        if isinstance(node, Approve):
-            yield from _policy(path, node)
-        if isinstance(node, Joining) and isinstance(node.require, int) and node.require < 1:
-            yield Fault(path, "require must be at least 1")
-
-
-def _branches(path: str, node: FanOut) -> Iterator[Fault]:
-    if isinstance(node.require, int) and node.require > len(node.branches):
-        yield Fault(path, f"require={node.require}, but there are only {len(node.branches)} branches")
-    for reserved in {"join", "gaps"} & set(node.branches):
-        yield Fault(_below(path, reserved), f"{reserved!r} is a reserved name: rename the branch")
-
-
-def _ways(path: str, node: Route) -> Iterator[Fault]:
-    if node.fallback not in node.choices:
-        yield Fault(path, f"the fallback {node.fallback!r} is not one of {', '.join(node.choices)}")
-    if "by" in node.choices:
-        yield Fault(_below(path, "by"), "'by' is a reserved name: rename the choice")
-    for rule in node.rules:
-        if rule.go not in node.choices:
-            yield Fault(
-                path, f"rule {rule.name!r} goes to {rule.go!r}, which is not one of {', '.join(node.choices)}"
-            )
-        if (rule.when is None) == (not rule.keywords):
-            yield Fault(path, f"rule {rule.name!r} needs either a condition or keywords")
-    if node.by is None and not node.rules:
-        yield Fault(path, "it has neither rules nor an agent to ask")
-
-
-def _policy(path: str, node: Approve) -> Iterator[Fault]:
-    if (node.confidence is None) != (node.threshold is None):
-        yield Fault(path, "`confidence` and `threshold` need each other")
-    if bool(node.escalate_to) != (node.escalate_after is not None):
-        yield Fault(path, "`escalate_to` and `escalate_after` need each other")
-    if node.escalate_after is not None and node.expires is not None and node.escalate_after >= node.expires:
-        yield Fault(
-            path, f"it escalates after {node.escalate_after:g} s, but expires after {node.expires:g} s"
-        )
 
 
 def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
@@ -308,9 +321,23 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
             return _wanted(body, workflow)
         case Approve():
             return {}
+        case Supervise() | Round():
+            of = node if isinstance(node, Supervise) else node.supervisor
+            return _all_of([_task(workflow, agent) for agent in (of.planner, of.reviewer)])
+        case Assigned():
+            return {}
+        case Debate(debaters=debaters, judge=judge):
+            asked_too = [_task(workflow, judge)] if judge is not None else []
+            return _all_of([*(_wanted(one, workflow) for one in debaters.values()), *asked_too])
         case Each(body=body, items=items, max_items=most):
             array = {"type": "array", "items": _wanted(body, workflow), "maxItems": most}
             return array if items is None else object_of({items: array})
+
+
+def _task(workflow: Workflow, agent: str) -> JsonSchema:
+    """What an agent that is asked by the engine wants the task to be."""
+    schema: JsonSchema = inline(workflow.agents[agent].input_schema).get("properties", {}).get("task", {})
+    return schema
 
 
 def _all_of(wants: Sequence[JsonSchema]) -> JsonSchema:
@@ -323,7 +350,3 @@ def _all_of(wants: Sequence[JsonSchema]) -> JsonSchema:
 
 def _spec(workflow: Workflow, node: Node) -> AgentSpec | None:
     return workflow.agents[node.agent] if isinstance(node, Leaf) else None
-
-
-def _below(path: str, segment: str) -> str:
-    return f"{path}/{segment}" if path else segment

@@ -7,7 +7,22 @@ from dataclasses import astuple, dataclass
 from itertools import count
 
 from schemas.agents import AgentSpec
-from schemas.workflows import Approve, Each, FanOut, Leaf, Loop, Node, Pipeline, Route, Stage, Workflow
+from schemas.workflows import (
+    Approve,
+    Assigned,
+    Debate,
+    Each,
+    FanOut,
+    Leaf,
+    Loop,
+    Node,
+    Pipeline,
+    Round,
+    Route,
+    Stage,
+    Supervise,
+    Workflow,
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,16 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
             return _sum([_worst(body, agents)] * most)
         case Approve(expires=expires):
             return Bounds(1, 0, 0, 0, 0, expires or math.inf)
+        case Supervise(max_rounds=most):
+            return _sum([_worst(node.round, agents)] * most)
+        case Round(supervisor=of):
+            asked = [_worst(Leaf(agent=agent), agents) for agent in (of.planner, of.reviewer)]
+            return _sum([*asked, _worst(node.work, agents)])
+        case Assigned(workers=workers):
+            return _sum([_dearest([_worst(worker, agents) for worker in workers.values()])])
+        case Debate(judge=judge):
+            asked = [_worst(Leaf(agent=judge), agents)] if judge is not None else []
+            return _sum([_worst(node.positions, agents), *asked])
 
 
 def _joined(node: FanOut | Each, branches: list[Bounds], agents: dict[str, AgentSpec]) -> Bounds:
@@ -154,16 +179,26 @@ class _Chart:
                 return self._framed(node, [body] if fallback is None else [body, fallback], before, indent)
             case Loop(body=body):
                 return self._framed(node, [body], before, indent)
+            case Supervise():
+                return self._framed(node, [node.round], before, indent)
+            case Round(supervisor=of):
+                stages = (Leaf(agent=of.planner), node.work.body, Leaf(agent=of.reviewer))
+                return self._draw(Pipeline(stages=stages), before, indent)
+            case Assigned(workers=workers):
+                return self._framed(node, list(workers.values()), before, indent)
+            case Debate(debaters=debaters, judge=judge):
+                frame, exits = self._framed(node, list(debaters.values()), before, indent)
+                return frame, exits if judge is None else self._draw(Leaf(agent=judge), exits, indent)[1]
             case Route(choices=choices, by=by):
                 box = self._box("{{", _title(node), "}}", indent)
                 self._arrows(before, box, indent)
                 if by is not None:
                     asked = self._box("[", by, "]", indent)
                     self._line(indent, f"{box} -. asks .-> {asked}")
-                exits: list[str] = []
+                left: list[str] = []
                 for way in choices.values():
-                    exits += self._draw(way, [box], indent)[1]
-                return box, exits
+                    left += self._draw(way, [box], indent)[1]
+                return box, left
 
     def _framed(
         self, node: Node, inside: list[Node], before: list[str], indent: int
@@ -213,6 +248,14 @@ def _title(node: Node) -> str:
             return f"loop until {until or 'nothing changes'}, at most {most} rounds"
         case Approve(name=name, risk=risk):
             return f"approve {name}" + (f", risk {risk}" if risk != "high" else "")
+        case Supervise(max_rounds=most, within=within):
+            return f"supervise, at most {most} rounds" + (f", each within {within:g} s" if within else "")
+        case Round():
+            return "round"
+        case Assigned():
+            return "assignments to workers"
+        case Debate(mode=mode, quorum=quorum):
+            return f"debate, {mode}" + (f" of {quorum}" if quorum else "")
         case FanOut() | Each():
             return _joined_title(node)
     return node.pattern

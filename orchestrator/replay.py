@@ -19,7 +19,20 @@ from schemas.events import Event, EventKind
 from schemas.outcomes import ErrorInfo
 from schemas.runs import STEP_ENDED, RunState, StepState
 from schemas.usage import Usage
-from schemas.workflows import Each, FanOut, Joining, Leaf, Loop, Node, Pipeline, Route, Stage
+from schemas.workflows import (
+    Debate,
+    Each,
+    FanOut,
+    Joining,
+    Leaf,
+    Loop,
+    Node,
+    Pipeline,
+    Round,
+    Route,
+    Stage,
+    Supervise,
+)
 
 _STATES = {
     EventKind.STEP_STARTED: StepState.RUNNING,
@@ -250,8 +263,12 @@ def _ordinal(parent: Node, segment: str) -> int:
             return -1
         case FanOut(branches=branches):
             return list(branches).index(segment)
-        case Each() | Loop():
+        case Each() | Loop() | Supervise():
             return int(segment)
+        case Round():
+            return ("plan", "work", "review").index(segment)
+        case Debate():
+            return ("positions", "judge").index(segment)
         case Route() if segment == "by":
             return -1
         case Stage() if segment == "else":

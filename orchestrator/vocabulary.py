@@ -5,16 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
 
 from orchestrator.compile import compile_workflow
 from schemas.agents import AgentSpec
+from schemas.base import Frozen
 from schemas.errors import DefinitionError, Fault
 from schemas.usage import Budget
 from schemas.workflows import (
+    MAX_DEPTH,
     MAX_ITEMS,
     MAX_ROUNDS,
     Approve,
+    Debate,
     Each,
     FanOut,
     Leaf,
@@ -25,8 +30,11 @@ from schemas.workflows import (
     Route,
     Rule,
     Stage,
+    Supervise,
     Workflow,
 )
+
+N = TypeVar("N", bound=Frozen)
 
 
 class Composable(ABC):
@@ -216,6 +224,82 @@ def approve(
     return Part(node)
 
 
+def supervise(
+    *workers: Composable,
+    planner: Composable,
+    reviewer: Composable,
+    alternatives: Mapping[str, str] | None = None,
+    parallel: int = 3,
+    max_assignments: int = 10,
+    max_rounds: int = 2,
+    within: float | None = None,
+    depth: int = MAX_DEPTH,
+    **named: Composable,
+) -> Part:
+    """A planner that gives typed assignments to named workers, and a reviewer that accepts or asks for another round.
+
+    The planner takes a `schemas.Brief` and returns `schemas.Assignments`, the reviewer takes a `Brief`, too, and
+    returns a `schemas.Review`; what comes out is a `schemas.Supervised`. An agent's worker is called like the agent,
+    anything else needs a name. `alternatives` says which worker takes over what another one failed to do. The bounds
+    are described at `schemas.workflows.Supervise`; they are kept by the engine. Raises `DefinitionError`.
+    """
+    crew = _named_parts("supervise(...)", "worker", workers, named)
+    if not crew:
+        raise DefinitionError("supervise(...)", [Fault("", "it has no workers")])
+    made = _made(
+        Supervise,
+        "supervise(...)",
+        planner=_agent_name(planner, "planner"),
+        workers={name: part.node for name, part in crew.items()},
+        reviewer=_agent_name(reviewer, "reviewer"),
+        alternatives=dict(alternatives or {}),
+        parallel=parallel,
+        max_assignments=max_assignments,
+        max_rounds=max_rounds,
+        within=within,
+        depth=depth,
+    )
+    return Part(made, _agents(planner, *crew.values(), reviewer))
+
+
+def debate(
+    *debaters: Composable,
+    judge: Composable | None = None,
+    rubric: Mapping[str, float] | None = None,
+    mode: Literal["judge", "majority", "quorum", "unanimous"] | None = None,
+    fields: Iterable[str] = (),
+    quorum: int | None = None,
+    undecided: Literal["plurality", "fail"] = "plurality",
+    require: Require = "any",
+    within: float | None = None,
+    parallel: int | None = None,
+    **named: Composable,
+) -> Part:
+    """Debaters that answer the same question, none of which sees another's answer, and one answer made of theirs.
+
+    By a `judge` that takes a `schemas.Case` and returns a `schemas.Verdict`: its scores, weighted by the `rubric`,
+    tell who wins. Or by `mode="majority"`, `"unanimous"` or `quorum=n`: enough debaters agree on the chosen `fields`;
+    where they do not, a judge is asked if there is one. What comes out is a `schemas.Debated`. The rest is described
+    at `schemas.workflows.Debate`. Raises `DefinitionError`.
+    """
+    parts = _named_parts("debate(...)", "debater", debaters, named)
+    made = _made(
+        Debate,
+        "debate(...)",
+        debaters={name: part.node for name, part in parts.items()},
+        mode=mode or ("quorum" if quorum is not None else "judge" if judge is not None else "majority"),
+        judge=_agent_name(judge, "judge"),
+        rubric=dict(rubric or {}),
+        fields=tuple(fields),
+        quorum=quorum,
+        undecided=undecided,
+        require=require,
+        within=within,
+        parallel=parallel,
+    )
+    return Part(made, _agents(*parts.values(), judge))
+
+
 def workflow(
     name: str,
     body: Composable,
@@ -266,6 +350,15 @@ def _named_parts(
     if faults:
         raise DefinitionError(what, faults)
     return parts
+
+
+def _made(model: type[N], what: str, **fields: Any) -> N:
+    """The node with these fields. Raises `DefinitionError` with every one that is out of its bounds."""
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        faults = [Fault(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+        raise DefinitionError(what, faults) from None
 
 
 def _wrapped(part: Part, **changes: Any) -> Part:

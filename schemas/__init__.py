@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from schemas.agents import AgentSpec, Retry
+    from schemas.debates import Case, Debated, Dissent, Verdict
     from schemas.errors import (
         AgentError,
         AttemptTimeout,
@@ -51,19 +52,35 @@ if TYPE_CHECKING:
         StepView,
         WorkerView,
     )
+    from schemas.supervision import (
+        Assignment,
+        Assignments,
+        Brief,
+        Finding,
+        Review,
+        Supervised,
+        Unmet,
+        WorkerInfo,
+    )
     from schemas.usage import Budget, Usage
     from schemas.workflows import Each, FanOut, Leaf, Node, Pipeline, Workflow
 
 __all__ = [
     "AgentError",
     "AgentSpec",
+    "Assignment",
+    "Assignments",
     "AttemptTimeout",
     "BatonError",
+    "Brief",
     "Budget",
     "Cancelled",
+    "Case",
     "Choice",
     "Conflict",
+    "Debated",
     "DefinitionError",
+    "Dissent",
     "Done",
     "Each",
     "ErrorInfo",
@@ -72,6 +89,7 @@ __all__ = [
     "Failed",
     "FanOut",
     "Fault",
+    "Finding",
     "Gap",
     "Gathered",
     "IdempotencyConflict",
@@ -85,6 +103,7 @@ __all__ = [
     "PoolView",
     "ResultTimeout",
     "Retry",
+    "Review",
     "RunFailed",
     "RunMoment",
     "RunState",
@@ -96,14 +115,18 @@ __all__ = [
     "StepState",
     "StepView",
     "SubmissionRefused",
+    "Supervised",
     "Unavailable",
+    "Unmet",
     "Usage",
+    "Verdict",
     "Waiting",
+    "WorkerInfo",
     "WorkerView",
     "Workflow",
 ]
 
-_ROOMS = ("agents", "errors", "events", "outcomes", "runs", "usage", "workflows")
+_ROOMS = ("agents", "debates", "errors", "events", "outcomes", "runs", "supervision", "usage", "workflows")
 
 
 def __getattr__(name: str) -> Any:

@@ -137,6 +137,9 @@ def _compare_objects(produced: _Side, wanted: _Side, path: str, depth: int) -> I
     for name, schema in wanted.schema.get("properties", {}).items():
         if name in have:
             yield from _compare(produced.at(have[name]), wanted.at(schema), _join(path, name), depth - 1)
+    others, asked = (side.schema.get("additionalProperties") for side in (produced, wanted))
+    if isinstance(others, dict) and isinstance(asked, dict):
+        yield from _compare(produced.at(others), wanted.at(asked), _join(path, "*"), depth - 1)
     if wanted.schema.get("additionalProperties") is False:
         known = wanted.schema.get("properties", {})
         for name in have:

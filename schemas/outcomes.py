@@ -69,7 +69,7 @@ class Gap(Frozen):
 
     branch: str
     """The branch's name in a fan-out, its index in an `each`."""
-    state: Literal["failed", "late", "skipped", "cancelled"]
+    state: Literal["failed", "late", "skipped", "cancelled", "refused"]
     reason: str
 
 

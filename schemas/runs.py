@@ -58,6 +58,10 @@ class StepKind(StrEnum):
     ROUTE = "route"
     LOOP = "loop"
     APPROVE = "approve"
+    SUPERVISE = "supervise"
+    ROUND = "round"
+    ASSIGNED = "assigned"
+    DEBATE = "debate"
 
 
 _RUN_ENDINGS = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})

@@ -14,6 +14,7 @@ from schemas.usage import Budget
 
 BranchName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,62}$")]
 Require = int | Literal["all", "any", "quorum"]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Condition = Annotated[str, Field(min_length=1, max_length=2_000)]
 """An expression in the Common Expression Language (cel.dev), over names that its place declares."""
 
@@ -25,6 +26,9 @@ MAX_ROUNDS = 15
 """Rounds of a loop that sets no bound itself."""
 WARN_AT = 10
 """The round after which a loop that goes on says so."""
+
+MAX_DEPTH = 2
+"""Supervisors below each other, at most."""
 
 WINDOW = 1_000
 """Branches of one fan-out that may start at a time when it sets no `parallel` itself."""
@@ -65,7 +69,7 @@ class Joining(Frozen):
     join: AgentName | None = None
     """The agent that receives all results; without it the results themselves are the output."""
     require: Require = "all"
-    """Branches that must succeed: a number, `all`, `any` (1) or `quorum` (more than half)."""
+    """Branches that must succeed: a number, 0 for none, `all`, `any` (1) or `quorum` (more than half)."""
     within: float | None = Field(default=None, gt=0)
     """Seconds after which the join goes on with the results there are."""
     parallel: int | None = Field(default=None, ge=1)
@@ -172,12 +176,116 @@ class Approve(Frozen):
 
 RISKS = ("low", "medium", "high")
 
+
+class Supervise(Frozen):
+    """A planner that gives assignments to workers, round after round, until a reviewer accepts what they found."""
+
+    pattern: Literal["supervise"] = "supervise"
+    planner: AgentName
+    """Takes a `Brief`, returns `Assignments`."""
+    workers: dict[BranchName, Node] = Field(min_length=1)
+    reviewer: AgentName
+    """Takes a `Brief` with what was found, returns a `Review`."""
+    alternatives: dict[BranchName, BranchName] = Field(default_factory=dict)
+    """The worker that takes over, once, what another one failed to do."""
+    parallel: int = Field(default=3, ge=1, le=5)
+    """Assignments at a time."""
+    max_assignments: int = Field(default=10, ge=1, le=100)
+    """Assignments of one round; those beyond are refused."""
+    max_rounds: int = Field(default=2, ge=1, le=10)
+    within: float | None = Field(default=None, gt=0)
+    """Seconds after which the reviewer of a round goes on with what there is."""
+    depth: int = Field(default=MAX_DEPTH, ge=1, le=MAX_DEPTH)
+    """Supervisors below each other that assignments may reach, this one included."""
+
+    @property
+    def round(self) -> Round:
+        """What happens in each round."""
+        return Round(supervisor=self)
+
+
+class Round(Frozen):
+    """One round of a supervisor: its plan, the work, the review. Nobody writes it; it follows from `Supervise`."""
+
+    pattern: Literal["round"] = "round"
+    supervisor: Supervise
+
+    @property
+    def work(self) -> Each:
+        """The assignments, beside each other. None of them need succeed: the reviewer is told of the gaps."""
+        of = self.supervisor
+        ways: dict[str, Node] = {
+            name: worker
+            if name not in of.alternatives
+            else Stage(body=worker, fallback=of.workers.get(of.alternatives[name]))
+            for name, worker in of.workers.items()
+        }
+        return Each(
+            body=Assigned(workers=ways),
+            items="assignments",
+            max_items=of.max_assignments,
+            parallel=of.parallel,
+            within=of.within,
+            require=0,
+        )
+
+
+class Assigned(Frozen):
+    """One assignment: its worker, on the input that the planner gave it. It follows from `Supervise`, too."""
+
+    pattern: Literal["assigned"] = "assigned"
+    workers: dict[BranchName, Node]
+
+
+class Debate(Frozen):
+    """Debaters that answer the same question, each for itself; and how one answer is made of theirs."""
+
+    pattern: Literal["debate"] = "debate"
+    debaters: dict[BranchName, Node] = Field(min_length=2)
+    """All of them produce the same schema."""
+    mode: Literal["judge", "majority", "quorum", "unanimous"] = "judge"
+    """Who wins: the best by the judge's scores, or what more than half, `quorum` or all of the debaters say."""
+    judge: AgentName | None = None
+    """Takes a `Case`, returns a `Verdict`; in the other modes it is asked where they do not agree."""
+    rubric: dict[str, Weight] = Field(default_factory=dict)
+    """The judge's criteria with their weights."""
+    fields: tuple[str, ...] = ()
+    """Fields that are the same in answers which agree; without any, the whole answers."""
+    quorum: int | None = Field(default=None, ge=1)
+    undecided: Literal["plurality", "fail"] = "plurality"
+    """Without agreement and a verdict: what most of them say, or failure."""
+    require: Require = "any"
+    """Debaters that must answer."""
+    within: float | None = Field(default=None, gt=0)
+    """Seconds after which it is decided among the answers there are."""
+    parallel: int | None = Field(default=None, ge=1)
+
+    @property
+    def positions(self) -> FanOut:
+        """The debaters, beside each other."""
+        return FanOut(
+            branches=self.debaters, require=self.require, within=self.within, parallel=self.parallel
+        )
+
+    @property
+    def needed(self) -> int:
+        """Debaters that must agree; one that gives no answer agrees with nobody."""
+        match self.mode:
+            case "unanimous":
+                return len(self.debaters)
+            case "quorum":
+                return self.quorum or 1
+        return len(self.debaters) // 2 + 1
+
+
 Node = Annotated[
-    Union[Leaf, Pipeline, Stage, FanOut, Each, Route, Loop, Approve],  # noqa: UP007
+    Union[  # noqa: UP007
+        Leaf, Pipeline, Stage, FanOut, Each, Route, Loop, Supervise, Round, Assigned, Debate, Approve
+    ],
     Field(discriminator="pattern"),
 ]
 
-for _model in (Pipeline, Stage, FanOut, Each, Route, Loop, Approve):
+for _model in (Pipeline, Stage, FanOut, Each, Route, Loop, Supervise, Round, Assigned, Debate, Approve):
     _model.model_rebuild()
 
 
@@ -216,14 +324,31 @@ def children(node: Node) -> Iterator[tuple[str, Node]]:
             yield from choices.items()
             if by is not None:
                 yield "by", Leaf(agent=by)
+        case Supervise():
+            yield "*", node.round
+        case Round(supervisor=of):
+            yield "plan", Leaf(agent=of.planner)
+            yield "work", node.work
+            yield "review", Leaf(agent=of.reviewer)
+        case Assigned(workers=workers):
+            yield from workers.items()
+        case Debate(judge=judge):
+            yield "positions", node.positions
+            if judge is not None:
+                yield "judge", Leaf(agent=judge)
         case Leaf() | Approve():
             return
     if isinstance(node, Joining) and node.join is not None:
         yield "join", Leaf(agent=node.join)
 
 
+def below(path: str, segment: str) -> str:
+    """The path of a part; that of the workflow itself is empty."""
+    return f"{path}/{segment}" if path else segment
+
+
 def walk(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
     """Every node below and including `node` with its static path, parents first."""
     yield path, node
     for segment, child in children(node):
-        yield from walk(child, f"{path}/{segment}" if path else segment)
+        yield from walk(child, below(path, segment))

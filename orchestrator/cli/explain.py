@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from orchestrator.cli import options
 from orchestrator.cli.output import console, print_json
@@ -19,7 +20,7 @@ def explain(
     step: Annotated[str | None, typer.Argument(help="Only the decisions of this step.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Say why a run went the way it went: each decision of its routers, and what warned on the way."""
+    """Say why a run went the way it went: what its routers, supervisors and debates decided, and what warned."""
     from orchestrator.cli.environment import connected
     from schemas.events import EventKind
 
@@ -32,7 +33,7 @@ def explain(
         return
     if not found:
         typer.echo(
-            "Nothing was decided in this run: it has no router that was reached, and no loop that warned."
+            "Nothing was decided in this run: no router, supervisor or debate was reached, and no loop warned."
         )
     for event in found:
         for line in _lines(event):
@@ -43,9 +44,9 @@ def _lines(event: Event) -> list[str]:
     data: dict[str, Any] = event.data
     where = f"[bold]{event.path}[/]"
     if "message" in data:
-        return [f"{where}  [yellow]{data['message']}[/]"]
+        return [f"{where}  [yellow]{escape(data['message'])}[/]"]
     sure = f", confidence {data['confidence']:g}" if "confidence" in data else ""
-    lines = [f"{where}  {_way(data)}{sure}: {data['reason']}"]
+    lines = [f"{where}  {_way(data)}{sure}: {escape(data['reason'])}"]
     lines += [f"    {name}: {_found(found)}" for name, found in data.get("features", {}).items()]
     rivals = sorted(data.get("alternatives", {}).items(), key=lambda one: -(one[1] or 0))
     if rivals:
@@ -57,8 +58,8 @@ def _lines(event: Event) -> list[str]:
 def _way(data: dict[str, Any]) -> str:
     """What was decided, and by whom."""
     if data["by"] == "step":
-        return f"decided for [bold]{data['choice']}[/]"
-    return f"went to [bold]{data['choice']}[/] by {data['by']}"
+        return f"decided for [bold]{escape(data['choice'])}[/]"
+    return f"{data.get('verb', 'went to')} [bold]{escape(data['choice'])}[/] by {data['by']}"
 
 
 def _found(found: Any) -> str:

@@ -39,6 +39,10 @@ _PATTERNS = {
     StepKind.ROUTE: "route",
     StepKind.LOOP: "loop",
     StepKind.APPROVE: "approve",
+    StepKind.SUPERVISE: "supervise",
+    StepKind.ROUND: "round",
+    StepKind.ASSIGNED: "assignment",
+    StepKind.DEBATE: "debate",
 }
 # What a person has to see first when not everything can be shown.
 _INTEREST = [

@@ -28,7 +28,6 @@ from orchestrator.engine.values import Ready, RunRef, error_text
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import lock_queries
 from orchestrator.store.connect import AnyConn
-from schemas.events import EventKind
 from schemas.workflows import Each, FanOut, Joining, Leaf, Node
 
 
@@ -86,16 +85,25 @@ class Advance(Ledger):
     # --- what follows -------------------------------------------------------------------------------------
 
     def _open(
-        self, run: RunRef, path: str, node: Node, ref: str, *, delay: float | None = None, ordinal: int = 0
+        self,
+        run: RunRef,
+        path: str,
+        node: Node,
+        ref: str,
+        *,
+        delay: float | None = None,
+        ordinal: int = 0,
+        value: str | None = None,
+        told: bool = False,
     ) -> None:
         match node:
             case Leaf(agent=agent):
-                self.rows.append(Row(run, path, ordinal, node, "ready", ref, delay))
+                self.rows.append(Row(run, path, ordinal, node, "ready", ref, delay, value, told))
                 if delay is None:
                     self.send(run, path, agent)
             case _:
                 due = _within(node, delay) if isinstance(node, Joining) else None
-                self.rows.append(Row(run, path, ordinal, node, "open", ref, due))
+                self.rows.append(Row(run, path, ordinal, node, "open", ref, due, value, told))
                 self._enter(run, path, node, ref, delay)
 
     def enter(self, run: RunRef, path: str, ref: str, delay: float | None = None) -> None:
@@ -126,10 +134,11 @@ class Advance(Ledger):
         """
         node = run.plan.at(path).node
         if not isinstance(node, Joining):
-            self._start_pending(run, path, 1 - started)
+            if not self._start_pending(run, path, 1 - started) and not path:
+                self._enter(run, path, node, "run", None)
             return
-        is_joined = self._start_pending(run, path, node.window - started)
-        if node.within is not None and not is_joined:
+        started_now = self._start_pending(run, path, node.window - started)
+        if node.within is not None and f"{path}/join" not in started_now:
             self.conn.execute(sql.ARM_DEADLINE, {"run": run.id, "path": path, "within": node.within})
 
     def send(self, run: RunRef, path: str, agent: str) -> None:
@@ -168,15 +177,31 @@ class Advance(Ledger):
         delay: float | None = None,
     ) -> None:
         """Start a part on the value behind a reference, `delay` seconds from now."""
-        path = place.below(segment)
-        if not implied(place.run.plan, place.path):
-            state = "ready" if isinstance(node, Leaf) else "open"
-            self.note(place, EventKind.STEP_OPENED, {"steps": {path: state}})
-        self._open(place.run, path, node, ref, delay=delay, ordinal=ordinal)
+        told = not implied(place.run.plan, place.path)
+        self._open(place.run, place.below(segment), node, ref, delay=delay, ordinal=ordinal, told=told)
+
+    def open_part_on(
+        self,
+        place: Place,
+        segment: str,
+        node: Node,
+        value: str,
+        *,
+        ordinal: int = 0,
+        delay: float | None = None,
+    ) -> None:
+        """Start a part on a value of its own (JSON text)."""
+        path, told = place.below(segment), not implied(place.run.plan, place.path)
+        ref, run = f"in:{path}", place.run
+        self._open(run, path, node, ref, delay=delay, ordinal=ordinal, value=value, told=told)
 
     def close(self, place: Place, output_ref: str | None, error: str | None = None) -> None:
         """End the composite with an output or, if that is None, with an error (JSON text)."""
         self._close(place.run, place.path, output_ref, error)
+
+    def close_with(self, place: Place, value: str) -> None:
+        """End the composite with an output of its own (JSON text)."""
+        self.closings.append(Closing(place.run, place.path, "done", f"out:{place.path}", None, value))
 
     # --- writing it ---------------------------------------------------------------------------------------
 
@@ -190,6 +215,16 @@ class Advance(Ledger):
             self._write_closings()
             self._look_at_joins(wait)
         self.write_endings()
+
+    def met_again(self, rows: Sequence[Row]) -> None:
+        """These steps were there already: what follows from those that are done is worked out once more.
+
+        So a composite that failed by itself, a condition say, fails again when its run is resumed, or goes on.
+        """
+        runs = {(row.run.id, row.path): row.run for row in rows}
+        keys = {"runs": [run for run, _ in runs], "paths": [path for _, path in runs]}
+        for run_id, path, ref in self.conn.execute(sql.SELECT_DONE, keys).fetchall():
+            self.finished(runs[run_id, path], path, ref)
 
     def _write_items(self) -> None:
         while self._items:
@@ -264,8 +299,8 @@ class Advance(Ledger):
             return
         self._start_pending(join.run, join.path, count)
 
-    def _start_pending(self, run: RunRef, path: str, most: int) -> bool:
-        """Start parts of an open step that wait, at most so many; whether its join was among them."""
+    def _start_pending(self, run: RunRef, path: str, most: int) -> list[str]:
+        """Start parts of an open step that wait, at most so many."""
         keys = {"run": run.id, "parent": path, "count": most, "paused": run.paused}
         rows = self.conn.execute(sql.PROMOTE, keys).fetchall()
         for part, ref, has_parts in rows:
@@ -273,7 +308,7 @@ class Advance(Ledger):
                 self.wake(run, part)
             else:
                 self.enter(run, part, ref or f"in:{part}")
-        return any(part == f"{path}/join" for part, _, _ in rows)
+        return [part for part, _, _ in rows]
 
     def _join(self, joins: Sequence[Join]) -> None:
         """No branch of these is left: open their joins, or close them."""

@@ -17,7 +17,7 @@ from orchestrator.store import fork_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.errors import Conflict, NotFound
 from schemas.runs import StepState
-from schemas.workflows import Joining, Leaf, Loop, Pipeline, Route, Stage
+from schemas.workflows import Debate, Joining, Leaf, Loop, Pipeline, Round, Route, Stage, Supervise
 
 
 class _Origin(NamedTuple):
@@ -113,8 +113,11 @@ def _follows(plan: Plan, path: str, step: str) -> bool:
         common = f"{common}/{ours[0]}".lstrip("/")
         ours, theirs = ours[1:], theirs[1:]
     match plan.at(common).node:
-        case Pipeline() | Loop():
+        case Pipeline() | Loop() | Supervise():
             return int(ours[0]) > int(theirs[0])
+        case Round() | Debate():
+            order = ("plan", "work", "review", "positions", "judge")
+            return order.index(ours[0]) > order.index(theirs[0])
         case Stage():
             return ours[0] == "else"
         case Route():

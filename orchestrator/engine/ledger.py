@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.compile import parent_of
-from orchestrator.engine.gather import resolve_all
+from orchestrator.engine.gather import Results, read_results, resolve_all
+from orchestrator.engine.json_texts import read
 from orchestrator.engine.moves import Place
 from orchestrator.engine.values import RunRef
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import attempt_queries, wait_queries
 from orchestrator.store.connect import AnyConn
 from schemas.events import EventKind
+from schemas.usage import Usage
 from schemas.waits import Asking
 from schemas.workflows import Leaf, Node
 
@@ -29,6 +32,10 @@ class Row(NamedTuple):
     state: str
     input_ref: str
     due: float | None
+    input: str | None = None
+    """A value of its own (JSON text), which the reference then names."""
+    told: bool = False
+    """Whether an event says that it opened."""
 
 
 class Closing(NamedTuple):
@@ -39,9 +46,11 @@ class Closing(NamedTuple):
     state: str
     output_ref: str | None
     error: str | None
+    output: str | None = None
+    """A value of its own (JSON text), which the reference then names."""
 
 
-class Ledger:
+class Ledger(ABC):
     """Collects rows, ends and notes, writes them when it is told to, and reads what a decision needs."""
 
     def __init__(self, conn: AnyConn) -> None:
@@ -65,11 +74,11 @@ class Ledger:
     # --- writing ------------------------------------------------------------------------------------------
 
     def write_rows(self) -> None:
-        """Insert the steps."""
+        """Insert the steps. A resumed or forked run has some already: those of them that are done are gone on from."""
         rows, self.rows = self.rows, []
         if not rows:
             return
-        self.conn.execute(
+        inserted = self.conn.execute(
             sql.INSERT_STEPS,
             {
                 "runs": [row.run.id for row in rows],
@@ -79,11 +88,25 @@ class Ledger:
                 "kinds": [row.node.pattern for row in rows],
                 "agents": [row.node.agent if isinstance(row.node, Leaf) else None for row in rows],
                 "states": [row.state for row in rows],
-                "input_refs": [row.input_ref for row in rows],
+                "inputs": [row.input for row in rows],
+                "input_refs": [row.input_ref if row.input is None else None for row in rows],
                 "dues": [row.due for row in rows],
                 "helds": [row.run.paused and row.state == "ready" for row in rows],
             },
-        )
+        ).fetchall()
+        if len(inserted) < len(rows):
+            made = set(inserted)
+            self.met_again([row for row in rows if (row.run.id, row.path) not in made])
+            rows = [row for row in rows if (row.run.id, row.path) in made]
+        for row in rows:
+            if row.told:
+                place = Place(row.run, parent_of(row.path))
+                self.note(place, EventKind.STEP_OPENED, {"steps": {row.path: row.state}})
+        self.write_notes()
+
+    @abstractmethod
+    def met_again(self, rows: Sequence[Row]) -> None:
+        """These steps were there already."""
 
     def write_notes(self) -> None:
         """Insert the events."""
@@ -111,7 +134,8 @@ class Ledger:
                     "runs": [c.run.id for c in closings],
                     "paths": [c.path for c in closings],
                     "states": [c.state for c in closings],
-                    "output_refs": [c.output_ref for c in closings],
+                    "outputs": [c.output for c in closings],
+                    "output_refs": [c.output_ref if c.output is None else None for c in closings],
                     "errors": [c.error for c in closings],
                 },
             ).fetchall()
@@ -135,14 +159,25 @@ class Ledger:
     # --- reading ------------------------------------------------------------------------------------------
 
     def value(self, run: RunRef, ref: str) -> Any:
-        """The value behind a reference."""
+        """The value behind a reference. Raises `Unreadable`."""
+        self.write_rows()
         if ref.startswith("all:"):
-            return json.loads(resolve_all(self.conn, run.id, run.plan, ref))
+            return read(resolve_all(self.conn, run.id, run.plan, ref))
         (text,) = self.conn.execute(sql.SELECT_VALUE, {"run": run.id, "ref": ref}).fetchone() or (None,)
-        return json.loads(text) if text is not None else None
+        return read(text) if text is not None else None
+
+    def results(self, place: Place) -> Results:
+        """What the branches of a fan-out produced."""
+        return read_results(self.conn, place.run.id, place.run.plan, place.path)
+
+    def spent(self, run: RunRef) -> Usage:
+        """What the run has consumed so far."""
+        tokens, usd, calls = self.conn.execute(sql.SELECT_SPENT, {"run": run.id}).fetchone() or (0, 0.0, 0)
+        return Usage(tokens=tokens, usd=usd, model_calls=calls)
 
     def input_ref(self, place: Place) -> str:
         """The reference with which the composite was opened."""
+        self.write_rows()
         keys = {"run": place.run.id, "path": place.path}
         (ref,) = self.conn.execute(sql.SELECT_INPUT_REF, keys).fetchone() or (None,)
         return str(ref) if ref is not None else f"in:{place.path}"

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from orchestrator.engine.gather import Results
 from orchestrator.engine.values import RunRef
 from schemas.events import EventKind
+from schemas.usage import Usage
 from schemas.waits import Asking
 from schemas.workflows import Node
 
@@ -48,20 +50,41 @@ class Moves(Protocol):
     ) -> None:
         """Start a part on the value behind a reference, `delay` seconds from now."""
 
+    def open_part_on(
+        self,
+        place: Place,
+        segment: str,
+        node: Node,
+        value: str,
+        *,
+        ordinal: int = 0,
+        delay: float | None = None,
+    ) -> None:
+        """Start a part on a value of its own (JSON text)."""
+
     def close(self, place: Place, output_ref: str | None, error: str | None = None) -> None:
         """End the composite with an output or, if that is None, with an error (JSON text)."""
 
     def wait(self, place: Place, asking: Asking) -> None:
         """Have the composite wait until somebody outside ends that; see `orchestrator.engine.waits`."""
 
+    def close_with(self, place: Place, value: str) -> None:
+        """End the composite with an output of its own (JSON text)."""
+
     def note(self, place: Place, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Tell something about the composite."""
 
     def value(self, run: RunRef, ref: str) -> Any:
-        """The value behind a reference."""
+        """The value behind a reference. Raises `Unreadable`."""
 
     def input_ref(self, place: Place) -> str:
         """The reference with which the composite was opened."""
+
+    def results(self, place: Place) -> Results:
+        """What the branches of a fan-out produced."""
+
+    def spent(self, run: RunRef) -> Usage:
+        """What the run has consumed so far."""
 
     def outputs(self, place: Place) -> list[tuple[int, str]]:
         """The parts that are done so far, as (ordinal, reference to the output), in order."""

@@ -1,16 +1,17 @@
 """What each pattern does when it is entered, and when a part of it has ended. Fan-outs have `Advance` itself.
 
-A condition that cannot be evaluated fails its step with a reason; it never fails the transaction, in which other
-runs' outcomes may be recorded too.
+A condition that cannot be evaluated, or a value that cannot be read, fails its step with a reason; it never fails the
+transaction, in which other runs' outcomes may be recorded too.
 """
 
 from __future__ import annotations
 
 from orchestrator.conditions import ConditionError, holds
-from orchestrator.engine import approving, looping, routing
+from orchestrator.engine import approving, assigning, debating, looping, routing, supervising
+from orchestrator.engine.json_texts import Unreadable
 from orchestrator.engine.moves import Moves, Part, Place
 from orchestrator.engine.values import error_text
-from schemas.workflows import Approve, Loop, Node, Pipeline, Route, Stage
+from schemas.workflows import Approve, Assigned, Debate, Loop, Node, Pipeline, Round, Route, Stage, Supervise
 
 
 def entered(moves: Moves, place: Place, node: Node, ref: str, delay: float | None) -> None:
@@ -27,8 +28,16 @@ def entered(moves: Moves, place: Place, node: Node, ref: str, delay: float | Non
                 moves.open_part(place, "0", node.body, ref, delay=delay)
             case Approve():
                 approving.entered(moves, place, node, ref, delay)
-    except ConditionError as error:
-        moves.close(place, None, error_text("ConditionError", str(error)))
+            case Supervise():
+                moves.open_part(place, "0", node.round, ref, delay=delay)
+            case Round():
+                supervising.round_entered(moves, place, node, ref, delay)
+            case Assigned():
+                assigning.entered(moves, place, node, ref, delay)
+            case Debate():
+                moves.open_part(place, "positions", node.positions, ref, delay=delay)
+    except (ConditionError, Unreadable) as error:
+        moves.close(place, None, error_text(type(error).__name__, str(error)))
 
 
 def part_ended(moves: Moves, place: Place, node: Node, part: Part) -> None:
@@ -43,8 +52,16 @@ def part_ended(moves: Moves, place: Place, node: Node, part: Part) -> None:
                 routing.part_ended(moves, place, node, part)
             case Loop():
                 looping.round_ended(moves, place, node, part)
-    except ConditionError as error:
-        moves.close(place, None, error_text("ConditionError", str(error)))
+            case Supervise():
+                supervising.round_ended(moves, place, node, part)
+            case Round():
+                supervising.part_of_round_ended(moves, place, node, part)
+            case Assigned():
+                moves.close(place, part.output_ref, part.error)
+            case Debate():
+                debating.part_ended(moves, place, node, part)
+    except (ConditionError, Unreadable) as error:
+        moves.close(place, None, error_text(type(error).__name__, str(error)))
 
 
 def _pipeline_went_on(moves: Moves, place: Place, node: Pipeline, part: Part) -> None:

@@ -8,14 +8,22 @@ from __future__ import annotations
 from typing import LiteralString
 
 INSERT_STEPS: LiteralString = """
-INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input_ref, due_at, ready_at)
-SELECT g.run_id, g.path, g.parent, g.ordinal, g.kind, g.agent, g.state, g.input_ref,
+INSERT INTO steps (run_id, path, parent, ordinal, kind, agent, state, input, input_ref, due_at, ready_at)
+SELECT g.run_id, g.path, g.parent, g.ordinal, g.kind, g.agent, g.state, g.input::jsonb, g.input_ref,
        clock_timestamp() + make_interval(secs => g.due),
        CASE WHEN NOT g.held THEN clock_timestamp() END
 FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(parents)s::text[], %(ordinals)s::int[], %(kinds)s::text[],
-            %(agents)s::text[], %(states)s::text[], %(input_refs)s::text[], %(dues)s::float8[], %(helds)s::bool[])
-     AS g(run_id, path, parent, ordinal, kind, agent, state, input_ref, due, held)
+            %(agents)s::text[], %(states)s::text[], %(inputs)s::text[], %(input_refs)s::text[], %(dues)s::float8[],
+            %(helds)s::bool[])
+     AS g(run_id, path, parent, ordinal, kind, agent, state, input, input_ref, due, held)
 ON CONFLICT (run_id, path) DO NOTHING
+RETURNING run_id, path
+"""
+
+SELECT_DONE: LiteralString = """
+SELECT s.run_id, s.path, coalesce(s.output_ref, 'out:' || s.path)
+FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS g(run_id, path)
+JOIN steps s ON s.run_id = g.run_id AND s.path = g.path AND s.state = 'done'
 """
 
 # The items of an `each`, taken out of the value that a reference names; rows beyond the window wait. A resumed or
@@ -115,10 +123,10 @@ SELECT run_id, 'step.opened', parent, jsonb_build_object('steps', jsonb_build_ob
 CLOSE_STEPS: LiteralString = """
 WITH closed AS (
     UPDATE steps s
-    SET state = g.state, output_ref = g.output_ref, error = g.error::jsonb, finished_at = clock_timestamp(),
-        due_at = NULL
-    FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(states)s::text[], %(output_refs)s::text[],
-                %(errors)s::text[]) AS g(run_id, path, state, output_ref, error)
+    SET state = g.state, output = g.output::jsonb, output_ref = g.output_ref, error = g.error::jsonb,
+        finished_at = clock_timestamp(), due_at = NULL
+    FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(states)s::text[], %(outputs)s::text[],
+                %(output_refs)s::text[], %(errors)s::text[]) AS g(run_id, path, state, output, output_ref, error)
     WHERE s.run_id = g.run_id AND s.path = g.path AND s.state || '' = 'open'
     RETURNING s.run_id, s.path, s.state, g.error
 ), noted AS (
@@ -188,4 +196,11 @@ SELECT_INPUT_REF: LiteralString = "SELECT input_ref FROM steps WHERE run_id = %(
 SELECT_PART_OUTPUTS: LiteralString = """
 SELECT ordinal, coalesce(output_ref, 'out:' || path) FROM steps
 WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'done' ORDER BY ordinal
+"""
+
+# Attempts that failed were paid for, too.
+SELECT_SPENT: LiteralString = """
+SELECT coalesce(sum((usage ->> 'tokens')::bigint), 0)::bigint, coalesce(sum((usage ->> 'usd')::float8), 0),
+       coalesce(sum((usage ->> 'model_calls')::bigint), 0)::bigint
+FROM attempts WHERE run_id = %(run)s
 """

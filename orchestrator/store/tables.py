@@ -15,7 +15,8 @@ Payloads stand once. A step's input is its own (`input`, an item of an `each`) o
     out:PATH     the output of the step at PATH
     all:PATH     the outputs of all children of the fan-out or each at PATH
 
-`output_ref` of a composite step is one of the last two.
+A composite step has an `output_ref`, which is any of them, or an `output` of its own if it made something of what its
+parts produced.
 """
 
 from __future__ import annotations

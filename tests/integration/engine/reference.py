@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.vocabulary import Composable, each, fan_out, loop, pipeline, route, rule, workflow
+from orchestrator.vocabulary import (
+    Composable,
+    debate,
+    each,
+    fan_out,
+    loop,
+    pipeline,
+    route,
+    rule,
+    supervise,
+    workflow,
+)
+from schemas.debates import Case, Verdict
 from schemas.errors import DefinitionError
-from schemas.workflows import Each, FanOut, Joining, Leaf, Loop, Node, Pipeline, Route, Stage, Workflow
+from schemas.supervision import Assignments, Brief, Review
+from schemas.workflows import (
+    Debate,
+    Each,
+    FanOut,
+    Joining,
+    Leaf,
+    Loop,
+    Node,
+    Pipeline,
+    Route,
+    Stage,
+    Supervise,
+    Workflow,
+)
+from tests.integration.engine import deliberation
 from tests.integration.engine.bench import Boom, named
 
 LISTED = {"type": "array"}
@@ -27,13 +53,19 @@ AGENTS = {
 }
 
 
+_BRIEF = Brief.model_json_schema()
+PLANNING = named("planning", takes=_BRIEF, gives=Assignments.model_json_schema())
+REVIEWING = named("reviewing", takes=_BRIEF, gives=Review.model_json_schema())
+JUDGING = named("judging", takes=Case.model_json_schema(), gives=Verdict.model_json_schema())
 CHOOSING = named("choosing", gives={"type": "object", "properties": {"choice": {"type": "string"}}})
 
 
 def act(agent: str, value: Any) -> Any:
     """What each agent does: the same for the same input; `weak` fails for about a third of all inputs."""
-    digest = hashlib.sha256(f"{agent} {json.dumps(value, sort_keys=True)}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{agent} {deliberation.digested(agent, value)}".encode()).hexdigest()
     number = int(digest[:8], 16)
+    if agent in ("planning", "reviewing", "judging"):
+        return deliberation.act(agent, value, number, digest)
     if agent == "weak" and number % 3 == 0:
         raise Boom(f"weak about {digest[:6]}")
     if agent == "choosing":
@@ -121,6 +153,44 @@ def _run(node: Node, given: Value | Branches, path: str) -> Value | Branches:
             return _run(node.choices[_way(node, given)], given, below(path, _way(node, given)))
         case Loop():
             return _looped(node, given, path)
+        case Supervise():
+            return _supervised(node, given, path)
+        case Debate(debaters=debaters):
+            inside = f"{path}/positions"
+            ends = [_end(debater, given, below(inside, name)) for name, debater in debaters.items()]
+            results = gathered(node.positions, list(debaters), ends, inside)
+            answers = {k: end.value for k, end in zip(debaters, ends, strict=True) if isinstance(end, Value)}
+            return Value(deliberation.debated(node, natural(given), answers, results.gaps, act))
+    raise AssertionError(node)
+
+
+_around: list[Supervise] = []
+"""The supervisors around whatever is run just now, the outermost first."""
+
+
+def _supervised(node: Supervise, given: Value | Branches, path: str) -> Value:
+    def work(number: int, index: int, worker: str, value: Any) -> Any:
+        way = node.round.work.body.workers[worker]  # type: ignore[union-attr]
+        return natural(_run(way, Value(value), f"{path}/{number}/work/{index}/{worker}"))
+
+    _around.append(node)
+    left = min(one.depth - 1 - below for below, one in enumerate(reversed(_around)))
+    deep = {name for name, worker in node.workers.items() if _levels(worker) > left}
+    try:
+        return Value(deliberation.supervised(node, natural(given), act, work, deep))
+    finally:
+        _around.pop()
+
+
+def _levels(node: Node) -> int:
+    """Supervisors below each other, as the JSON form nests them."""
+
+    def deepest(part: Any) -> int:
+        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        here = isinstance(part, dict) and part.get("pattern") == "supervise"
+        return here + max(map(deepest, inner), default=0)
+
+    return deepest(node.model_dump(mode="json"))
 
 
 def _staged(node: Stage, given: Value | Branches, path: str) -> Value | Branches:
@@ -263,7 +333,8 @@ class Generator:
             return fan_out(**branches, **self._joining(len(branches)))
         if pick < 0.85:
             return AGENTS["spread"] >> each(self._part(depth - 1), **self._joining(2))
-        return self.rng.choice([self._stage, self._route, self._loop, self._early])(depth - 1)
+        kinds = [self._stage, self._route, self._loop, self._early, self._supervise, self._debate]
+        return self.rng.choice(kinds)(depth - 1)
 
     def _stage(self, depth: int) -> Composable:
         part = self._part(depth)
@@ -293,6 +364,37 @@ class Generator:
             until=self.rng.choice([None, self._condition("output")]),
             score=self.rng.choice([None, "output.matches('[01234567]$') ? 1.0 : 0.0"]),
             max_rounds=self.rng.randint(1, 4),
+        )
+
+    def _supervise(self, depth: int) -> Composable:
+        names = [f"b{n}" for n in range(self.rng.randint(1, 3))]
+        # Workers that take anything.
+        workers = {name: AGENTS[self.rng.choice(["mark", "weak"])] >> self._part(depth) for name in names}
+        return supervise(
+            **workers,
+            planner=PLANNING,
+            reviewer=REVIEWING,
+            alternatives=self.rng.choice([{}, {"b1": "b0"} if "b1" in names else {}]),
+            parallel=self.rng.randint(1, 3),
+            max_assignments=self.rng.choice([2, 10]),
+            max_rounds=self.rng.randint(1, 3),
+            within=self.rng.choice([None, 3600]),
+            depth=self.rng.choice([2, 2, 2, 1]),
+        )
+
+    def _debate(self, depth: int) -> Composable:
+        kinds = [AGENTS["mark"], AGENTS["mark"], AGENTS["weak"], self._part(depth) >> AGENTS["mark"]]
+        judged = self.rng.random() < 0.6
+        mode = self.rng.choice(["judge", "majority", "unanimous"] if judged else ["majority", "unanimous"])
+        return debate(
+            **{f"b{n}": self.rng.choice(kinds) for n in range(self.rng.randint(2, 4))},
+            judge=JUDGING if judged else None,
+            rubric={"good": 2.0, "short": 1.0} if judged else None,
+            mode=mode,
+            undecided=self.rng.choice(["plurality", "plurality", "fail"]),
+            require=self.rng.choice(["any", "any", 2]),
+            parallel=self.rng.choice([None, 1]),
+            within=self.rng.choice([None, 3600]),
         )
 
     def _early(self, depth: int) -> Composable:

@@ -104,6 +104,29 @@ def test_a_condition_that_cannot_be_told_fails_the_step_and_nobody_else(
     assert reason in gap["reason"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        pipeline(A, B, stop_when="output.x == 1"),
+        A >> loop(B, until="output.x == 1"),
+        A >> route(B, rules=[rule("r", go="b", keywords=("x",))], fallback="b") >> C.when("input.x == 1"),
+    ],
+)
+def test_what_failed_by_a_condition_fails_again_when_its_run_is_resumed(
+    bench: Bench, body: Composable
+) -> None:
+    run = bench.submit(workflow("w", body))
+    bench.drain(acting())
+    first = bench.end(run).error
+    assert first is not None
+
+    bench.messages += bench.engine.resume(run)
+    bench.drain(acting())
+
+    assert bench.end(run).error == first
+    assert set(bench.executed.values()) == {1}
+
+
 # --- routers ----------------------------------------------------------------------------------------------
 
 

@@ -232,7 +232,7 @@ def test_faults_are_named_all_at_once_with_their_places() -> None:
         (a >> each(b), "1 (each): needs a list, but receives integer"),
         (lister >> each(b), "1/* (b): input is string, but integer is wanted"),
         (fan_out(a, require=2), "0: require=2, but there are only 1 branches"),
-        (fan_out(a, require=0), "0: require must be at least 1"),
+        (fan_out(a, require=-1), "0: require must not be negative"),
         (fan_out(join=None, gaps=a), "0/gaps: 'gaps' is a reserved name: rename the branch"),
         (
             fan_out(a, join=named("j", takes={"type": "object", "required": ["b"]})),

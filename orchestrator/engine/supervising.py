@@ -1,0 +1,108 @@
+"""A supervisor: rounds of a plan, the work it assigns, and a review, until one is accepted or the bound is hit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from orchestrator.engine import assigning, briefing
+from orchestrator.engine.json_texts import write
+from orchestrator.engine.moves import Moves, Part, Place
+from schemas.events import EventKind
+from schemas.supervision import Review
+from schemas.workflows import Leaf, Round, Supervise
+
+
+def round_entered(moves: Moves, place: Place, node: Round, ref: str, delay: float | None) -> None:
+    """Ask the planner."""
+    above, number = _above(place)
+    worked = briefing.worked(moves, above, number)
+    told = briefing.brief(moves, above, node.supervisor, number, moves.value(place.run, ref), worked)
+    moves.open_part_on(place, "plan", Leaf(agent=node.supervisor.planner), told, delay=delay)
+
+
+def part_of_round_ended(moves: Moves, place: Place, node: Round, part: Part) -> None:
+    """The plan becomes work, what was worked on is reviewed, and the review is what the round comes to."""
+    if part.output_ref is None or part.segment == "review":
+        moves.close(place, part.output_ref, part.error)
+    elif part.segment == "plan":
+        _assign(moves, place, node, moves.value(place.run, part.output_ref))
+    else:
+        above, number = _above(place)
+        task = moves.value(place.run, moves.input_ref(place))
+        worked = briefing.worked(moves, above, number + 1)
+        told = briefing.brief(moves, above, node.supervisor, number, task, worked)
+        moves.open_part_on(place, "review", Leaf(agent=node.supervisor.reviewer), told, ordinal=2)
+
+
+def round_ended(moves: Moves, place: Place, node: Supervise, part: Part) -> None:
+    """Go on, or end with the last review. A failed round ends one that has a review; the first round fails it."""
+    number = int(part.segment)
+    if part.output_ref is None:
+        if number == 0:
+            moves.close(place, None, part.error)
+            return
+        message = f"round {number + 1} failed: ends with the answer of round {number}"
+        moves.note(place, EventKind.STEP_WARNING, {"message": message, "rounds": number})
+        _end(moves, place, number, briefing.review(moves, place, number - 1), "failed")
+        return
+    review = briefing.checked(moves.value(place.run, part.output_ref))
+    if review.accept:
+        ended = "accepted"
+    elif number > 0 and not briefing.is_new(moves, place, number, review):
+        ended = "nothing new"
+    elif number + 1 == node.max_rounds:
+        ended = "rounds"
+    else:
+        _tell(
+            moves,
+            place,
+            "goes on with",
+            f"round {number + 2}",
+            node.reviewer,
+            review.feedback or "not accepted",
+        )
+        ref = moves.input_ref(place)
+        moves.open_part(place, str(number + 1), node.round, ref, ordinal=number + 1)
+        return
+    why = {"accepted": "accepted", "nothing new": "no new findings", "rounds": "no round is left"}[ended]
+    by = node.reviewer if review.accept else ended
+    _tell(moves, place, "ends with", f"the answer of round {number + 1}", by, why)
+    _end(moves, place, number + 1, review, ended)
+
+
+def _assign(moves: Moves, place: Place, node: Round, answer: Any) -> None:
+    of = node.supervisor
+    work = assigning.judged(answer, assigning.terms(moves, place, of))
+    given = Counter(one["worker"] for one in work.assignments)
+    choice = ", ".join(f"{worker} ×{times}" if times > 1 else worker for worker, times in given.items())
+    reasons = "; ".join(one["why"] for one in work.assignments if one["why"])
+    _tell(moves, place, "assigned", choice or "nothing", of.planner, reasons or "no reason given")
+    for one in work.refused:
+        told = {"message": f"refused an assignment to {one['worker']!r}: {one['reason']}"}
+        moves.note(place, EventKind.STEP_WARNING, told | {"refused": one})
+    moves.open_part_on(place, "work", node.work, write(asdict(work)), ordinal=1)
+
+
+def _end(moves: Moves, place: Place, rounds: int, review: Review[Any], ended: str) -> None:
+    told = {
+        "answer": review.answer,
+        "accepted": review.accept,
+        "ended": ended,
+        "rounds": rounds,
+        "feedback": review.feedback,
+        "gaps": briefing.worked(moves, place, rounds).gaps,
+    }
+    moves.close_with(place, write(told))
+
+
+def _tell(moves: Moves, place: Place, verb: str, choice: str, by: str, reason: str) -> None:
+    told = {"verb": verb, "choice": choice, "by": by, "reason": reason}
+    moves.note(place, EventKind.STEP_DECIDED, told)
+
+
+def _above(place: Place) -> tuple[Place, int]:
+    """The supervisor of a round, and the round's number from 0."""
+    path, _, segment = place.path.rpartition("/")
+    return Place(place.run, path), int(segment)

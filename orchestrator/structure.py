@@ -1,0 +1,111 @@
+"""Whether a definition hangs together: faults that make it pointless to look at types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from schemas.errors import Fault
+from schemas.workflows import (
+    MAX_DEPTH,
+    Approve,
+    Assigned,
+    Debate,
+    Each,
+    FanOut,
+    Joining,
+    Leaf,
+    Node,
+    Round,
+    Route,
+    Supervise,
+    Workflow,
+    below,
+    children,
+    walk,
+)
+
+
+def structural(workflow: Workflow) -> Iterator[Fault]:
+    """Faults that make it pointless to look at types."""
+    for path, node in walk(workflow.body):
+        if isinstance(node, Leaf) and node.agent not in workflow.agents:
+            yield Fault(path, f"there is no agent {node.agent!r} in `agents`")
+        if isinstance(node, FanOut):
+            yield from _branches(path, node)
+        if isinstance(node, Route):
+            yield from _ways(path, node)
+        if isinstance(node, Approve):
+            yield from _policy(path, node)
+        if isinstance(node, Supervise):
+            yield from _crew(path, node, workflow)
+        if isinstance(node, Debate):
+            yield from _terms(path, node)
+        for segment, child in children(node):
+            made = {Round: Supervise, Assigned: Each}.get(type(child))
+            if made is not None and not isinstance(node, made):
+                yield Fault(
+                    below(path, segment), f"a {child.pattern} is not written: it follows from supervise"
+                )
+        if isinstance(node, Joining) and isinstance(node.require, int) and node.require < 0:
+            yield Fault(path, "require must not be negative")
+
+
+def _branches(path: str, node: FanOut) -> Iterator[Fault]:
+    if isinstance(node.require, int) and node.require > len(node.branches):
+        yield Fault(path, f"require={node.require}, but there are only {len(node.branches)} branches")
+    for reserved in {"join", "gaps"} & set(node.branches):
+        yield Fault(below(path, reserved), f"{reserved!r} is a reserved name: rename the branch")
+
+
+def _ways(path: str, node: Route) -> Iterator[Fault]:
+    if node.fallback not in node.choices:
+        yield Fault(path, f"the fallback {node.fallback!r} is not one of {', '.join(node.choices)}")
+    if "by" in node.choices:
+        yield Fault(below(path, "by"), "'by' is a reserved name: rename the choice")
+    for rule in node.rules:
+        if rule.go not in node.choices:
+            yield Fault(
+                path, f"rule {rule.name!r} goes to {rule.go!r}, which is not one of {', '.join(node.choices)}"
+            )
+        if (rule.when is None) == (not rule.keywords):
+            yield Fault(path, f"rule {rule.name!r} needs either a condition or keywords")
+    if node.by is None and not node.rules:
+        yield Fault(path, "it has neither rules nor an agent to ask")
+
+
+def _crew(path: str, node: Supervise, workflow: Workflow) -> Iterator[Fault]:
+    for name, other in node.alternatives.items():
+        for unknown in {name, other} - set(node.workers):
+            yield Fault(path, f"alternatives name {unknown!r}, which is not one of {', '.join(node.workers)}")
+        if name == other:
+            yield Fault(path, f"the alternative of {name!r} is itself")
+    around = sum(isinstance(one, Supervise) for at, one in walk(workflow.body) if path.startswith(f"{at}/"))
+    if around >= MAX_DEPTH:
+        yield Fault(path, f"it is supervisor {around + 1} below each other, more than {MAX_DEPTH}")
+
+
+def supervisors(node: Node) -> int:
+    """The most supervisors below each other in this part of a workflow."""
+    return isinstance(node, Supervise) + max((supervisors(child) for _, child in children(node)), default=0)
+
+
+def _terms(path: str, node: Debate) -> Iterator[Fault]:
+    if node.judge is None and (node.mode == "judge" or node.rubric):
+        yield Fault(path, "it has no judge" if node.mode == "judge" else "it has a rubric, but no judge")
+    if node.judge is not None and not node.rubric:
+        yield Fault(path, "its judge needs a rubric: criteria with weights")
+    if (node.mode == "quorum") != (node.quorum is not None):
+        yield Fault(path, "quorum= belongs to mode='quorum'")
+    if node.quorum is not None and node.quorum > len(node.debaters):
+        yield Fault(path, f"quorum={node.quorum}, but there are only {len(node.debaters)} debaters")
+
+
+def _policy(path: str, node: Approve) -> Iterator[Fault]:
+    if (node.confidence is None) != (node.threshold is None):
+        yield Fault(path, "`confidence` and `threshold` need each other")
+    if bool(node.escalate_to) != (node.escalate_after is not None):
+        yield Fault(path, "`escalate_to` and `escalate_after` need each other")
+    if node.escalate_after is not None and node.expires is not None and node.escalate_after >= node.expires:
+        yield Fault(
+            path, f"it escalates after {node.escalate_after:g} s, but expires after {node.expires:g} s"
+        )
