@@ -13,6 +13,8 @@
     ├── SchemaOutdated         the database has not the tables this version needs
     └── AgentError             raise it in an agent to say how its failure is to be treated
         ├── Permanent              do not retry
+        │   ├── Unanswered             nobody has answered what the agent had asked
+        │   └── JournalMismatch        an attempt did other things, or in another order, than those before it
         └── AttemptTimeout         the attempt ran longer than the agent's timeout
 
 A class's docstring is its default message. `next_step` is the command or act that helps.
@@ -116,6 +118,14 @@ class AgentError(BatonError):
 
 class Permanent(AgentError):
     """The agent could not do its work, and trying again would not help."""
+
+
+class Unanswered(Permanent):
+    """Nobody has answered in time."""
+
+
+class JournalMismatch(Permanent):
+    """The attempt did not do what those before it had done."""
 
 
 class AttemptTimeout(AgentError):

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from schemas.base import Frozen
 from schemas.usage import Usage
+from schemas.waits import Asking
 
 T = TypeVar("T")
 
@@ -58,7 +59,8 @@ class Waiting(Frozen):
     """The step waits for something outside; it holds no worker."""
 
     state: Literal["waiting"] = "waiting"
-    reason: str
+    asking: Asking
+    usage: Usage = Usage()
 
 
 Outcome = Annotated[Done | Failed | Skipped | Cancelled | Waiting, Field(discriminator="state")]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
+from pydantic import TypeAdapter
+
 from orchestrator.engine import Note
-from schemas.errors import AgentError
+from schemas.errors import AgentError, Permanent
 from schemas.events import EventKind
 from schemas.state import Scope
 from schemas.usage import Usage
+from schemas.waits import Asking
+from workers.asking import NOTHING, Question, names
+from workers.endings import SetAside
+from workers.journal import Journal
 from workers.state import Memory, Session, State, memory_of
 
 
@@ -35,6 +43,10 @@ class Context:
     usage: Usage = field(default_factory=Usage)
     _notes: list[Note] = field(default_factory=list)
     _memory: Memory | None = None
+    _journal: Journal | None = None
+    _is_async: bool = False
+    _asked: Asking | None = None
+    """What this attempt ends with."""
 
     @property
     def remaining(self) -> float:
@@ -93,3 +105,89 @@ class Context:
         if found is None:
             raise AgentError("name a key: no event with a key has started this run")
         return found
+
+    def once(self, key: str, block: Callable[[], Any], *, type: Any = Any) -> Any:
+        """Execute a block once in the life of this step, and give what it returned, in this attempt and later ones.
+
+        What it returns is kept as JSON and given back as `type`. In an async agent, await this; the block may be
+        async there. A crash in the middle of the block lets the next attempt execute it again: hand services inside
+        `f"{ctx.idempotency_key}:{key}"`. Calls must come in the same order in every attempt; else `JournalMismatch`.
+        """
+        return self._journaled(f"once {key}", block, TypeAdapter(type).validate_python)
+
+    def ask_human(
+        self,
+        question: str,
+        *,
+        type: Any = str,
+        context: Any = None,
+        audience: str | Iterable[str] = (),
+        expires: float | None = None,
+        default: Any = NOTHING,
+        escalate_to: str | Iterable[str] = (),
+        escalate_after: float | None = None,
+        key: str = "human",
+    ) -> Any:
+        """Ask a person, and give the answer as `type`. In an async agent, await this.
+
+        The attempt ends here and holds no worker; when the question is answered (`baton approvals answer`), the agent
+        runs again from its start: what stands in `ctx.once` is not done again, and this call gives the answer. So no
+        side effect before it may stand outside of `ctx.once`. After `expires` seconds it gives `default`, or raises
+        `Unanswered`. `audience` are the people who may answer, joined by `escalate_to` after `escalate_after` seconds;
+        `context` is shown beside the question.
+        """
+        asked = Question(
+            question,
+            type,
+            names(audience),
+            expires,
+            default,
+            names(escalate_to),
+            escalate_after,
+            context,
+        )
+        return self._journaled(f"ask {key}", asked, asked.answered)
+
+    def _journaled(self, name: str, act: Callable[[], Any] | Question, read: Callable[[Any], Any]) -> Any:
+        journal = self._journal
+        if journal is None:
+            return self._without_journal(act)
+        position = journal.next()
+        if self._is_async:
+            return self._awaited(journal, position, name, act, read)
+        found = journal.recall(position, name)
+        if found is None:
+            if isinstance(act, Question):
+                self._set_aside(act, position, name)
+            found = journal.keep(position, name, act())
+        return read(found.value)
+
+    async def _awaited(
+        self,
+        journal: Journal,
+        position: int,
+        name: str,
+        act: Callable[[], Any] | Question,
+        read: Callable[[Any], Any],
+    ) -> Any:
+        found = await asyncio.to_thread(journal.recall, position, name)
+        if found is None:
+            if isinstance(act, Question):
+                self._set_aside(act, position, name)
+            result = act()
+            if inspect.isawaitable(result):
+                result = await result
+            found = await asyncio.to_thread(journal.keep, position, name, result)
+        return read(found.value)
+
+    def _set_aside(self, question: Question, position: int, name: str) -> NoReturn:
+        """End this attempt. Of several questions at a time the first is asked; the others when it is answered."""
+        if self._asked is None:
+            self._asked = question.asking(position, name)
+        raise SetAside
+
+    def _without_journal(self, act: Callable[[], Any] | Question) -> Any | Awaitable[Any]:
+        """In a test that calls the plain function there is nothing to remember, and nobody to ask."""
+        if isinstance(act, Question):
+            raise Permanent("nobody can be asked here: this context belongs to no step")
+        return act()

@@ -20,10 +20,12 @@ from pydantic import ValidationError
 from orchestrator.engine import Claimed, Note
 from orchestrator.shared_state import Author, SharedState
 from schemas.errors import AgentError, AttemptTimeout, Permanent
-from schemas.outcomes import Done, ErrorInfo, Failed
+from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.context import Context
+from workers.endings import SetAside, Superseded
+from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.state import Memory
 
@@ -40,13 +42,9 @@ UNHEARD = 5.0
 class Ended(NamedTuple):
     """The outcome of an attempt, with its output as JSON text and the progress it noted."""
 
-    outcome: Done | Failed
+    outcome: Done | Failed | Waiting
     output: str | None
     notes: tuple[Note, ...]
-
-
-class Superseded(Exception):
-    """The attempt was stopped because its outcome would be refused."""
 
 
 class InvalidInput(Permanent):
@@ -61,8 +59,14 @@ class Runner:
     """Runs agents: async ones on the process's event loop, sync ones in a thread or, with prefork, right here."""
 
     def __init__(
-        self, loop: LoopThread, threads: Executor | None, attempts: Attempts, shared: SharedState
+        self,
+        loop: LoopThread,
+        threads: Executor | None,
+        attempts: Attempts,
+        shared: SharedState,
+        keeper: Keeper,
     ) -> None:
+        self._keeper = keeper
         self._loop = loop
         self._shared = shared
         self._threads = threads
@@ -74,10 +78,12 @@ class Runner:
         """One attempt, on this thread. Raises `Superseded` if it was stopped from outside."""
         if agent.spec.is_async:
             return self._awaited(agent, claimed)
-        ctx, limit = _envelope(agent, claimed, self._shared)
+        ctx, limit = self._envelope(agent, claimed)
         try:
             result = self._call(agent, claimed, ctx, limit)
             return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
+        except SetAside:
+            return _set_aside(ctx)
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
@@ -89,12 +95,12 @@ class Runner:
         except SoftTimeLimitExceeded as interrupted:
             # This is the main thread of a prefork child, and the agent waits on another one.
             self._attempts.stop(_name(claimed))
-            ctx, _ = _envelope(agent, claimed, self._shared)
+            ctx, _ = self._envelope(agent, claimed)
             return Ended(_failed(agent, claimed, ctx, interrupted), None, ())
 
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
-        ctx, limit = _envelope(agent, claimed, self._shared)
+        ctx, limit = self._envelope(agent, claimed)
         stop = _Stop(asyncio.get_running_loop(), asyncio.current_task())
         with self._attempts.running(_name(claimed), stop):
             try:
@@ -108,9 +114,27 @@ class Runner:
             except TimeoutError as error:
                 late = AttemptTimeout(f"it took longer than {limit:g} s")
                 failure = late if clock.expired() else error
+            except SetAside:
+                return _set_aside(ctx)
+            except Superseded:
+                raise
             except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
                 failure = error
         return Ended(_failed(agent, claimed, ctx, failure), None, tuple(ctx._notes))
+
+    def _envelope(self, agent: Agent, claimed: Claimed) -> tuple[Context, float]:
+        """The agent's context, and the seconds after which it is stopped.
+
+        The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not
+        hear it ends by itself a little later.
+        """
+        journal = Journal(self._keeper, claimed)
+        limit = agent.spec.timeout
+        if claimed.run_left is None:
+            return _context(agent, claimed, journal, self._shared, limit), limit
+        left = max(claimed.run_left, 0.0)
+        ctx = _context(agent, claimed, journal, self._shared, min(limit, left))
+        return ctx, min(limit, left + UNHEARD)
 
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
         value = _validated(agent, claimed)
@@ -142,9 +166,16 @@ class Runner:
 
 async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
     try:
-        return await agent.invoke(ctx, value)
+        result = await agent.invoke(ctx, value)
     except SystemExit as error:
         raise _not_its_own(error) from error
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        if ctx._asked is not None:  # whatever became of it on its way, in a task group say
+            raise SetAside from None
+        raise
+    return _unless_it_asked(ctx, result)
 
 
 def _pass_on(awaited: Future[Any], running: Future[Any]) -> None:
@@ -160,9 +191,28 @@ def _pass_on(awaited: Future[Any], running: Future[Any]) -> None:
 
 def _called(agent: Agent, ctx: Context, value: Any) -> Any:
     try:
-        return agent.invoke(ctx, value)
+        result = agent.invoke(ctx, value)
     except SystemExit as error:
         raise _not_its_own(error) from error
+    except SoftTimeLimitExceeded:
+        raise
+    except BaseException:
+        if ctx._asked is not None:  # whatever became of it on its way
+            raise SetAside from None
+        raise
+    return _unless_it_asked(ctx, result)
+
+
+def _unless_it_asked(ctx: Context, result: Any) -> Any:
+    """An agent that goes on after its question, having caught what ended its attempt, goes on without an answer."""
+    if ctx._asked is not None:
+        raise SetAside
+    return result
+
+
+def _set_aside(ctx: Context) -> Ended:
+    assert ctx._asked is not None  # noqa: S101  it is raised by whoever has asked
+    return Ended(Waiting(asking=ctx._asked, usage=ctx.usage), None, tuple(ctx._notes))
 
 
 def _not_its_own(error: SystemExit) -> AgentError:
@@ -188,20 +238,7 @@ def _name(claimed: Claimed) -> Attempt:
     return Attempt(claimed.run.id, claimed.path, claimed.attempt)
 
 
-def _envelope(agent: Agent, claimed: Claimed, shared: SharedState) -> tuple[Context, float]:
-    """The agent's context, and the seconds after which it is stopped.
-
-    The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not hear
-    it ends by itself a little later.
-    """
-    limit = agent.spec.timeout
-    if claimed.run_left is None:
-        return _context(claimed, limit, shared), limit
-    left = max(claimed.run_left, 0.0)
-    return _context(claimed, min(limit, left), shared), min(limit, left + UNHEARD)
-
-
-def _context(claimed: Claimed, limit: float, shared: SharedState) -> Context:
+def _context(agent: Agent, claimed: Claimed, journal: Journal, shared: SharedState, limit: float) -> Context:
     return Context(
         run_id=claimed.run.id,
         path=claimed.path,
@@ -212,6 +249,8 @@ def _context(claimed: Claimed, limit: float, shared: SharedState) -> Context:
         intent=pydantic_core.from_json(claimed.intent),
         deadline=time.monotonic() + limit,
         _memory=Memory(shared, Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)),
+        _journal=journal,
+        _is_async=agent.spec.is_async,
     )
 
 

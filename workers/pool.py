@@ -23,7 +23,7 @@ from celery.concurrency.thread import TaskPool
 
 from orchestrator.canvas import step_of, task_id
 from orchestrator.engine import Claimed, Finished, Onward, Pointer, Recorded, Refused
-from workers.execute import Superseded
+from workers.endings import Superseded
 from workers.handover import HandOver
 from workers.process import WorkerProcess
 from workers.step import Prepared, StepTask

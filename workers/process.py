@@ -102,7 +102,7 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        return Runner(self.loop, threads, self.attempts, self.shared)
+        return Runner(self.loop, threads, self.attempts, self.shared, self.engine)
 
     @cached_property
     def shared(self) -> SharedState:

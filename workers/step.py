@@ -19,9 +19,10 @@ from orchestrator.dispatch import UNREACHABLE
 from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused
 from orchestrator.outages import BROKER
 from schemas.errors import BatonError
-from schemas.outcomes import ErrorInfo, Failed
+from schemas.outcomes import ErrorInfo, Failed, Waiting
 from workers.agent import Agent
-from workers.execute import Ended, Superseded, retry_in
+from workers.endings import Superseded
+from workers.execute import Ended, retry_in
 from workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -141,6 +142,8 @@ class StepTask(Task):
                 raise Retry(exc=_failure(error), when=wait)
             case Failed(error=error):
                 raise _failure(error)
+            case Waiting():
+                raise Ignore("it waits for an answer")
         return {"run": str(finished.run_id), "step": finished.path}
 
     def _not_carried(self, ready: Sequence[Ready]) -> list[Ready]:

@@ -21,6 +21,8 @@ from orchestrator.engine.fork import Forking
 from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.intake import Intake
 from orchestrator.engine.intents import Intents
+from orchestrator.engine.journals import Journals
+from orchestrator.engine.moves import Place
 from orchestrator.engine.onward import Stage
 from orchestrator.engine.patience import patiently
 from orchestrator.engine.run_locks import sharing
@@ -38,7 +40,7 @@ from orchestrator.engine.values import (
 from orchestrator.engine.waits import Waits
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
-from schemas.outcomes import Done, ErrorInfo, Failed
+from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
 from schemas.runs import RunState
 
 _Attempt = tuple[UUID, str, int]
@@ -53,10 +55,10 @@ class _Accepted(NamedTuple):
     """Seconds until the run's deadline."""
 
 
-class Engine(Intake, Forking, Control, Deadlines, Waits, DeadSteps, Custody):
+class Engine(Intake, Forking, Control, Deadlines, Waits, DeadSteps, Journals, Custody):
     """Moves runs on: claim and record here; what creates runs in `Intake` and `Forking`, whole runs in `Control`,
     their time in `Deadlines`, what they wait for in `Waits`, what workers hold in
-    `Custody`, what they set aside in `DeadSteps`.
+    `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`.
 
     Any number of engines, in any number of processes, work on the same database.
 
@@ -216,6 +218,9 @@ def _tell(advance: Advance, run: RunRef, finished: Finished) -> None:
             advance.finished(run, finished.path, f"out:{finished.path}")
         case Failed(retry_in=None, error=error):
             advance.finished(run, finished.path, None, error.model_dump_json())
+        case Waiting(asking=asking, usage=usage):
+            told = asking.told | {"attempt": finished.attempt, "usage": usage.model_dump()}
+            advance.wait(Place(run, finished.path), asking.model_copy(update={"told": told}))
 
 
 def _with_late(results: list[Recorded], late: list[Ready]) -> list[Recorded]:

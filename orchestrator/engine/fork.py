@@ -15,6 +15,7 @@ from orchestrator.engine.run_locks import keep
 from orchestrator.engine.values import Ready, RunRef
 from orchestrator.store import fork_queries as sql
 from orchestrator.store.connect import Conn
+from orchestrator.store.journal_queries import COPY_JOURNAL
 from schemas.errors import Conflict, NotFound
 from schemas.runs import StepState
 from schemas.workflows import Debate, Joining, Leaf, Loop, Pipeline, Round, Route, Stage, Supervise
@@ -49,6 +50,8 @@ class Forking(Ground):
             if conn.execute(sql.COPY_STEPS, keys | columns).fetchone() != (len(states),):
                 raise _no_run(origin)  # it was pruned just now
             inherit(conn, origin, new, [path for path, state in states.items() if state is None])
+            open_ones = [path for path, state in states.items() if state == StepState.PENDING]
+            conn.execute(COPY_JOURNAL, {"origin": origin, "run": new, "paths": open_ones})
             refs = {path: ref for path, _, ref in found}
             ref = refs[step] if given is None else None
             return _go_on(conn, run, step, ref or f"in:{step}")

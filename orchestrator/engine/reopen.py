@@ -9,6 +9,7 @@ from orchestrator.engine.advance import Advance
 from orchestrator.engine.values import Ready, RunRef
 from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn
+from orchestrator.store.journal_queries import FORGET_UNANSWERED
 from schemas.workflows import Joining, Route, Stage
 
 
@@ -20,7 +21,9 @@ def reopen(conn: Conn, run: RunRef) -> list[Ready]:
     """
     rows = conn.execute(sql.SELECT_UNDONE, {"run": run.id}).fetchall()
     undone = [(path, parent) for path, parent, _ in rows]
-    conn.execute(sql.REOPEN_STEPS, {"run": run.id, "paths": unsettled(run.plan, undone)})
+    keys = {"run": run.id, "paths": unsettled(run.plan, undone)}
+    conn.execute(sql.REOPEN_STEPS, keys)
+    conn.execute(FORGET_UNANSWERED, keys)
     advance = Advance(conn)
     advance.wake(run, "")
     advance.settle()

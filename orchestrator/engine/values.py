@@ -9,7 +9,7 @@ from uuid import UUID
 
 from orchestrator.compile import Plan
 from schemas.events import EventKind
-from schemas.outcomes import Done, ErrorInfo, Failed
+from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
 
 
 class Pointer(NamedTuple):
@@ -156,7 +156,7 @@ class Finished:
     run_id: UUID
     path: str
     attempt: int
-    outcome: Done | Failed
+    outcome: Done | Failed | Waiting
     output: str | None = None
     """JSON text of a `Done` outcome's output."""
     notes: tuple[Note, ...] = ()

@@ -1,0 +1,39 @@
+"""What a step has done inside: written once per place, by the attempt that runs, read by those after it."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+SELECT_JOURNAL: LiteralString = """
+SELECT position, name, value::text FROM journal WHERE run_id = %(run)s AND path = %(path)s ORDER BY position
+"""
+
+# The row of the step is held, so that an attempt that is being taken back has written before that, or not at all.
+INSERT_ENTRY: LiteralString = """
+INSERT INTO journal (run_id, path, position, name, value, attempt)
+SELECT s.run_id, s.path, %(position)s, %(name)s, %(value)s::jsonb, s.attempt
+FROM (
+    SELECT run_id, path, attempt FROM steps
+    WHERE run_id = %(run)s AND path = %(path)s AND attempt = %(attempt)s AND state || '' = 'running'
+      AND worker_id = %(worker)s
+    FOR SHARE
+) s
+-- Written by this very attempt, whose first try committed unheard.
+ON CONFLICT (run_id, path, position) DO UPDATE SET attempt = excluded.attempt
+RETURNING position
+"""
+
+# What is open in a fork goes on from where the other run is.
+COPY_JOURNAL: LiteralString = """
+INSERT INTO journal (run_id, path, position, name, value, attempt)
+SELECT %(run)s, path, position, name, value, 0 FROM journal
+WHERE run_id = %(origin)s AND path = ANY (%(paths)s::text[])
+"""
+
+# A question that nobody answered in time, and after which nothing else was done, is asked again.
+FORGET_UNANSWERED: LiteralString = """
+DELETE FROM journal j
+WHERE j.run_id = %(run)s AND j.path = ANY (%(paths)s::text[]) AND starts_with(j.name, 'ask ')
+  AND j.value ->> 'decision' = 'expired'
+  AND NOT EXISTS (SELECT FROM journal n WHERE n.run_id = j.run_id AND n.path = j.path AND n.position > j.position)
+"""

@@ -1,0 +1,81 @@
+"""The journal of a step in the hands of one attempt: what was done before is not done again.
+
+A place in it is the number of the call, from 0. So an agent must make the same calls in the same order each time it
+runs, as far as an earlier attempt came; between them it may do what it likes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+from typing import Any, NamedTuple, Protocol
+
+import pydantic_core
+
+from orchestrator.engine import Claimed
+from orchestrator.engine.journals import Entry
+from schemas.errors import JournalMismatch, Permanent
+from workers.endings import Superseded
+
+
+class Keeper(Protocol):
+    """Whoever keeps journals: the engine."""
+
+    def read_journal(self, claimed: Claimed) -> dict[int, Entry]: ...
+    def write_journal(self, claimed: Claimed, position: int, entry: Entry) -> bool: ...
+
+
+class Found(NamedTuple):
+    """What stands at a place."""
+
+    value: Any
+    """As JSON data."""
+
+
+class Journal:
+    """One attempt's view; safe from many threads. It is read when it is first asked."""
+
+    def __init__(self, keeper: Keeper, claimed: Claimed) -> None:
+        self._keeper = keeper
+        self._claimed = claimed
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._entries: dict[int, Entry] | None = None
+
+    def next(self) -> int:
+        """The place of the next call."""
+        return next(self._numbers)
+
+    def recall(self, position: int, name: str) -> Found | None:
+        """What an earlier attempt kept here. Raises `JournalMismatch` if that was something else."""
+        with self._lock:
+            if self._entries is None:
+                self._entries = self._keeper.read_journal(self._claimed)
+        entry = self._entries.get(position)
+        if entry is None:
+            return None
+        if entry.name != name:
+            raise JournalMismatch(
+                f"its call {position + 1} of the journal is {name!r}, but an earlier attempt had {entry.name!r} there:"
+                " an agent must make its calls of ctx.once and ctx.ask_human in the same order each time"
+            )
+        return Found(json.loads(entry.value))
+
+    def keep(self, position: int, name: str, value: Any) -> Found:
+        """Keep what was done here, for good. Raises `Superseded` if this attempt is no longer the one that runs."""
+        text = _json(name, value)
+        if not self._keeper.write_journal(self._claimed, position, Entry(name, text)):
+            raise Superseded
+        return Found(json.loads(text))
+
+
+def _json(name: str, value: Any) -> str:
+    """Raises `Permanent` for what cannot be kept: to do it again would not help."""
+    try:
+        text = pydantic_core.to_json(value).decode()
+    except (pydantic_core.PydanticSerializationError, UnicodeError) as error:
+        raise Permanent(f"what {name!r} gave has no JSON form: {error}") from None
+    if "\\u0000" in text:
+        raise Permanent(f"what {name!r} gave holds a NUL character, which Postgres cannot store")
+    return text
