@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -11,6 +13,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from orchestrator.approvals import Approvals
+from orchestrator.bell import Bell
 from orchestrator.broker import shared_app
 from orchestrator.bulk import Selection, move_each
 from orchestrator.compile import compile_workflow
@@ -28,7 +31,7 @@ from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
 from orchestrator.submitter import Submitter, Terms
 from orchestrator.subscriptions import Subscriptions
-from orchestrator.views import Views
+from orchestrator.views import RunEnd, Views
 from schemas.agents import JsonSchema
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
@@ -96,6 +99,7 @@ class Client(Approvals):
         dispatcher = Dispatcher(shared_app(places), engine.leave_unsent)
         super().__init__(self._pool, engine, dispatcher, Views(self._pool, engine.plans))
         self._feed = Feed(self._pool)
+        self._bell = Bell(places.broker_url)
         self._submitter = Submitter(self._engine, self._dispatcher)
         self._schedules = Schedules(self._engine, self._dispatcher, self._submitter)
         self._forker = Forker(self._engine, self._dispatcher)
@@ -329,16 +333,26 @@ class Client(Approvals):
 
         A Postgres that restarts meanwhile is waited for; `Unavailable` after a minute.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pauses = _pauses()
-        while (end := self._read(partial(self._views.end, run_id))) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise self._still_going(run_id, timeout)
-            time.sleep(next(pauses))
+        look = partial(self._read, partial(self._views.end, run_id))
+        end = look() or self._await_end(run_id, look, timeout)
         if end.state != RunState.COMPLETED:
             reason = end.error.message if end.error is not None else "no reason given"
             raise RunFailed(f"run {run_id} {end.state}: {reason}", run_id=str(run_id), state=end.state)
         return end.output
+
+    def _await_end(self, run_id: UUID, look: Callable[[], RunEnd | None], timeout: float | None) -> RunEnd:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._bell.listening(run_id) as wait:
+            pauses = _pauses() if wait is None else itertools.chain((0.1, 0.2), itertools.repeat(0.5))
+            for pause in pauses:
+                end = look()
+                if end is not None:
+                    return end
+                left = math.inf if deadline is None else deadline - time.monotonic()
+                if left < 0:
+                    break
+                (wait or time.sleep)(min(pause, left))
+        raise self._still_going(run_id, timeout)
 
     def stream(self, run_id: UUID, after: int = 0) -> Iterator[Event]:
         """Events with a number above `after`, as they happen, until the run has ended. Raises `NotFound`.
@@ -405,7 +419,8 @@ class Client(Approvals):
         return self._engine.plans.all()
 
     def close(self) -> None:
-        """Close the connections to Postgres."""
+        """Close the connections."""
+        self._bell.close()
         self._pool.close()
 
     def __enter__(self) -> Client:

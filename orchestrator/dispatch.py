@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from celery import Celery
@@ -14,6 +15,7 @@ from kombu.exceptions import ChannelError, EncodeError, KombuError, LimitExceede
 from redis.exceptions import RedisError
 
 from orchestrator.amnesia import Memory
+from orchestrator.bell import ring
 from orchestrator.broker import wire_priority
 from orchestrator.canvas import fragments, pointer_of, publish, task_id
 from orchestrator.engine.values import Pointer, Ready
@@ -79,6 +81,11 @@ class Dispatcher:
             self._this_thread.sends = False
         return True
 
+    def announce(self, ended: Collection[UUID]) -> None:
+        """Wake those who wait for these runs; if they cannot be woken, they look for themselves."""
+        if ended and BROKER.worth_a_try():
+            self._ask(lambda client: ring(client, ended))
+
     def resend(self, task: str, args: Sequence[Any], kwargs: Mapping[str, Any], queue: str) -> bool:
         """Publish one message of any task. False when the broker could not be reached."""
         step = pointer_of({"args": args})
@@ -123,7 +130,7 @@ class Dispatcher:
         """Call it when all has been sent."""
         return self._ask(self._memory.is_restored)
 
-    def _ask(self, question: Callable[[Any], bool]) -> bool:
+    def _ask(self, question: Callable[[Any], bool | None]) -> bool:
         try:
             with self._producer() as producer:
                 client = getattr(producer.channel, "client", None)
@@ -134,4 +141,4 @@ class Dispatcher:
             BROKER.noticed(error)
             return False
         BROKER.over()
-        return answer
+        return bool(answer)

@@ -135,6 +135,7 @@ class StepTask(Task):
             attempt = (finished.run_id, finished.path, finished.attempt)
             self.process.dispatcher.send(self.process.engine.take_forgotten([attempt]))
             raise Ignore("superseded")
+        self.process.dispatcher.announce(recorded.ended)
         self.process.dispatcher.send(self._not_carried(recorded.ready))
         match finished.outcome:
             case Failed(retry_in=float() as wait, error=error):

@@ -141,7 +141,7 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, DeadSteps, Journals, Cu
                 advance.settle()
                 late = advance.ready[before:]
             late += self.settle(conn, advance.unsettled)
-        return _with_late(results, late)
+        return _with_late(results, late, advance.ended)
 
     def _accept(self, conn: Conn, batch: Sequence[Finished]) -> dict[_Attempt, _Accepted]:
         """The outcomes that the fence let pass."""
@@ -223,11 +223,11 @@ def _tell(advance: Advance, run: RunRef, finished: Finished) -> None:
             advance.wait(Place(run, finished.path), asking.model_copy(update={"told": told}))
 
 
-def _with_late(results: list[Recorded], late: list[Ready]) -> list[Recorded]:
-    """Give what the batch made ready as a whole (joins, promoted branches) to one of those that caused it."""
-    if late:
+def _with_late(results: list[Recorded], late: list[Ready], ended: list[UUID]) -> list[Recorded]:
+    """Give what the batch caused as a whole (joins, promoted branches, ends of runs) to one of those that caused it."""
+    if late or ended:
         index = next(i for i, one in enumerate(results) if one.accepted)
-        results[index] = replace(results[index], ready=(*results[index].ready, *late))
+        results[index] = replace(results[index], ready=(*results[index].ready, *late), ended=tuple(ended))
     return results
 
 

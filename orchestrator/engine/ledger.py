@@ -58,6 +58,8 @@ class Ledger(ABC):
         self.rows: list[Row] = []
         self.closings: list[Closing] = []
         self.endings: list[Closing] = []
+        self.ended: list[UUID] = []
+        """Runs whose end has been written."""
         self.notes: list[tuple[UUID, EventKind, str, str]] = []
         self.waits: list[tuple[Place, Asking]] = []
 
@@ -145,6 +147,7 @@ class Ledger(ABC):
     def write_endings(self) -> None:
         """End runs."""
         endings, self.endings = self.endings, []
+        self.ended += [one.run.id for one in endings]
         if endings:
             self.conn.execute(
                 sql.END_RUNS,

@@ -171,6 +171,8 @@ class Recorded:
 
     accepted: bool
     ready: tuple[Ready, ...] = ()
+    ended: tuple[UUID, ...] = ()
+    """Runs that have ended with it."""
     next: Claimed | None = None
     """The next stage, claimed in the same transaction; it is not among `ready`."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.bell import Bell
 from orchestrator.canvas import task_id
 from orchestrator.engine import Pointer
 from schemas.errors import RunFailed
@@ -213,6 +214,17 @@ def test_a_failed_branch_is_a_gap_that_the_join_can_read(shared: Stack) -> None:
 
     assert run.result(40) == {"sum": 8, "gaps": ["bare"]}
     assert run.view().degraded
+
+
+@pytest.mark.parametrize(("name", "value"), [("line", 1), ("doubled", 1), ("nested", 3)])
+def test_the_worker_that_ends_a_run_wakes_whoever_waits_for_it(shared: Stack, name: str, value: int) -> None:
+    listener = Bell(shared.broker_url)
+    run = shared.submit(getattr(arithmetic, name), value, delay=1)
+    with listener.listening(run.id) as wait:
+        assert wait is not None
+        wait(30)
+        assert run.view().state is RunState.COMPLETED
+    listener.close()
 
 
 def test_a_queue_that_nobody_serves_is_named(shared: Stack) -> None:
