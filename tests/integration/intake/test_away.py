@@ -65,6 +65,11 @@ def test_every_verb_says_that_postgres_is_away_and_what_to_do(session_dir: Path)
         "from_step": "0",
         "step": "0",
         "at": 1,
+        "id": 1,
+        "value": 1,
+        "by": "me",
+        "type": "order.paid",
+        "payload": {},
     }
     # Verbs that do not speak with Postgres, or not by themselves
     quiet = {"close", "send", "select"}
