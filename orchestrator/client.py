@@ -123,6 +123,7 @@ class Client(Approvals):
         labels: Mapping[str, str] | None = None,
         delay: float | None = None,
         connection: object = None,
+        strict: bool = False,
     ) -> RunHandle:
         """Start a run; it is durable when this returns.
 
@@ -133,12 +134,14 @@ class Client(Approvals):
         transaction that is open there: it exists if and only if that transaction commits. Nothing of it starts
         before; within a quarter of a second after the commit a worker finds it, or at once with `handle.send()`.
 
+        With `strict`, a workflow that could exceed its budget or its timeout is refused (`BudgetTooSmall`).
+
         Raises `InputError`, `NotFound`, `IdempotencyConflict` (see `orchestrator.submitter`), and `Unavailable`
         when Postgres cannot be reached: whether the run exists is then unknown, so repeat it with the same key.
         """
         terms = Terms(tenant, priority, labels, delay)
         (answer,) = self._submitter.submit(
-            workflow, [input], terms, keys=[idempotency_key], connection=connection
+            workflow, [input], terms, keys=[idempotency_key], connection=connection, strict=strict
         )
         return self._handle(answer)
 
@@ -153,6 +156,7 @@ class Client(Approvals):
         labels: Mapping[str, str] | None = None,
         delay: float | None = None,
         connection: object = None,
+        strict: bool = False,
     ) -> list[RunHandle]:
         """Start many runs of one workflow, in transactions of a thousand; the handles in order.
 
@@ -162,7 +166,7 @@ class Client(Approvals):
         """
         terms = Terms(tenant, priority, labels, delay)
         answers = self._submitter.submit(
-            workflow, inputs, terms, keys=idempotency_keys, connection=connection
+            workflow, inputs, terms, keys=idempotency_keys, connection=connection, strict=strict
         )
         return [self._handle(answer) for answer in answers]
 

@@ -19,6 +19,7 @@ from orchestrator.engine.patience import patiently
 from orchestrator.identify import new_id
 from orchestrator.store.borrowed import Lender
 from orchestrator.store.refusals import translated
+from orchestrator.strict import refuse_excess
 from schemas.errors import Fault, IdempotencyConflict, InputError
 from schemas.intake import SUBMIT, SubmitRequest
 from schemas.workflows import Workflow
@@ -77,16 +78,20 @@ class Submitter:
         *,
         keys: Iterable[str | None] | None = None,
         connection: object = None,
+        strict: bool = False,
     ) -> list[Submitted]:
         """Create runs of one workflow; the answers in the order of the inputs.
 
-        Everything is checked before the first run is created. With a `connection` (see `store.borrowed`) the
-        runs exist if and only if its transaction commits. Raises `InputError`, `NotFound`, `IdempotencyConflict`,
-        and `Unavailable` when Postgres cannot be reached; on a caller's connection also what psycopg raises to
-        have the whole transaction repeated (a deadlock, a serialization failure).
+        Everything is checked before the first run is created, `strict` also what it can cost at most. With a
+        `connection` (see `store.borrowed`) the runs exist if and only if its transaction commits. Raises `InputError`,
+        `NotFound`, `IdempotencyConflict`, `BudgetTooSmall`, and `Unavailable` when Postgres cannot be reached; on a
+        caller's connection also what psycopg raises to have the whole transaction repeated (a deadlock, a
+        serialization failure).
         """
         with translated(passing=connection is not None):
             plan = self._plan(workflow)
+            if strict:
+                refuse_excess(plan.workflow)
             submissions = self._checked(plan, list(inputs), terms, keys)
             if connection is None:
                 return self._create(plan, submissions)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AgentError,
         AttemptTimeout,
         BatonError,
+        BudgetTooSmall,
         Conflict,
         DefinitionError,
         Fault,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
         Unmet,
         WorkerInfo,
     )
-    from schemas.usage import Budget, Usage
+    from schemas.usage import Bounds, Budget, Usage
     from schemas.workflows import Each, FanOut, Leaf, Node, Pipeline, Workflow
 
 __all__ = [
@@ -72,8 +73,10 @@ __all__ = [
     "Assignments",
     "AttemptTimeout",
     "BatonError",
+    "Bounds",
     "Brief",
     "Budget",
+    "BudgetTooSmall",
     "Cancelled",
     "Case",
     "Choice",

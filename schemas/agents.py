@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.usage import Bounds
 
 DEFAULT_CONCURRENCY = 16
 """Attempts that a worker process runs at a time when neither it nor its agents say otherwise."""
@@ -52,6 +53,8 @@ class AgentSpec(Frozen):
     """Celery's `rate_limit`, such as `60/m`: a limit of each worker process, not of the cluster."""
     concurrency: int | None = Field(default=None, ge=1)
     """Attempts that one worker process runs at a time, unless the worker is told otherwise."""
+    bounds: Bounds | None = Field(default=None, exclude_if=lambda bounds: bounds is None)
+    """What one attempt consumes at most. Left out where it is not declared: a definition keeps its id."""
 
     @property
     def queue(self) -> str:

@@ -3,6 +3,7 @@
     BatonError
     ├── DefinitionError        an agent or a workflow that cannot work; names every fault at once
     ├── InputError             an input that does not fit the workflow's schema
+    ├── BudgetTooSmall         a strict submission whose worst case exceeds its budget or its timeout
     ├── SubmissionRefused      the result of a task `baton.submit` that made no run
     ├── NotFound               a run, workflow, agent or pool that does not exist
     ├── Conflict               a move that the state of a run does not allow
@@ -70,6 +71,10 @@ class InputError(BatonError):
     ) -> None:
         self.faults = tuple(faults)
         super().__init__(f"{what}: " + "; ".join(str(fault) for fault in self.faults), next_step=next_step)
+
+
+class BudgetTooSmall(BatonError):
+    """The run could exceed its budget or its timeout."""
 
 
 class SubmissionRefused(BatonError):

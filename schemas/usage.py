@@ -30,3 +30,11 @@ class Budget(Frozen):
     tokens: int | None = Field(default=None, gt=0)
     usd: float | None = Field(default=None, gt=0)
     model_calls: int | None = Field(default=None, gt=0)
+
+
+class Bounds(Frozen):
+    """The most that one attempt of an agent consumes, as far as its author vouches for it; `None` is not known."""
+
+    model_calls: int | None = Field(default=None, ge=0)
+    tokens: int | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0)

@@ -14,6 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from orchestrator.vocabulary import Composable, Part
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault
+from schemas.usage import Bounds
 from schemas.workflows import Leaf
 from workers.context import Context
 
@@ -61,6 +62,7 @@ def agent(
     retry: Retry | None = ...,
     rate_limit: str | None = ...,
     concurrency: int | None = ...,
+    bounds: Bounds | None = ...,
 ) -> Callable[[AgentFunction], Agent]: ...
 
 
@@ -73,12 +75,14 @@ def agent(
     retry: Retry | None = None,
     rate_limit: str | None = None,
     concurrency: int | None = None,
+    bounds: Bounds | None = None,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of `f(ctx, input) -> output` or `f(input) -> output`, sync or async.
 
     Both types must be annotated; anything that Pydantic understands will do. `timeout` is in seconds for one
     attempt, `rate_limit` is Celery's (`"60/m"`, per worker process), `concurrency` the attempts that one worker
-    process runs at a time. Raises `DefinitionError` for a function that cannot be an agent.
+    process runs at a time, `bounds` the most that one attempt consumes, for `baton plan`. Raises `DefinitionError`
+    for a function that cannot be an agent.
     """
 
     def make(target: AgentFunction) -> Agent:
@@ -94,6 +98,7 @@ def agent(
             retry=retry or Retry(),
             rate_limit=rate_limit,
             concurrency=concurrency,
+            bounds=bounds,
         )
         return Agent(target, spec, takes_context, given, returned)
 

@@ -44,6 +44,9 @@ def run(
         str | None,
         typer.Option(metavar="TEXT", help="Idempotency key: the same key never starts a second run."),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse it if it could exceed its budget or its timeout.")
+    ] = False,
 ) -> None:
     """Start a run of a workflow. With --watch the exit code is 1 unless the run completed."""
     from orchestrator.cli import environment
@@ -64,6 +67,7 @@ def run(
             priority=priority,
             labels=labelled,
             delay=wait,
+            strict=strict,
         )
         if watch:
             stay(client, handle.id, json=json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -42,27 +43,54 @@ def plan(
     workflow: options.WorkflowName,
     app: options.App = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Print only the Mermaid chart.")] = False,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write its graph there, as an SVG picture.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if it could exceed its budget or its timeout.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Show what a run of a workflow can cost at most, what it takes as input, and how it looks."""
     from orchestrator.cli import environment
-    from orchestrator.plan import mermaid as chart
+    from orchestrator.mermaid import mermaid as chart
+    from orchestrator.strict import refuse_excess
 
     environment.apply(app=app)
     definition = environment.find_workflow(workflow)
-    if mermaid:
+    if svg is not None:
+        _draw(definition, svg)
+    elif mermaid:
         typer.echo(chart(definition), nl=False)
     elif json:
         print_json(_facts(definition))
     else:
         _print(definition)
+    if strict:
+        refuse_excess(definition)
+
+
+def _draw(workflow: Workflow, file: Path) -> None:
+    """Raises `InputError` for a file that cannot be written."""
+    from orchestrator.svg import svg
+    from schemas.errors import Fault, InputError
+
+    try:
+        file.write_text(svg(workflow), encoding="utf-8")
+    except OSError as error:
+        faults = [Fault(str(file), error.strerror or str(error))]
+        raise InputError("--svg", faults, next_step="name a file that can be written") from error
+    typer.secho(f"{file} shows {workflow.name}.", fg="cyan", err=True)
 
 
 def _facts(workflow: Workflow) -> dict[str, Any]:
     from orchestrator.compile import compile_workflow
-    from orchestrator.plan import bounds, mermaid
+    from orchestrator.mermaid import mermaid
+    from orchestrator.plan import bounds
+    from orchestrator.strict import excesses
 
     worst = bounds(workflow)
+    amounts = {"model_calls": worst.model_calls, "tokens": worst.tokens, "usd": worst.usd}
     return {
         "workflow": workflow.name,
         "version": workflow.version,
@@ -76,9 +104,13 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
             "depth": worst.depth,
             "seconds": worst.seconds if math.isfinite(worst.seconds) else None,
             "messages": worst.attempts,
+            **{unit: amount.bound for unit, amount in amounts.items()},
             "timeout": workflow.timeout,
             "budget": workflow.budget,
         },
+        "causes": {unit: dict(amount.largest(len(amount.causes))) for unit, amount in amounts.items()},
+        "unknown": {unit: sorted(amount.unknown) for unit, amount in amounts.items()},
+        "excesses": list(excesses(workflow)),
         "queues": [agent.queue for agent in workflow.agents.values()],
         "input_schema": compile_workflow(workflow).input_schema,
         "mermaid": mermaid(workflow),
@@ -100,14 +132,35 @@ def _print(workflow: Workflow) -> None:
             ("agent calls", f"{worst['calls']:,}", f"{worst['steps']:,} steps, {worst['depth']} deep"),
             ("attempts", f"{worst['attempts']:,}", "every retry used up; as many messages on the broker"),
             ("at a time", f"{worst['parallel']:,}", "attempts, if there are enough workers"),
-            ("time", took(worst["seconds"]), "every timeout and wait used up, no queueing"),
+            ("time", _time(worst["seconds"]), "every timeout and wait used up, no queueing"),
+            *((unit.replace("_", " "), *_spending(facts, unit)) for unit in ("model_calls", "tokens", "usd")),
             ("budget", ", ".join(limits) or "no limit", ""),
         ],
         empty="",
     )
+    for excess in facts["excesses"]:
+        typer.secho(f"! {excess}", fg="yellow")
     typer.echo(f"\nqueues:  {', '.join(facts['queues'])}")
     typer.echo(f"input:   {as_json(facts['input_schema'])}\n")
     typer.echo(facts["mermaid"], nl=False)
+
+
+def _time(seconds: float | None) -> str:
+    return "no bound" if seconds is None else took(seconds)
+
+
+def _spending(facts: dict[str, Any], unit: str) -> tuple[str, str]:
+    """What can be spent at most, and who spends most of it or does not say."""
+    value, causes, silent = facts["bounds"][unit], facts["causes"][unit], facts["unknown"][unit]
+    most = ", ".join(f"{agent} {_amount(share)}" for agent, share in list(causes.items())[:3] if share)
+    if value is not None:
+        return _amount(value), f"most: {most}" if most else "no agent takes any"
+    told = f"no bounds declared by {', '.join(silent[:3])}{' and others' if len(silent) > 3 else ''}"
+    return "unknown", f"{told}; known: {most}" if most else told
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.4g}"
 
 
 def _first_line(text: str) -> str:

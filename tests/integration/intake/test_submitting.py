@@ -15,12 +15,14 @@ from orchestrator.store.refusals import translation
 from orchestrator.vocabulary import workflow
 from schemas.errors import (
     BatonError,
+    BudgetTooSmall,
     IdempotencyConflict,
     InputError,
     NotFound,
     SchemaOutdated,
     Unavailable,
 )
+from schemas.usage import Budget
 from tests.integration.engine.bench import Bench, named
 
 LINE = workflow("line", named("a") >> named("b"))
@@ -245,3 +247,21 @@ def _once(verb: Callable[..., Any]) -> Callable[..., Any]:
         return verb(*args, **kwargs)
 
     return called
+
+
+# --- strict -----------------------------------------------------------------------------------------------
+
+
+def test_a_strict_submission_that_could_exceed_its_budget_makes_no_run(client: Client, bench: Bench) -> None:
+    limited = workflow("limited", named("a"), budget=Budget(tokens=5))
+
+    for submit in (
+        lambda: client.submit(limited, 1, strict=True),
+        lambda: client.submit_many(limited, [1, 2], strict=True),
+    ):
+        with pytest.raises(BudgetTooSmall, match="nobody knows how many tokens it can take"):
+            submit()
+    assert runs(bench) == 0
+
+    assert client.submit(LINE, 1, strict=True).created  # nothing limits it
+    assert client.submit(limited, 1).created  # whoever does not ask is not refused

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from orchestrator import each, fan_out, workflow
-from orchestrator.plan import Bounds, bounds, longest_attempts, mermaid
+from orchestrator.mermaid import mermaid
+from orchestrator.plan import Bounds, bounds, longest_attempts
 from schemas.workflows import Workflow
 from tests.unit.cli import apps
 
