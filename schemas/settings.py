@@ -41,6 +41,12 @@ class Settings(BaseSettings):
     webhook_secret: str = ""
     """What signs the events that `baton events listen` takes in: `whsec_…`, two while one is replaced."""
 
+    notify: str = ""
+    """Who is told what waits for people, separated by commas: URLs of webhooks, or `module:function`."""
+
+    notify_secret: str = ""
+    """What signs those webhooks: `whsec_…`, two while one is replaced."""
+
     pool_size: int = Field(default=4, ge=1)
     """Postgres connections that one process may hold; a worker has one more, for its heart, and half
     as many again if its agents share state."""

@@ -21,6 +21,7 @@ from celery.worker.state import reserved_requests
 from orchestrator.canvas import step_of
 from orchestrator.engine.patience import passes
 from orchestrator.engine.values import Holding, Pointer, Ready, WorkerBeat, WorkerId
+from orchestrator.notices import PAUSE, Notifier
 from orchestrator.outages import BROKER, POSTGRES
 from orchestrator.recovery import Recovery
 from orchestrator.timers import Timers
@@ -90,6 +91,9 @@ class Heart:
             threading.Thread(target=self._sweep_on, name="sweeper", daemon=True),
             threading.Thread(target=self._watch_on, name="timers", daemon=True),
         ]
+        if told := process.targets:
+            self._notifier = Notifier(process.pool, told)
+            self._threads.append(threading.Thread(target=self._notify_on, name="notices", daemon=True))
 
     def start(self) -> None:
         sys.setswitchinterval(TURN_OF_A_THREAD)
@@ -132,6 +136,11 @@ class Heart:
         timers = Timers(self._process.engine, self._process.dispatcher)
         while not self._stopped.wait(timers.pause):
             self._guarded(timers.look)
+
+    def _notify_on(self) -> None:
+        """A thread of its own, since those who are told may be slow to answer."""
+        while not self._stopped.wait(PAUSE):
+            self._guarded(self._notifier.look)
 
     def _send_found(self) -> None:
         found = [self._found.popleft() for _ in range(len(self._found))]

@@ -16,6 +16,7 @@ from celery import Celery
 
 from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, WorkerId
+from orchestrator.notify_targets import targets
 from orchestrator.places import Places
 from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
@@ -53,6 +54,8 @@ class WorkerProcess:
         self.name = f"pid-{os.getpid()}"
         self.in_threads = True
         self.concurrency = 1
+        self.targets = targets(settings())
+        """Who is told what waits for people."""
         self.heart: Stoppable | None = None
         self.drain: Ending | None = None
         self.leaving = False

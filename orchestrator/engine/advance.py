@@ -214,6 +214,7 @@ class Advance(Ledger):
             self._write_items()
             self._write_closings()
             self._look_at_joins(wait)
+        self.write_notices()
         self.write_endings()
 
     def met_again(self, rows: Sequence[Row]) -> None:

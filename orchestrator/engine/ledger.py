@@ -14,7 +14,7 @@ from orchestrator.engine.json_texts import read
 from orchestrator.engine.moves import Place
 from orchestrator.engine.values import RunRef
 from orchestrator.store import advance_queries as sql
-from orchestrator.store import attempt_queries, wait_queries
+from orchestrator.store import attempt_queries, notice_queries, wait_queries
 from orchestrator.store.connect import AnyConn
 from schemas.events import EventKind
 from schemas.usage import Usage
@@ -62,6 +62,7 @@ class Ledger(ABC):
         """Runs whose end has been written."""
         self.notes: list[tuple[UUID, EventKind, str, str]] = []
         self.waits: list[tuple[Place, Asking]] = []
+        self.notices: list[tuple[str, UUID, str, str]] = []
 
     # --- collecting ---------------------------------------------------------------------------------------
 
@@ -72,6 +73,10 @@ class Ledger(ABC):
     def wait(self, place: Place, asking: Asking) -> None:
         """Have a step wait for what comes from outside."""
         self.waits.append((place, asking))
+
+    def tell(self, place: Place, kind: str, body: Mapping[str, Any]) -> None:
+        """Have people told something."""
+        self.notices.append((kind, place.run.id, place.path, json.dumps(body, default=str)))
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -123,6 +128,14 @@ class Ledger(ABC):
         waits, self.waits = self.waits, []
         if waits:
             self.conn.execute(wait_queries.INSERT_WAITS, _wait_columns(waits))
+
+    def write_notices(self) -> None:
+        """Insert what people are to be told."""
+        notices, self.notices = self.notices, []
+        if notices:
+            kinds, runs, paths, bodies = (list(column) for column in zip(*notices, strict=True))
+            keys = {"kinds": kinds, "runs": runs, "paths": paths, "bodies": bodies}
+            self.conn.execute(notice_queries.INSERT_NOTICES, keys)
 
     def close_steps(self) -> list[Closing]:
         """Close composites; those that nobody else had closed first, a deadline say."""

@@ -71,6 +71,9 @@ class Moves(Protocol):
     def close_with(self, place: Place, value: str) -> None:
         """End the composite with an output of its own (JSON text)."""
 
+    def tell(self, place: Place, kind: str, body: Mapping[str, Any]) -> None:
+        """Have people told something, after the commit; see `schemas.notices`."""
+
     def note(self, place: Place, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Tell something about the composite."""
 

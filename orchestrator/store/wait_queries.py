@@ -31,6 +31,12 @@ WITH given AS (
            ARRAY(SELECT jsonb_array_elements_text(escalate_to::jsonb)), escalate_after, expires, expiry::jsonb
     FROM moved
     RETURNING id, run_id, path
+), announced AS (
+    INSERT INTO notices (kind, run_id, path, body)
+    SELECT m.kind || '.asked', m.run_id, m.path,
+           (m.told::jsonb - 'shown' - 'usage' - 'attempt') || jsonb_strip_nulls(jsonb_build_object(
+               'wait', a.id, 'name', m.key, 'audience', m.audience::jsonb, 'expires', m.expires))
+    FROM moved m JOIN asked a USING (run_id, path) WHERE m.kind IN ('approval', 'question')
 )
 INSERT INTO events (run_id, kind, path, data)
 SELECT m.run_id, 'step.waiting', m.path,
@@ -53,7 +59,8 @@ WITH given AS (
     SET settled_at = clock_timestamp(), decision = g.decision, settled_by = g.by, reason = g.reason,
         answer = g.output::jsonb
     FROM given g WHERE w.id = g.id AND w.settled_at IS NULL
-    RETURNING w.id, w.run_id, w.path, w.request, g.state, g.output, g.error, g.told
+    RETURNING w.id, w.run_id, w.path, w.kind, w.key, w.request, g.decision, g.by, g.reason, g.state, g.output,
+              g.error, g.told
 ), moved AS (
     UPDATE steps s
     SET state = g.state, due_at = NULL, time_left = NULL, error = g.error::jsonb,
@@ -72,6 +79,11 @@ WITH given AS (
     INSERT INTO journal (run_id, path, position, name, value, attempt)
     SELECT run_id, path, (request ->> 'position')::int, request ->> 'name', output::jsonb, attempt
     FROM moved WHERE state = 'ready'
+), announced AS (
+    INSERT INTO notices (kind, run_id, path, body)
+    SELECT kind || '.settled', run_id, path,
+           jsonb_build_object('wait', id, 'name', key, 'decision', decision, 'by', by, 'reason', reason)
+    FROM settled WHERE kind IN ('approval', 'question')
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT m.run_id, e.kind, e.path, e.data
@@ -104,7 +116,7 @@ WHERE s.due_at <= statement_timestamp() AND s.state || '' = 'waiting' ORDER BY s
 # its clock on to its end.
 TAKE_DUE_WAITS: LiteralString = """
 WITH due AS (
-    SELECT w.id, w.run_id, w.path, w.expiry, w.escalate_to, w.key, w.expires - w.escalate_after AS left_then,
+    SELECT w.id, w.run_id, w.path, w.kind, w.expiry, w.escalate_to, w.key, w.expires - w.escalate_after AS left_then,
            w.escalate_after < w.expires IS NOT false AND w.escalate_after IS NOT NULL
            AND w.escalated_at IS NULL AS escalates
     FROM waits w JOIN steps s ON s.run_id = w.run_id AND s.path = w.path AND s.state || '' = 'waiting'
@@ -119,6 +131,12 @@ WITH due AS (
 ), clocks AS (
     UPDATE steps s SET due_at = s.due_at + make_interval(secs => due.left_then)
     FROM due WHERE s.run_id = due.run_id AND s.path = due.path AND due.escalates
+), announced AS (
+    INSERT INTO notices (kind, run_id, path, body)
+    SELECT kind || '.escalated', run_id, path,
+           jsonb_strip_nulls(jsonb_build_object('wait', id, 'name', key, 'audience', escalate_to,
+                                                'expires', left_then))
+    FROM due WHERE escalates
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT run_id, 'step.escalated', path,

@@ -50,8 +50,7 @@ async def async_clerk(ctx: Context, order: Order) -> Order:
     """On the event loop."""
 
     async def booked() -> int:
-        await asyncio.sleep(0)
-        return note(order, "booked")
+        return await asyncio.to_thread(note, order, "booked")
 
     await ctx.once("book", booked)
     if await ctx.ask_human(f"Ship {order.what}?", type=bool, audience="ann"):

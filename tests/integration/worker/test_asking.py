@@ -26,6 +26,8 @@ from schemas.errors import Conflict, InputError, Permanent
 from schemas.events import EventKind
 from tests.agents import asking
 from tests.integration.engine.bench import Bench, named
+from tests.integration.engine.test_notices import SECRET, Listener
+from tests.integration.engine.test_notices import listener as listener
 from tests.integration.worker.stack import Stack
 from tests.support import Databases, eventually
 from workers import Agent, AgentError, Context, Retry, Unanswered, agent
@@ -164,9 +166,7 @@ def test_an_async_agent_asks_one_question_after_the_other(desk: Desk) -> None:
     @agent
     async def clerk(ctx: Context, what: str) -> list[Any]:
         async def book() -> str:
-            await asyncio.sleep(0)
-            did.append("booked")
-            return "number"
+            return await asyncio.to_thread(lambda: did.append("booked") or "number")  # type: ignore[func-returns-value]
 
         number = await ctx.once("book", book)
         first = await ctx.ask_human("How many?", type=int)
@@ -555,3 +555,16 @@ def test_workers_set_a_step_aside_and_any_of_them_goes_on(shared: Stack, clerk: 
     assert (step.attempt, step.losses) == (2, 0)
     assert "step.lost" not in shared.kinds(run, "1")
     assert json.dumps(shared.kinds(run, "1")).count("step.started") == 2
+
+
+def test_a_worker_tells_people_what_waits_for_them(alone: Stack, listener: Listener, tmp_path: Path) -> None:
+    alone.worker("clerk", BATON_NOTIFY=listener.url, BATON_NOTIFY_SECRET=SECRET)
+
+    run = alone.submit(asking.counters["clerk"], {"what": "tea", "log": str(tmp_path / "log")})
+
+    def told() -> None:
+        assert listener.seen
+
+    eventually(told, 20)
+    assert listener.messages[0]["type"] == "approval.asked"
+    assert listener.messages[0]["data"]["run_id"] == str(run.id)
