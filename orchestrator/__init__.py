@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         route,
         rule,
         supervise,
+        wait_for,
         workflow,
     )
 
@@ -36,6 +37,7 @@ __all__ = [
     "route",
     "rule",
     "supervise",
+    "wait_for",
     "workflow",
 ]
 

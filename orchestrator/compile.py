@@ -30,6 +30,7 @@ from schemas.workflows import (
     Route,
     Stage,
     Supervise,
+    WaitFor,
     Workflow,
     below,
     walk,
@@ -164,6 +165,10 @@ class _Check:
                 return one_of([self.node(way, below(path, name)) for name, way in workers.items()])
             case Debate():
                 return self._debate(node, path, produced)
+            case WaitFor():
+                self._condition(path, node, node.key, ("input",))
+                self._condition(path, node, node.when, ("event", "input"))
+                return Value(inline(node.output))
 
     def _pipeline(self, node: Pipeline, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.stop_when, ("output",))
@@ -319,7 +324,7 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
             return _all_of([_wanted(one, workflow) for one in (*asked, *choices.values())])
         case Loop(body=body):
             return _wanted(body, workflow)
-        case Approve():
+        case Approve() | WaitFor():
             return {}
         case Supervise() | Round():
             of = node if isinstance(node, Supervise) else node.supervisor

@@ -19,6 +19,7 @@ from schemas.workflows import (
     Route,
     Stage,
     Supervise,
+    WaitFor,
     Workflow,
     children,
 )
@@ -83,7 +84,7 @@ def _shape(node: Node) -> Shape:
     match node:
         case Leaf(agent=agent):
             return Box(agent)
-        case Approve():
+        case Approve() | WaitFor():
             return Box(title(node), Form.PERSON)
         case Pipeline(stages=stages):
             return Series(tuple(_shape(stage) for stage in stages))
@@ -117,6 +118,8 @@ def title(node: Node) -> str:
             return f"loop until {until or 'nothing changes'}, at most {most} rounds"
         case Approve(name=name, risk=risk):
             return f"approve {name}" + (f", risk {risk}" if risk != "high" else "")
+        case WaitFor(type=type_, key=key):
+            return f"wait for {type_}" + (f", {key}" if key else "")
         case Supervise(max_rounds=most, within=within):
             return f"supervise, at most {most} rounds" + (f", each within {within:g} s" if within else "")
         case Assigned():

@@ -23,6 +23,7 @@ from schemas.workflows import (
     Route,
     Stage,
     Supervise,
+    WaitFor,
     Workflow,
 )
 
@@ -99,6 +100,9 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
         case Approve(name=name, expires=expires):
             seconds = expires or math.inf
             return Bounds(1, 0, 0, 0, 0, seconds, Amount.of(f"approve {name}", seconds))
+        case WaitFor(type=type_, within=within):
+            seconds = within or math.inf
+            return Bounds(1, 0, 0, 0, 0, seconds, Amount.of(f"wait for {type_}", seconds))
         case Supervise(max_rounds=most):
             return _sum([_times(_worst(node.round, agents), most)])
         case Round(supervisor=of):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import jsonschema_rs
+
 from schemas.errors import Fault
 from schemas.workflows import (
     MAX_DEPTH,
@@ -18,6 +20,7 @@ from schemas.workflows import (
     Round,
     Route,
     Supervise,
+    WaitFor,
     Workflow,
     below,
     children,
@@ -36,6 +39,8 @@ def structural(workflow: Workflow) -> Iterator[Fault]:
             yield from _ways(path, node)
         if isinstance(node, Approve):
             yield from _policy(path, node)
+        if isinstance(node, WaitFor):
+            yield from _expected(path, node)
         if isinstance(node, Supervise):
             yield from _crew(path, node, workflow)
         if isinstance(node, Debate):
@@ -55,6 +60,15 @@ def _branches(path: str, node: FanOut) -> Iterator[Fault]:
         yield Fault(path, f"require={node.require}, but there are only {len(node.branches)} branches")
     for reserved in {"join", "gaps"} & set(node.branches):
         yield Fault(below(path, reserved), f"{reserved!r} is a reserved name: rename the branch")
+
+
+def _expected(path: str, node: WaitFor) -> Iterator[Fault]:
+    if not node.has_default:
+        return
+    if node.within is None:
+        yield Fault(path, "a default needs `within`: without it there is no end of waiting")
+    for error in jsonschema_rs.validator_for(node.output).iter_errors(node.default):
+        yield Fault(path, f"its default does not fit its output: {error.message}")
 
 
 def _ways(path: str, node: Route) -> Iterator[Fault]:

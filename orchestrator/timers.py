@@ -82,15 +82,17 @@ class Timers:
         sent.append(self._send(begun))
         caused, more = self._deliverer.deliver() if seen.events else ([], False)
         sent.append(self._send(caused))
+        woken, again = self._engine.wake() if seen.events else ([], False)
+        sent.append(self._send(woken))
         late = self._engine.expire() if seen.steps or seen.runs else []
         sent.append(self._send(late))
         late += (expired := self._engine.expire_waits() if seen.steps else [])
         sent.append(self._send(expired))
         if all(sent):
-            busy = bool(started or begun or caused or late or seen.runs)
-            more = more or len(started) == MOST
+            busy = bool(started or begun or caused or woken or late or seen.runs)
+            more = more or again or len(started) == MOST
             self.pause = 0.0 if more else pause(seen, time.monotonic() - seen_at, busy=busy)
-        return len(started) + len(begun) + len(caused) + len(late)
+        return len(started) + len(begun) + len(caused) + len(woken) + len(late)
 
     def _see(self, conn: Conn) -> Seen:
         me = self._engine.worker.id if self._engine.worker is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -271,6 +272,9 @@ def _asked(run: Mapping[str, Any], asked: Sequence[tuple[Any, ...]]) -> tuple[st
     """What people are to decide, and how."""
     told = []
     for wait, path, kind, key, audience in asked[:ASKED]:
+        if kind == WaitKind.EVENT:
+            told.append(f"step {path} waits for the event {key}: baton events emit {_emitted(key)}")
+            continue
         whom = " or ".join(audience) or "somebody"
         if kind == WaitKind.APPROVAL:
             how = f"approve {key!r}: baton approvals show {wait}, then baton approvals approve|reject {wait}"
@@ -280,6 +284,12 @@ def _asked(run: Mapping[str, Any], asked: Sequence[tuple[Any, ...]]) -> tuple[st
     if len(asked) > ASKED:
         told.append(f"{len(asked) - ASKED} more steps wait: baton approvals ls --run {run['id']}")
     return tuple(told)
+
+
+def _emitted(key: str) -> str:
+    """What to type for the event that a wait of this key is for."""
+    type_, _, about = key.partition(" ")
+    return f"{type_} --key {shlex.quote(about)}" if about else type_
 
 
 def _label(label: str | None) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.compile import compile_workflow
 from schemas.agents import AgentSpec
@@ -31,10 +31,14 @@ from schemas.workflows import (
     Rule,
     Stage,
     Supervise,
+    WaitFor,
     Workflow,
 )
 
 N = TypeVar("N", bound=Frozen)
+
+NOTHING: Any = object()
+"""Stands for no default, which None is not."""
 
 
 class Composable(ABC):
@@ -298,6 +302,37 @@ def debate(
         parallel=parallel,
     )
     return Part(made, _agents(*parts.values(), judge))
+
+
+def wait_for(
+    type: str,
+    *,
+    key: str | None = None,
+    when: str | None = None,
+    within: float | None = None,
+    default: Any = NOTHING,
+    lookback: float | None = None,
+    output: Any = None,
+) -> Part:
+    """An event from outside (see `Client.emit`), whose payload goes on as an `output`. No worker waits meanwhile.
+
+    `key` is over `input`, `when` over `event` and `input`. An event counts that came since the run was submitted, so
+    one that is early is not lost; or since `lookback` seconds before the wait. One that a step before this one has
+    taken does not count. After `within` seconds the step fails, or gives `default`. Raises `DefinitionError`.
+    """
+    node = _made(
+        WaitFor,
+        f"wait_for({type!r}, ...)",
+        type=type,
+        key=key,
+        when=when,
+        within=within,
+        default=None if default is NOTHING else TypeAdapter(Any).dump_python(default, mode="json"),
+        has_default=default is not NOTHING,
+        lookback=lookback,
+        output={} if output is None else TypeAdapter(output).json_schema(),
+    )
+    return Part(node)
 
 
 def workflow(

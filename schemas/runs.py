@@ -62,6 +62,7 @@ class StepKind(StrEnum):
     ROUND = "round"
     ASSIGNED = "assigned"
     DEBATE = "debate"
+    WAIT_FOR = "wait_for"
 
 
 _RUN_ENDINGS = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})

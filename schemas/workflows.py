@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import Field
 
-from schemas.agents import AgentName, AgentSpec
+from schemas.agents import AgentName, AgentSpec, JsonSchema
 from schemas.base import Frozen
+from schemas.incoming import EventType
 from schemas.usage import Budget
 
 BranchName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,62}$")]
@@ -177,6 +178,25 @@ class Approve(Frozen):
 RISKS = ("low", "medium", "high")
 
 
+class WaitFor(Frozen):
+    """An event from outside, for which no worker waits. Its payload is what goes on."""
+
+    pattern: Literal["wait_for"] = "wait_for"
+    type: EventType
+    key: Condition | None = None
+    """A text, over `input`: only an event with this key is meant. Without it, one of any key."""
+    when: Condition | None = None
+    """Over `event` (its payload) and `input`."""
+    within: float | None = Field(default=None, gt=0)
+    """Seconds after which the step fails, or gives `default`."""
+    default: Any = None
+    has_default: bool = False
+    lookback: float | None = Field(default=None, ge=0)
+    """Seconds before the wait began from which on an event counts; without it, all since the run was submitted."""
+    output: JsonSchema = Field(default_factory=dict)
+    """The schema of the payload; an event that does not fit it is passed over."""
+
+
 class Supervise(Frozen):
     """A planner that gives assignments to workers, round after round, until a reviewer accepts what they found."""
 
@@ -280,12 +300,25 @@ class Debate(Frozen):
 
 Node = Annotated[
     Union[  # noqa: UP007
-        Leaf, Pipeline, Stage, FanOut, Each, Route, Loop, Supervise, Round, Assigned, Debate, Approve
+        Leaf, Pipeline, Stage, FanOut, Each, Route, Loop, Supervise, Round, Assigned, Debate, Approve, WaitFor
     ],
     Field(discriminator="pattern"),
 ]
 
-for _model in (Pipeline, Stage, FanOut, Each, Route, Loop, Supervise, Round, Assigned, Debate, Approve):
+for _model in (
+    Pipeline,
+    Stage,
+    FanOut,
+    Each,
+    Route,
+    Loop,
+    Supervise,
+    Round,
+    Assigned,
+    Debate,
+    Approve,
+    WaitFor,
+):
     _model.model_rebuild()
 
 
@@ -336,7 +369,7 @@ def children(node: Node) -> Iterator[tuple[str, Node]]:
             yield "positions", node.positions
             if judge is not None:
                 yield "judge", Leaf(agent=judge)
-        case Leaf() | Approve():
+        case Leaf() | Approve() | WaitFor():
             return
     if isinstance(node, Joining) and node.join is not None:
         yield "join", Leaf(agent=node.join)

@@ -57,6 +57,8 @@ def _lines(event: Event) -> list[str]:
 
 def _way(data: dict[str, Any]) -> str:
     """What was decided, and by whom."""
+    if data["by"] == "event":
+        return f"took the event [bold]{data['choice']}[/]"
     if data["by"] == "step":
         return f"decided for [bold]{escape(data['choice'])}[/]"
     return f"{data.get('verb', 'went to')} [bold]{escape(data['choice'])}[/] by {data['by']}"

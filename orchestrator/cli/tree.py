@@ -43,6 +43,7 @@ _PATTERNS = {
     StepKind.ROUND: "round",
     StepKind.ASSIGNED: "assignment",
     StepKind.DEBATE: "debate",
+    StepKind.WAIT_FOR: "wait for",
 }
 # What a person has to see first when not everything can be shown.
 _INTEREST = [

@@ -38,6 +38,7 @@ from orchestrator.engine.values import (
     WorkerId,
 )
 from orchestrator.engine.waits import Waits
+from orchestrator.engine.waking import Waking
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
@@ -55,9 +56,9 @@ class _Accepted(NamedTuple):
     """Seconds until the run's deadline."""
 
 
-class Engine(Intake, Forking, Control, Deadlines, Waits, DeadSteps, Journals, Custody):
+class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Journals, Custody):
     """Moves runs on: claim and record here; what creates runs in `Intake` and `Forking`, whole runs in `Control`,
-    their time in `Deadlines`, what they wait for in `Waits`, what workers hold in
+    their time in `Deadlines`, what they wait for in `Waits` and `Waking`, what workers hold in
     `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`.
 
     Any number of engines, in any number of processes, work on the same database.

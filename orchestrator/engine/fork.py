@@ -88,7 +88,7 @@ def beginning(plan: Plan, origin: Mapping[str, str], step: str) -> dict[str, str
     left out; branches beside it that are not done wait to be started, with what is done inside them.
     """
     around = set(_around(step))
-    before = [path for path in origin if not _follows(plan, path, step)]
+    before = [path for path in origin if not follows(plan, path, step)]
     undone = [path for path in before if path in around or origin[path] != StepState.DONE]
     again = set(unsettled(plan, [(path, parent_of(path)) for path in (*undone, step)]))
     states: dict[str, str | None] = {path: StepState.PENDING if path in again else None for path in before}
@@ -105,7 +105,7 @@ def _around(step: str) -> list[str]:
     return found
 
 
-def _follows(plan: Plan, path: str, step: str) -> bool:
+def follows(plan: Plan, path: str, step: str) -> bool:
     """Whether `path` is `step`, below it, or executed after it because of it."""
     if path == step or path.startswith(f"{step}/"):
         return True

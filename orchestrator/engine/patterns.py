@@ -7,11 +7,23 @@ transaction, in which other runs' outcomes may be recorded too.
 from __future__ import annotations
 
 from orchestrator.conditions import ConditionError, holds
-from orchestrator.engine import approving, assigning, debating, looping, routing, supervising
+from orchestrator.engine import approving, assigning, debating, expecting, looping, routing, supervising
 from orchestrator.engine.json_texts import Unreadable
 from orchestrator.engine.moves import Moves, Part, Place
 from orchestrator.engine.values import error_text
-from schemas.workflows import Approve, Assigned, Debate, Loop, Node, Pipeline, Round, Route, Stage, Supervise
+from schemas.workflows import (
+    Approve,
+    Assigned,
+    Debate,
+    Loop,
+    Node,
+    Pipeline,
+    Round,
+    Route,
+    Stage,
+    Supervise,
+    WaitFor,
+)
 
 
 def entered(moves: Moves, place: Place, node: Node, ref: str, delay: float | None) -> None:
@@ -36,6 +48,8 @@ def entered(moves: Moves, place: Place, node: Node, ref: str, delay: float | Non
                 assigning.entered(moves, place, node, ref, delay)
             case Debate():
                 moves.open_part(place, "positions", node.positions, ref, delay=delay)
+            case WaitFor():
+                expecting.entered(moves, place, node, ref, delay)
     except (ConditionError, Unreadable) as error:
         moves.close(place, None, error_text(type(error).__name__, str(error)))
 

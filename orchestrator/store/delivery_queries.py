@@ -10,7 +10,7 @@ from typing import LiteralString
 
 SPREAD: LiteralString = """
 WITH fresh AS (
-    SELECT number, tenant, type FROM incoming_events
+    SELECT number, tenant, type, key FROM incoming_events
     WHERE spread_at IS NULL ORDER BY number LIMIT %(most)s FOR UPDATE SKIP LOCKED
 ), spread AS (
     UPDATE incoming_events e SET spread_at = clock_timestamp() FROM fresh f WHERE e.number = f.number
@@ -20,6 +20,12 @@ WITH fresh AS (
     FROM fresh f
     JOIN subscriptions s ON s.replaced_at IS NULL AND s.enabled
          AND (s.type = f.type OR (s.type LIKE '%%.*' AND starts_with(f.type, left(s.type, -1))))
+), awaited AS (
+    INSERT INTO wakes (event, wait)
+    SELECT f.number, w.id
+    FROM fresh f
+    JOIN waits w ON w.kind = 'event' AND w.key IN (f.type, f.type || ' ' || f.key) AND w.settled_at IS NULL
+    JOIN runs r ON r.id = w.run_id AND r.tenant = f.tenant
 )
 SELECT count(*) FROM fresh
 """

@@ -4,6 +4,8 @@ An `incoming_event` is stored by whoever emits it, in its own transaction if it 
 that is new is spread over the `subscriptions` to its type: a `delivery` for each, which is then judged by itself. A
 subscription that changes gets a new version; an event is judged by the one that it was delivered to. Where starts are
 debounced or throttled, an `event_gate` for each key says when the next one may be.
+
+An event that steps of runs may be waiting for is also a `wake` for each of them, until that was looked into.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ incoming_events = Table(
     UniqueConstraint("tenant", "id"),
     Index("incoming_events_new", "number", postgresql_where=text("spread_at IS NULL")),
     # What came before somebody waited for it.
-    Index("incoming_events_alike", "tenant", "type", "key", "number"),
+    Index("incoming_events_alike", "tenant", "type", "key", "at"),
+    Index("incoming_events_of_type", "tenant", "type", "at"),
     Index("incoming_events_recent", "at"),
 )
 
@@ -86,6 +89,14 @@ deliveries = Table(
         "deliveries_held", "subscription", "tenant", "key", "event", postgresql_where=text("state = 'held'")
     ),
     Index("deliveries_failed", "subscription", "event", postgresql_where=text("state = 'failed'")),
+)
+
+wakes = Table(
+    "wakes",
+    metadata,
+    Column("event", BigInteger, ForeignKey("incoming_events.number", ondelete="CASCADE"), primary_key=True),
+    Column("wait", BigInteger, primary_key=True),
+    Index("wakes_of_waits", "wait"),
 )
 
 event_gates = Table(

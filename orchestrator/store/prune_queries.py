@@ -45,7 +45,10 @@ DELETE_KEYS: LiteralString = "DELETE FROM idempotency_keys WHERE run_id = ANY (%
 
 DELETE_DEAD_LETTERS: LiteralString = "DELETE FROM dead_letters WHERE run_id = ANY (%(runs)s::uuid[])"
 
-DELETE_WAITS: LiteralString = "DELETE FROM waits WHERE run_id = ANY (%(runs)s::uuid[])"
+DELETE_WAITS: LiteralString = """
+WITH gone AS (DELETE FROM waits WHERE run_id = ANY (%(runs)s::uuid[]) RETURNING id)
+DELETE FROM wakes WHERE wait IN (SELECT id FROM gone)
+"""
 
 DELETE_JOURNAL: LiteralString = "DELETE FROM journal WHERE run_id = ANY (%(runs)s::uuid[])"
 

@@ -300,6 +300,8 @@ waits = Table(
     Column("expiry", JSONB),
     Column("asked_at", _Time, nullable=False, server_default=func.clock_timestamp()),
     Column("escalated_at", _Time),
+    # When it was looked whether the event that it is for had come before.
+    Column("looked_at", _Time),
     Column("settled_at", _Time),
     Column("settled_by", Text),
     Column("decision", Text),
@@ -312,6 +314,18 @@ waits = Table(
     # Who waits for this event?
     Index("waits_open_keys", "kind", "key", postgresql_where=text("settled_at IS NULL")),
     Index("waits_of_runs", "run_id"),
+    # Who has taken an event?
+    Index(
+        "waits_taken",
+        "run_id",
+        "settled_by",
+        postgresql_where=text("kind = 'event' AND settled_at IS NOT NULL"),
+    ),
+    Index(
+        "waits_unseen",
+        "id",
+        postgresql_where=text("kind = 'event' AND settled_at IS NULL AND looked_at IS NULL"),
+    ),
 )
 
 journal = Table(

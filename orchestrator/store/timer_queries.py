@@ -17,7 +17,9 @@ SELECT EXISTS (SELECT FROM steps WHERE due_at <= statement_timestamp()) AS steps
        EXISTS (SELECT FROM schedules WHERE next_at <= statement_timestamp() AND enabled) AS schedules,
        EXISTS (SELECT FROM incoming_events WHERE spread_at IS NULL)
        OR EXISTS (SELECT FROM deliveries WHERE state = 'new')
-       OR EXISTS (SELECT FROM event_gates WHERE due_at <= statement_timestamp()) AS events,
+       OR EXISTS (SELECT FROM event_gates WHERE due_at <= statement_timestamp())
+       OR EXISTS (SELECT FROM waits WHERE kind = 'event' AND settled_at IS NULL AND looked_at IS NULL)
+       OR EXISTS (SELECT FROM wakes) AS events,
        extract(epoch FROM least(
            (SELECT min(due_at) FROM steps WHERE due_at > statement_timestamp()),
            (SELECT min(due_at) FROM runs WHERE due_at > statement_timestamp()),

@@ -184,5 +184,5 @@ SELECT_WAIT: LiteralString = (
 
 SELECT_ASKED: LiteralString = """
 SELECT id, path, kind, key, audience FROM waits
-WHERE run_id = %(run)s AND settled_at IS NULL AND kind IN ('approval', 'question') ORDER BY id
+WHERE run_id = %(run)s AND settled_at IS NULL AND kind IN ('approval', 'question', 'event') ORDER BY id
 """
