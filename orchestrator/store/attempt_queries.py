@@ -52,12 +52,13 @@ SELECT c.run_id, c.path, c.attempt, c.retries, c.definition_id, c.workflow, c.te
        extract(epoch FROM c.run_due - clock_timestamp())::float8 AS run_left, c.input_ref,
        (CASE WHEN c.input IS NOT NULL THEN c.input
              WHEN c.input_ref = 'run' THEN c.intent
-             WHEN c.input_ref LIKE 'in:%%' THEN src.input
-             ELSE src.output END)::text AS input,
+             WHEN c.input_ref LIKE 'in:%%' THEN (SELECT src.input FROM steps src WHERE src.run_id = c.run_id
+                                                 AND src.path = substr(c.input_ref, 4))
+             ELSE (SELECT src.output FROM steps src WHERE src.run_id = c.run_id
+                   AND src.path = substr(c.input_ref, strpos(c.input_ref, ':') + 1)) END)::text AS input,
        -- A claim that a crash of the server forgets is claimed again: it need not wait for the disk.
        set_config('synchronous_commit', 'off', true)
 FROM claimed c
-LEFT JOIN steps src ON src.run_id = c.run_id AND src.path = substr(c.input_ref, strpos(c.input_ref, ':') + 1)
 """
 
 SELECT_INTENT: LiteralString = "SELECT input::text FROM runs WHERE id = %(run)s"
@@ -70,15 +71,18 @@ FROM steps s JOIN runs r ON r.id = s.run_id
 WHERE s.run_id = %(run)s AND s.path = %(path)s
 """
 
+# Looked up for each row that needs it, not joined: planned on an empty table, a join would compare all with all.
 SELECT_RESULTS: LiteralString = """
 SELECT c.path, c.state, c.error::text AS error,
-       CASE WHEN c.output_ref LIKE 'all:%%' THEN NULL
-            WHEN c.output_ref LIKE 'in:%%' THEN src.input::text
+       CASE WHEN c.output IS NOT NULL THEN c.output::text
+            WHEN c.output_ref LIKE 'all:%%' THEN NULL
             WHEN c.output_ref = 'run' THEN (SELECT input::text FROM runs WHERE id = c.run_id)
-            ELSE coalesce(c.output, src.output)::text END AS output,
+            WHEN c.output_ref LIKE 'in:%%' THEN (SELECT input::text FROM steps src WHERE src.run_id = c.run_id
+                                                AND src.path = substr(c.output_ref, 4))
+            ELSE (SELECT output::text FROM steps src WHERE src.run_id = c.run_id
+                  AND src.path = substr(c.output_ref, 5)) END AS output,
        c.output_ref
 FROM steps c
-LEFT JOIN steps src ON src.run_id = c.run_id AND src.path = substr(c.output_ref, strpos(c.output_ref, ':') + 1)
 WHERE c.run_id = %(run)s AND c.parent = %(parent)s AND c.ordinal >= 0
 ORDER BY c.ordinal
 """

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from orchestrator.engine import Claimed, Pointer
 from orchestrator.vocabulary import each, workflow
+from schemas.workflows import WINDOW
 from tests.integration.engine.bench import Bench, done, named
 
 WIDE = 3_000
@@ -48,3 +50,24 @@ def test_a_batch_of_a_wide_run_reads_no_more_rows_than_it_has_steps(single: Benc
 
     # Then each of them costs the rows it touches, not those beside it
     assert (rows_read(single) - before) / (10 * BATCH) < 20
+
+
+def test_what_a_join_receives_is_read_row_by_row(single: Bench) -> None:
+    # Given statements that were planned on an almost empty table, and cached
+    for _ in range(10):
+        single.submit(workflow("small", each(named("a"), join=named("j"))), [1])
+        single.drain()
+
+    # When a join receives what many branches gave
+    run = single.submit(workflow("wide", each(named("a"), join=named("j"), max_items=WIDE)), list(range(WIDE)))
+    ready = [f"0/{n}" for n in range(WINDOW)]
+    while ready != ["0/join"]:
+        claims = single.engine.claim_all([Pointer(run, path) for path in ready])
+        outcomes = [done(one, 1) for one in claims if isinstance(one, Claimed)]
+        ready = [one.path for recorded in single.engine.record_all(outcomes) for one in recorded.ready]
+    before = rows_read(single)
+    claimed = single.claim(run, "0/join")
+
+    # Then each result costs a few rows at most, however many there are
+    assert len(json.loads(claimed.input)["results"]) == WIDE
+    assert (rows_read(single) - before) / WIDE < 5
