@@ -67,7 +67,7 @@ class Brief(BaseModel, Generic[T]):
     found: list[Finding] = []
     """Of all rounds so far, in the order of the assignments."""
     gaps: list[Unmet] = []
-    """Assignments that failed, were late or were refused, as far as no later one with the same input was done."""
+    """Assignments that failed, were late or were refused, as far as no later round had one with the same input done."""
     feedback: str = ""
     """What the reviewer of the round before wants."""
 

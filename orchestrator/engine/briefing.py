@@ -48,7 +48,7 @@ def brief(moves: Moves, place: Place, of: Supervise, number: int, task: Any, wor
 
 
 def worked(moves: Moves, place: Place, rounds: int) -> Worked:
-    """What the assignments of so many rounds came to. A gap is none any more once a later one found it."""
+    """What the assignments of so many rounds came to. A gap is none any more once a later round had its input done."""
     found, gaps = [], []
     for number in range(rounds):
         work = Place(place.run, place.below(f"{number}/work"))
@@ -62,8 +62,8 @@ def worked(moves: Moves, place: Place, rounds: int) -> Worked:
                 gap = {key: missing[index][key] for key in ("state", "reason")}
                 gaps.append(_gap(number, one, gap))
         gaps += [_gap(number, one, {"state": "refused", "reason": one["reason"]}) for one in given["refused"]]
-    known = {write(one["input"]) for one in found}
-    return Worked(found, [gap for gap in gaps if write(gap["input"]) not in known])
+    done = {write(one["input"]): one["round"] for one in found}
+    return Worked(found, [gap for gap in gaps if done.get(write(gap["input"]), 0) <= gap["round"]])
 
 
 def review(moves: Moves, place: Place, number: int) -> Review[Any]:

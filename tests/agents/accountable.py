@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any
 
-from schemas.outcomes import Gathered
+from schemas import Assignment, Assignments, Brief, Case, Debated, Gathered, Review, Supervised, Verdict
 from tests.chaos.ledger import call
 from workers import AgentError, Context, Permanent, Retry, agent
 
@@ -122,3 +122,43 @@ def gather(ctx: Context, parts: Gathered[int]) -> dict[str, Any]:
     """What is there, and what is not."""
     call(ctx, parts)
     return {"sum": sum(parts.results), "gaps": sorted(gap.branch for gap in parts.gaps)}
+
+
+@agent
+async def lead(ctx: Context, brief: Brief[int]) -> Assignments:
+    """First everybody, and somebody who does not exist; then more of the same number."""
+    call(ctx, [brief.task, brief.round])
+    names = ("step", "refuse", "nobody") if brief.round == 1 else ("slow",)
+    return Assignments(assignments=[Assignment(worker=one, input=brief.task + brief.round) for one in names])
+
+
+@agent
+async def accept_second(ctx: Context, brief: Brief[int]) -> Review[int]:
+    """Accepts the second round: the sum of what was found."""
+    call(ctx, [one.output for one in brief.found])
+    return Review(accept=brief.round == 2, answer=sum(one.output for one in brief.found))
+
+
+@agent
+def told(ctx: Context, result: Supervised[int]) -> dict[str, Any]:
+    """What a supervisor came to, in short."""
+    call(ctx, result.answer)
+    return {"sum": result.answer, "rounds": result.rounds, "gaps": [gap.branch for gap in result.gaps]}
+
+
+@agent
+async def weigh(ctx: Context, case: Case[int]) -> Verdict:
+    """The larger, the better."""
+    call(ctx, sorted(case.positions.items()))
+    return Verdict(scores={name: {"size": number / 1_000} for name, number in case.positions.items()})
+
+
+@agent
+def settled(ctx: Context, result: Debated[int]) -> dict[str, Any]:
+    """What a debate came to, in short."""
+    call(ctx, result.answer)
+    return {
+        "answer": result.answer,
+        "against": len(result.dissent),
+        "gaps": [one.branch for one in result.gaps],
+    }

@@ -11,23 +11,28 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import each, fan_out, workflow
+from orchestrator import debate, each, fan_out, supervise, workflow
 from schemas.workflows import Workflow
 from tests.agents.accountable import (
+    accept_second,
     forked,
     forked_total,
     gather,
+    lead,
     linger,
     muse,
     numbers,
     ponder,
     press,
     refuse,
+    settled,
     step,
     stumble,
     stumble_twice,
+    told,
     total,
     wander,
+    weigh,
 )
 
 THREADED = (
@@ -43,6 +48,11 @@ THREADED = (
     numbers,
     total,
     gather,
+    lead,
+    accept_second,
+    told,
+    weigh,
+    settled,
 )
 """Served by workers with threads and an event loop."""
 
@@ -97,6 +107,25 @@ alone = workflow("chaos-alone", step)
 musing = workflow("chaos-musing", muse)
 late = workflow("chaos-late", step >> linger >> ponder)
 
+supervised = workflow(
+    "chaos-supervised",
+    supervise(
+        step,
+        press,
+        refuse,
+        slow=wander >> forked,
+        planner=lead,
+        reviewer=accept_second,
+        alternatives={"refuse": "press"},
+        parallel=2,
+    )
+    >> told,
+)
+debated = workflow(
+    "chaos-debated",
+    debate(step, stumble, refuse, slow=wander >> forked, judge=weigh, rubric={"size": 1.0}) >> settled,
+)
+
 SHAPES = [
     Shape(line, lambda n: 2 * (n + 2) + 4, weight=3),
     Shape(retried, lambda n: n + 1),
@@ -109,6 +138,8 @@ SHAPES = [
     Shape(nested, lambda n: sum(_triangle(k) + 2 * k for k in range(n)), _up_to(5)),
     Shape(both, lambda n: {"sum": _triangle(n) + n + 3 * (n + 1), "gaps": []}, _up_to(8)),
     Shape(late, lambda n: n + 1),
+    Shape(supervised, lambda n: {"sum": 2 * (n + 2) + 2 * (n + 2) + 3, "rounds": 2, "gaps": ["nobody"]}),
+    Shape(debated, lambda n: {"answer": 2 * n + 3, "against": 2, "gaps": ["refuse"]}),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"delay": 1.0}),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"priority": 9}),
 ]

@@ -63,9 +63,7 @@ def supervised(node: Supervise, task: Any, act: Act, work: Work, deep: Collectio
         try:
             plan = act(node.planner, brief)
             done, missing = _worked(node, number, plan["assignments"], work, deep)
-            now = [
-                gap for gap in gaps + missing if gap["input"] not in [one["input"] for one in found + done]
-            ]
+            now = [gap for gap in gaps + missing if not _made_good(gap, found + done)]
             review = act(node.reviewer, brief | {"found": found + done, "gaps": now})
         except Boom:
             if not reviews:
@@ -83,6 +81,10 @@ def supervised(node: Supervise, task: Any, act: Act, work: Work, deep: Collectio
         if number > 0 and not is_new:
             return _end(reviews, "nothing new", open_gaps)
     return _end(reviews, "rounds", open_gaps)
+
+
+def _made_good(gap: dict[str, Any], found: list[dict[str, Any]]) -> bool:
+    return any(one["input"] == gap["input"] and one["round"] > gap["round"] for one in found)
 
 
 def _end(reviews: list[dict[str, Any]], ended: str, gaps: list[dict[str, Any]]) -> Any:

@@ -130,6 +130,14 @@ def test_a_later_round_knows_what_was_found_what_is_missing_and_what_is_wanted(b
     assert (end["rounds"], end["gaps"]) == (2, [])
 
 
+def test_what_another_worker_found_in_the_same_round_fills_no_gap(bench: Bench) -> None:
+    cast = Cast(planner=to(("a", "x"), ("b", "x")), reviewer=YES, b=Boom("ill"))
+
+    end = worked(bench, team(), cast)
+
+    assert [gap["branch"] for gap in end["gaps"]] == ["b"]
+
+
 def test_the_bound_ends_it_with_the_last_answer(bench: Bench) -> None:
     cast = Cast(
         planner=lambda brief: to(("a", f"x{brief['round']}")),
