@@ -59,7 +59,9 @@ def test_what_a_join_receives_is_read_row_by_row(single: Bench) -> None:
         single.drain()
 
     # When a join receives what many branches gave
-    run = single.submit(workflow("wide", each(named("a"), join=named("j"), max_items=WIDE)), list(range(WIDE)))
+    run = single.submit(
+        workflow("wide", each(named("a"), join=named("j"), max_items=WIDE)), list(range(WIDE))
+    )
     ready = [f"0/{n}" for n in range(WINDOW)]
     while ready != ["0/join"]:
         claims = single.engine.claim_all([Pointer(run, path) for path in ready])
