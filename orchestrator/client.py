@@ -36,7 +36,7 @@ from schemas.agents import JsonSchema
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
 from schemas.incoming import Emitted
-from schemas.runs import RUN_LIVE, PoolView, RunMoment, RunState, RunSummary, RunView, WorkerView
+from schemas.runs import RUN_LIVE, PoolView, RunFigures, RunMoment, RunState, RunSummary, RunView, WorkerView
 from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
 from schemas.workflows import Workflow
@@ -421,6 +421,15 @@ class Client(Approvals):
     def workflows(self) -> list[Workflow]:
         """The newest stored definition of every name."""
         return self._engine.plans.all()
+
+    @translated()
+    def versions(self, workflow: str) -> dict[str, Workflow]:
+        """Every stored definition of this name by its id, the newest first."""
+        return self._engine.plans.versions(workflow)
+
+    def figures(self, runs: Iterable[UUID]) -> list[RunFigures]:
+        """How these runs stand and what they consumed; waits for a Postgres that restarts as `result` does."""
+        return self._read(partial(self._views.figures, list(runs)))
 
     def close(self) -> None:
         """Close the connections."""

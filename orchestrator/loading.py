@@ -64,10 +64,7 @@ def load(app: str) -> Loaded:
     names = [name.strip() for name in app.split(",") if name.strip()]
     if not names:
         raise NotFound("No app is named, so there are no workflows or agents to find.", next_step=_NAME_ONE)
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    roots = [_import(name) for name in names]
+    roots = [imported(name) for name in names]
     found = _Search()
     for root in roots:
         found.search(root)
@@ -134,7 +131,11 @@ def _submodules(root: ModuleType) -> Iterator[ModuleType]:
             yield module
 
 
-def _import(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """The module of this name, or of this `.py` file; the current folder is importable. Raises as `load` does."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
     try:
         return _import_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     except BatonError:

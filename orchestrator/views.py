@@ -28,6 +28,7 @@ from schemas.outcomes import ErrorInfo, Gap
 from schemas.runs import (
     RUN_ENDED,
     PoolView,
+    RunFigures,
     RunMoment,
     RunState,
     RunSummary,
@@ -91,6 +92,12 @@ class Views:
         with self._pool.connection() as conn:
             row = self._row(conn, run_id)
         return RunSummary.model_validate({k: row[k] for k in RunSummary.model_fields})
+
+    def figures(self, runs: Iterable[UUID]) -> list[RunFigures]:
+        """How these runs stand, as far as they exist."""
+        with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(sql.SELECT_FIGURES, {"runs": list(runs)}).fetchall()
+        return [RunFigures.model_validate(row) for row in rows]
 
     def has_ended(self, run_id: UUID) -> bool:
         """Whether nothing more happens to the run by itself."""

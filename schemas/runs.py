@@ -118,6 +118,25 @@ class RunSummary(Frozen):
     """The step from which it went its own way."""
 
 
+class RunFigures(Frozen):
+    """How a run stands, and what it has consumed: all its attempts, those that failed included."""
+
+    id: UUID
+    state: RunState
+    degraded: bool
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorInfo | None
+    usage: Usage
+
+    @property
+    def seconds(self) -> float | None:
+        """From the start of its first step to its end."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+
 class StepView(Frozen):
     """One step as it stands, without its payloads."""
 

@@ -5,6 +5,11 @@ not, without a change anywhere else.
 
     baton run triage @examples/support_triage/tickets.json --app examples.support_triage --watch
     baton runs explain RUN
+
+How good they are is measured on `cases.jsonl`: the router alone, and whole answers.
+
+    baton eval route triage examples/support_triage/cases.jsonl --app examples.support_triage
+    baton eval ticket examples/support_triage/cases.jsonl --check examples.support_triage:well_answered
 """
 
 from __future__ import annotations
@@ -107,13 +112,19 @@ desk = route(
     fallback=person,
 )
 
+answered = desk >> loop(shorten, until=f"size(output.text) <= {LONGEST}", max_rounds=5).when(
+    f"size(input.text) > {LONGEST}"
+)
+
 triage = workflow(
     "triage",
-    each(
-        desk
-        >> loop(shorten, until=f"size(output.text) <= {LONGEST}", max_rounds=5).when(
-            f"size(input.text) > {LONGEST}"
-        )
-    ),
+    each(answered),
     description="Finds the desk of each ticket, and an answer that fits into a text message.",
 )
+
+ticket = workflow("ticket", answered, description="The same for one ticket.")
+
+
+def well_answered(output: dict[str, str], expected: str) -> dict[str, bool]:
+    """For `baton eval`: whether the right desk answers, and briefly enough."""
+    return {"desk": output["desk"] == expected, "brief": len(output["text"]) <= LONGEST}

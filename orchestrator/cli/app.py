@@ -13,6 +13,7 @@ from orchestrator.cli import (
     dead,
     demo,
     doctor,
+    evaluate,
     explain,
     history,
     incoming,
@@ -60,6 +61,7 @@ app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")
 app.add_typer(incoming.app, name="events", rich_help_panel="Work")
 app.add_typer(subscriptions.app, name="subscriptions", rich_help_panel="Work")
 app.command("plan", rich_help_panel="Work")(workflows.plan)
+app.add_typer(evaluate.app, name="eval", rich_help_panel="Work")
 app.add_typer(workflows.app, name="workflows", rich_help_panel="Work")
 app.add_typer(pools.app, name="pools", rich_help_panel="Operate")
 app.add_typer(pools.workers, name="workers", rich_help_panel="Operate")

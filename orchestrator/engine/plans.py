@@ -46,6 +46,12 @@ class Plans:
             rows = conn.execute(sql.SELECT_DEFINITIONS).fetchall()
         return [Workflow.model_validate_json(body) for (body,) in rows]
 
+    def versions(self, name: str) -> dict[str, Workflow]:
+        """Every stored definition of a name by its id, the newest first."""
+        with self._pool.connection() as conn:
+            rows = conn.execute(sql.SELECT_VERSIONS, {"name": name}).fetchall()
+        return {definition: Workflow.model_validate_json(body) for definition, body in rows}
+
     def forget(self, definition_id: str) -> None:
         """This definition is no longer stored, although this process has stored it."""
         self._saved.discard(definition_id)

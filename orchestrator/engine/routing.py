@@ -16,6 +16,8 @@ from schemas.events import EventKind
 from schemas.outcomes import Choice
 from schemas.workflows import Leaf, Route, Rule
 
+NO_RULE = "no rule holds"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -40,7 +42,7 @@ def entered(moves: Moves, place: Place, node: Route, ref: str, delay: float | No
     elif node.by is not None:
         moves.open_part(place, "by", Leaf(agent=node.by), ref, ordinal=-1, delay=delay)
     else:
-        _go(moves, place, node, _fallback(node, "no rule holds"), ref, delay)
+        _go(moves, place, node, by_default(node, NO_RULE), ref, delay)
 
 
 def part_ended(moves: Moves, place: Place, node: Route, part: Part) -> None:
@@ -49,7 +51,7 @@ def part_ended(moves: Moves, place: Place, node: Route, part: Part) -> None:
         moves.close(place, part.output_ref, part.error)
         return
     answer = moves.value(place.run, part.output_ref) if part.output_ref is not None else None
-    decision = by_answer(node, answer) if part.output_ref is not None else _unanswered(node, part.error)
+    decision = by_answer(node, answer) if part.output_ref is not None else by_failure(node, part.error)
     _go(moves, place, node, decision, moves.input_ref(place), None)
 
 
@@ -70,16 +72,16 @@ def by_answer(node: Route, answer: Any) -> Decision:
     try:
         chosen = Choice.model_validate(answer)
     except ValidationError as error:
-        return _fallback(node, f"{node.by} gave no choice: {error.errors()[0]['msg']}")
+        return by_default(node, f"{node.by} gave no choice: {error.errors()[0]['msg']}")
     told: dict[str, Any] = {"confidence": chosen.confidence, "features": chosen.features}
     rivals = chosen.alternatives | {chosen.choice: chosen.confidence}
     if chosen.choice not in node.choices:
-        return _fallback(
+        return by_default(
             node, f"{node.by} chose {chosen.choice!r}, which is no way", **told, alternatives=rivals
         )
     if chosen.confidence < node.threshold:
         reason = f"{node.by} chose {chosen.choice!r} with {chosen.confidence:g}, less than {node.threshold:g}"
-        return _fallback(node, reason, **told, alternatives=rivals)
+        return by_default(node, reason, **told, alternatives=rivals)
     return Decision(
         chosen.choice,
         "agent",
@@ -89,12 +91,14 @@ def by_answer(node: Route, answer: Any) -> Decision:
     )
 
 
-def _unanswered(node: Route, error: str | None) -> Decision:
+def by_failure(node: Route, error: str | None) -> Decision:
+    """The decision when the agent gave no answer; `error` is the JSON text of why."""
     cause = json.loads(error)["message"] if error else "no reason given"
-    return _fallback(node, f"{node.by} failed: {cause}")
+    return by_default(node, f"{node.by} failed: {cause}")
 
 
-def _fallback(node: Route, reason: str, **told: Any) -> Decision:
+def by_default(node: Route, reason: str, **told: Any) -> Decision:
+    """The decision that nobody took."""
     return Decision(node.fallback, "fallback", reason, **told)
 
 

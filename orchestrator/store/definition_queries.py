@@ -19,4 +19,8 @@ SELECT_DEFINITIONS: LiteralString = """
 SELECT DISTINCT ON (name) body::text FROM definitions ORDER BY name, created_at DESC
 """
 
+SELECT_VERSIONS: LiteralString = """
+SELECT id, body::text FROM definitions WHERE name = %(name)s ORDER BY created_at DESC
+"""
+
 TOUCH_DEFINITION: LiteralString = "UPDATE definitions SET created_at = clock_timestamp() WHERE id = %(id)s"

@@ -43,6 +43,18 @@ SELECT path, output::text FROM steps
 WHERE run_id = %(run)s AND path = ANY (%(paths)s::text[]) AND output IS NOT NULL
 """
 
+SELECT_FIGURES: LiteralString = """
+SELECT r.id, r.state, r.degraded, r.started_at, r.finished_at, r.error,
+       jsonb_build_object('tokens', u.tokens, 'usd', u.usd, 'model_calls', u.model_calls) AS usage
+FROM runs r CROSS JOIN LATERAL (
+    SELECT coalesce(sum((a.usage ->> 'tokens')::bigint), 0) AS tokens,
+           coalesce(sum((a.usage ->> 'usd')::float8), 0) AS usd,
+           coalesce(sum((a.usage ->> 'model_calls')::bigint), 0) AS model_calls
+    FROM attempts a WHERE a.run_id = r.id
+) u
+WHERE r.id = ANY (%(runs)s::uuid[])
+"""
+
 SELECT_RUN_END: LiteralString = """
 SELECT state, error, output_ref, definition_id FROM runs WHERE id = %(run)s
 """

@@ -37,6 +37,9 @@ def unknown(words: list[str], command: Any) -> str | None:
     """What of `baton …` is not a command or an option, if anything."""
     given = words[1:]
     while hasattr(command, "commands") and given and not given[0].startswith("-"):
+        if given[0] not in command.commands and hasattr(command, "default"):
+            command = command.commands[command.default]
+            break
         if given[0] not in command.commands:
             return None if command.invoke_without_command else " ".join(words)
         command = command.commands[given.pop(0)]

@@ -32,7 +32,7 @@ COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
     "runs events", "runs fork", "runs explain", "runs cancel", "runs pause", "runs resume",
     "dead", "dead ls", "dead show", "dead retry", "dead drop",
-    "workflows", "workflows ls", "pools", "pools ls",
+    "eval", "eval run", "eval route", "workflows", "workflows ls", "pools", "pools ls",
     "pools scale", "workers", "workers ls", "db", "db upgrade", "db version", "db prune", "schedules", "schedules add",
     "schedules ls", "schedules show", "schedules pause", "schedules resume", "schedules rm", "schedules fire",
 ]  # fmt: skip
