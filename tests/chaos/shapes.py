@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import debate, each, fan_out, supervise, workflow
+from orchestrator import approve, debate, each, fan_out, supervise, workflow
 from schemas.workflows import Workflow
 from tests.agents.accountable import (
     accept_second,
@@ -106,6 +106,16 @@ both = workflow(
 alone = workflow("chaos-alone", step)
 musing = workflow("chaos-musing", muse)
 late = workflow("chaos-late", step >> linger >> ponder)
+# Nobody looks, so its time decides: timers, in the middle of everything.
+looked_at = workflow(
+    "chaos-looked-at",
+    step
+    >> fan_out(
+        kept=approve("kept", expires=1.0, default="approve") >> press,
+        lost=approve("lost", expires=1.5, escalate_to=["boss"], escalate_after=0.5).otherwise(step),
+        join=total,
+    ),
+)
 
 supervised = workflow(
     "chaos-supervised",
@@ -140,6 +150,7 @@ SHAPES = [
     Shape(late, lambda n: n + 1),
     Shape(supervised, lambda n: {"sum": 2 * (n + 2) + 2 * (n + 2) + 3, "rounds": 2, "gaps": ["nobody"]}),
     Shape(debated, lambda n: {"answer": 2 * n + 3, "against": 2, "gaps": ["refuse"]}),
+    Shape(looked_at, lambda n: 2 * (n + 2)),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"delay": 1.0}),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"priority": 9}),
 ]

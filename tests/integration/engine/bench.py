@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+from orchestrator.approvals import Approvals
 from orchestrator.compile import Plan, compile_workflow
 from orchestrator.engine import (
     Claimed,
@@ -26,6 +27,8 @@ from orchestrator.engine import (
     Submission,
     WorkerId,
 )
+from orchestrator.engine.values import error_text
+from orchestrator.engine.waits import WaitEnd
 from orchestrator.feed import Feed
 from orchestrator.identify import new_id
 from orchestrator.recovery import RARELY, Recovery
@@ -86,6 +89,8 @@ class Bench:
         self.executed: Counter[tuple[UUID, str]] = Counter()
         """How many outcomes of each step were accepted."""
         self.views = Views(self.pool, self.engine.plans)
+        self.people: Callable[[Any], Any] | None = None
+        """What people say when nothing else is left to do: they give the value back, edit it, or raise a `Boom`."""
 
     @property
     def engine(self) -> Engine:
@@ -122,7 +127,9 @@ class Bench:
         Every other attempt offers to go on with the next stage of its pipeline.
         """
         turns = itertools.count() if rounds is None else iter(range(rounds))
-        while (self.messages or self.onward or self.fire()) and next(turns, None) is not None:
+        while (self.messages or self.onward or self.fire() or self.decide()) and next(
+            turns, None
+        ) is not None:
             engine = self.rng.choice(self.engines)
             batch = self._take(self.rng.randint(1, 8) if chaos else 1)
             if chaos:
@@ -144,6 +151,19 @@ class Bench:
     def fire(self) -> int:
         """One look of the timers; what they send is under way."""
         return Timers(self.engine, self).look()  # type: ignore[arg-type]
+
+    def decide(self) -> int:
+        """Have people decide what waits for them, some of it twice; how much that was."""
+        if self.people is None:
+            return 0
+        asked = self.query("SELECT id FROM waits WHERE settled_at IS NULL AND kind = 'approval' ORDER BY id")
+        people = Approvals(self.pool, self.engine, self, self.views)  # type: ignore[arg-type]
+        ends = [said(self.people, wait, people.approval(wait).payload) for (wait,) in asked]
+        ended = self.engine.end_waits(ends)
+        again = self.rng.choice(self.engines).end_waits(ends)
+        assert not again.waits, "something was decided twice"
+        self.messages += ended.ready
+        return len(ended.waits)
 
     def sweep(self, patience: float = 0.0) -> int:
         """A few sweeps of recovery; what it sends is under way."""
@@ -249,6 +269,17 @@ class Bench:
             if recorded.accepted and not retried:
                 self.executed[one.run_id, one.path] += 1
         return list(answers)
+
+
+def said(people: Callable[[Any], Any], wait: int, value: Any) -> WaitEnd:
+    """What people say of a value."""
+    try:
+        answer = people(value)
+    except Boom as boom:
+        return WaitEnd(wait, "rejected", "ann", "failed", error=error_text("Rejected", str(boom)), told={})
+    return WaitEnd(
+        wait, "approved", "ann", "done", output=None if answer == value else json.dumps(answer), told={}
+    )
 
 
 def outcome(claimed: Claimed, act: Act) -> Finished:

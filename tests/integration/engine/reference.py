@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.vocabulary import (
     Composable,
+    approve,
     debate,
     each,
     fan_out,
@@ -25,6 +26,8 @@ from schemas.debates import Case, Verdict
 from schemas.errors import DefinitionError
 from schemas.supervision import Assignments, Brief, Review
 from schemas.workflows import (
+    RISKS,
+    Approve,
     Debate,
     Each,
     FanOut,
@@ -73,6 +76,15 @@ def act(agent: str, value: Any) -> Any:
     if agent == "spread":
         return [f"{digest[:4]}.{n}" for n in range(number % 4)]
     return f"{agent} {digest[:8]}"
+
+
+def decide(value: Any) -> Any:
+    """What a person says of a value: the same for the same one. Some they reject, some they edit."""
+    digest = hashlib.sha256(f"look {deliberation.digested('look', value)}".encode()).hexdigest()
+    number = int(digest[:8], 16)
+    if number % 5 == 0:
+        raise Boom(f"rejected {digest[:6]}")
+    return f"edited {digest[:8]}" if number % 5 == 1 and isinstance(value, str) else value
 
 
 class Late(Boom):
@@ -153,6 +165,10 @@ def _run(node: Node, given: Value | Branches, path: str) -> Value | Branches:
             return _run(node.choices[_way(node, given)], given, below(path, _way(node, given)))
         case Loop():
             return _looped(node, given, path)
+        case Approve(risk=risk):
+            asks = risk == "high" or (risk not in RISKS and _holds(risk, input=given))
+            said = decide(natural(given)) if asks else natural(given)
+            return given if said == natural(given) else Value(said)
         case Supervise():
             return _supervised(node, given, path)
         case Debate(debaters=debaters):
@@ -325,7 +341,7 @@ class Generator:
         if pick < 0.5:
             part = self._part(depth - 1)
             for _ in range(self.rng.randint(1, 3)):
-                part = part >> self._part(depth - 1)
+                part = part >> (self._part(depth - 1) if self.rng.random() < 0.8 else self._approve())
             return part
         if pick < 0.75:
             names = [f"b{n}" for n in range(self.rng.randint(1, 4))]
@@ -335,6 +351,10 @@ class Generator:
             return AGENTS["spread"] >> each(self._part(depth - 1), **self._joining(2))
         kinds = [self._stage, self._route, self._loop, self._early, self._supervise, self._debate]
         return self.rng.choice(kinds)(depth - 1)
+
+    def _approve(self) -> Composable:
+        risk = self.rng.choice(["high", "high", "low", "medium", self._condition("input")])
+        return approve("look", risk=risk, expires=self.rng.choice([None, 3600.0]))
 
     def _stage(self, depth: int) -> Composable:
         part = self._part(depth)
