@@ -65,6 +65,9 @@ BY_THE_MODEL: dict[str, Break] = {
     "steps of living workers are taken": without(
         loss_queries, "SELECT_HELD_BY_DEAD", "w.id IS NULL OR", "true OR"
     ),
+    "what a dead worker held is not taken back": without(
+        loss_queries, "SELECT_HELD_BY_DEAD", "LIMIT %(most)s", "LIMIT 0"
+    ),
     "living workers are buried": without(
         recovery_queries, "BURY_WORKERS", " AND lease_until < clock_timestamp()"
     ),
