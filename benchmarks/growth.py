@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -11,9 +14,13 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from benchmarks.scenarios import Sizes
 from benchmarks.sides import Baton
+from orchestrator.prune import Pruner, Removed, Rule
 
 ENOUGH = 300
 """Steps that one measurement takes at least, in as many runs as it needs."""
+
+OLD = 2.0
+"""Seconds since a run ended after which it is pruned."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ def measure_growth(side: Baton, sizes: Sizes, database_url: str) -> Iterator[Gro
         size = sizes.growth[len(sizes.growth) // 2]
         laid = lay_history(database_url, sizes.history)
         yield _measure(side, f"{size:,} steps, with {laid:,} finished ones in the tables", size)
+        yield _measure_pruning(side, size, database_url)
 
 
 def _measure(side: Baton, title: str, size: int) -> Growth:
@@ -45,6 +53,30 @@ def _measure(side: Baton, title: str, size: int) -> Growth:
         side.wide(size)
     per_step = (side.meter.read() - before) * (1000 / steps)
     return Growth(title, per_step.seconds, per_step.cpu, per_step.postgres)
+
+
+def _measure_pruning(side: Baton, size: int, database_url: str) -> Growth:
+    """The same while the finished ones are being removed; what Postgres does for that counts as well."""
+    pruner, removed = Pruner(database_url, Rule(older_than=OLD)), Removed()
+    stopped = threading.Event()
+    began = time.monotonic()
+
+    def prune() -> float:
+        nonlocal removed
+        for batch in pruner.batches():
+            removed += batch
+            if stopped.is_set():
+                break
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(1) as thread:
+        pruning = thread.submit(prune)
+        measured = _measure(side, "", size)
+        stopped.set()
+        rate = removed.steps / pruning.result()
+    return replace(
+        measured, title=f"{size:,} steps, while the finished ones are pruned, {rate:,.0f} per second"
+    )
 
 
 def lay_history(database_url: str, steps: int) -> int:

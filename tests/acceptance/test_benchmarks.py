@@ -23,7 +23,7 @@ def test_every_scenario_runs_and_its_report_can_be_read(
     made = measure(Servers(database, f"{base}/0", f"{base}/1"), replace(TINY), NAMES, tmp_path)
 
     assert len(made.comparisons) == len(SCENARIOS)
-    assert [growth.cpu > 0 for growth in made.growth] == [True, True, True]
+    assert [growth.cpu > 0 for growth in made.growth] == [True, True, True, True]
     assert made.commits[0].writes > 0
     assert [one.timers for one in made.lateness] == [2] * 8
     assert all(0 <= one.p50 <= one.most for one in made.lateness)
