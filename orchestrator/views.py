@@ -21,6 +21,7 @@ from orchestrator.replay import Replay, Step
 from orchestrator.store import dead_letter_queries, wait_queries
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn, Pool
+from orchestrator.totals import RUN, Spent, spent_in_events, spent_in_rows, totals_of
 from schemas.agents import queue_of
 from schemas.errors import Fault, InputError, NotFound
 from schemas.events import Event
@@ -35,6 +36,7 @@ from schemas.runs import (
     RunView,
     StepState,
     StepView,
+    Totals,
     WorkerView,
 )
 from schemas.usage import Usage
@@ -124,14 +126,18 @@ class Views:
             definition, ref = row.pop("definition_id"), row.pop("output_ref")
             with conn.cursor(row_factory=dict_row) as cursor:
                 found = cursor.execute(sql.SELECT_STEPS, {"run": run_id}).fetchall()
+            spent = spent_in_rows(conn.execute(sql.SELECT_SPENT, {"run": run_id}).fetchall())
             served = {queue for (queue,) in conn.execute(sql.SELECT_SERVED).fetchall()}
             forks = tuple(fork for (fork,) in conn.execute(sql.SELECT_FORKS, {"run": run_id}).fetchall())
             output = self._output(conn, run_id, definition, ref)
             dead = conn.execute(dead_letter_queries.SELECT_DEAD_STEPS, {"run": run_id}).fetchall()
             asked = conn.execute(wait_queries.SELECT_ASKED, {"run": run_id}).fetchall()
-        steps = _steps(found)
+        totals = _totals(row, found, spent)
+        steps = _steps(found, totals)
         notes = _notes(row, steps, dead, served) + _asked(row, asked)
-        return RunView(**row, output=output, steps=steps, notes=notes, forks=forks)
+        return RunView(
+            **row, output=output, steps=steps, notes=notes, forks=forks, totals=totals.get(RUN, Totals())
+        )
 
     def moment(self, run_id: UUID, events: Sequence[Event], total: int) -> RunMoment:
         """The run as it was after these events, the first ones of `total`. Raises `NotFound`."""
@@ -152,10 +158,13 @@ class Views:
             "pause_reason": replay.pause_reason,
             "error": replay.error,
         }
+        rows = [_row(step) for step in replay.steps.values()]
+        totals = _totals(told, rows, spent_in_events(events))
         return RunMoment(
             **row | told,
             output=output,
-            steps=_steps([_row(step) for step in replay.steps.values()]),
+            steps=_steps(rows, totals),
+            totals=totals.get(RUN, Totals()),
             notes=(),
             event=events[-1],
             events=total,
@@ -193,23 +202,35 @@ class Views:
         return None if row is None or row[0] is None else json.loads(row[0])
 
 
-def _steps(rows: list[dict[str, Any]]) -> tuple[StepView, ...]:
+def _totals(
+    run: Mapping[str, Any], rows: list[dict[str, Any]], spent: Mapping[str, Spent]
+) -> dict[str, Totals]:
+    """What the run and its steps came to, by path."""
+    return totals_of(spent, {row["path"]: row["finished_at"] for row in rows} | {RUN: run["finished_at"]})
+
+
+def _steps(rows: list[dict[str, Any]], totals: Mapping[str, Totals]) -> tuple[StepView, ...]:
     """Views of all steps of a run in the order of its definition, from their rows."""
     missing: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["ordinal"] >= 0 and row["state"] != StepState.DONE:
             missing[row["parent"]].append(row)
-    return tuple(_step(row, missing[row["path"]]) for row in sorted(rows, key=_order(rows)))
+    return tuple(
+        _step(row, missing[row["path"]], totals.get(row["path"], Totals()))
+        for row in sorted(rows, key=_order(rows))
+    )
 
 
-def _step(row: dict[str, Any], missing: list[dict[str, Any]]) -> StepView:
+def _step(row: dict[str, Any], missing: list[dict[str, Any]], totals: Totals) -> StepView:
     gaps: list[Gap] = []
     if row["kind"] in ("fan_out", "each") and row["state"] in ("done", "failed"):
         for one in sorted(missing, key=lambda one: int(one["ordinal"])):
             name = one["path"].rpartition("/")[2]
             gaps.append(Gap.model_validate(gap_of(name, one["state"], one["error"] or {})))
     fields = {key: value for key, value in row.items() if key != "ordinal"}
-    return StepView.model_validate(fields | {"gaps": tuple(gaps), "usage": row["usage"] or Usage()})
+    return StepView.model_validate(
+        fields | {"gaps": tuple(gaps), "usage": row["usage"] or Usage(), "totals": totals}
+    )
 
 
 def _row(step: Step) -> dict[str, Any]:

@@ -137,6 +137,20 @@ class RunFigures(Frozen):
         return (self.finished_at - self.started_at).total_seconds()
 
 
+class Totals(Frozen):
+    """What a step and everything below it came to, attempts that failed included."""
+
+    attempts: int = 0
+    """Attempts that have ended."""
+    usage: Usage = Usage()
+    busy: float = 0.0
+    """Seconds that these attempts took, added up."""
+    began_at: datetime | None = None
+    """When the first of them started."""
+    seconds: float | None = None
+    """From then until the step ended; None before that."""
+
+
 class StepView(Frozen):
     """One step as it stands, without its payloads."""
 
@@ -158,6 +172,8 @@ class StepView(Frozen):
     error: ErrorInfo | None
     gaps: tuple[Gap, ...]
     usage: Usage
+    """Of its latest attempt."""
+    totals: Totals = Totals()
 
 
 class RunView(RunSummary):
@@ -170,6 +186,7 @@ class RunView(RunSummary):
     """Sentences that explain why nothing moves, e.g. a queue that no worker serves."""
     forks: tuple[UUID, ...] = ()
     """The runs that were forked from this one, the oldest first."""
+    totals: Totals = Totals()
 
 
 class RunMoment(RunView):

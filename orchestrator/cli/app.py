@@ -38,13 +38,24 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    from importlib.metadata import version
+
+    if wanted:
+        typer.echo(f"baton {version('baton-agents')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     debug: Annotated[
         bool, typer.Option("--debug", envvar="BATON_DEBUG", help="Show the traceback of an error.")
     ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
 ) -> None:
-    # The flag is read by `Door`, which also sees errors of commands that never started.
+    # `debug` is read by `Door`, which also sees errors of commands that never started.
     pass
 
 

@@ -75,3 +75,18 @@ def find_workflow(name: str) -> Workflow:
         names = sorted({workflow.name for workflow in known})
         raise unknown("workflow", name, names, next_step="name the module that holds it with --app")
     return max(versions, key=lambda workflow: workflow.version)
+
+
+def stored_version(client: Client, name: str, version: int) -> Workflow:
+    """The newest stored definition of a workflow that has this version. Raises `NotFound`, naming those there are."""
+    from schemas.errors import NotFound
+
+    stored = list(client.versions(name).values())
+    for one in stored:
+        if one.version == version:
+            return one
+    known = ", ".join(map(str, sorted({one.version for one in stored}))) or "none"
+    raise NotFound(
+        f"No version {version} of {name!r} is stored; stored: {known}.",
+        next_step="a version is stored when a run of it starts",
+    )

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from schemas.workflows import Workflow
 
 
+_ID = 6
+"""Characters of a definition's id that tell it from the name of a workflow."""
+
+
 class _RunByDefault(TyperGroup):
     """`baton eval WORKFLOW` means `baton eval run WORKFLOW`."""
 
@@ -169,19 +173,13 @@ def _text(file: Path) -> str:
 def _other(client: Client, definition: Workflow, against: str) -> Workflow:
     """The definition to compare with. Raises `NotFound`, and `InputError` if it is the same."""
     from orchestrator.cli import environment
-    from schemas.errors import Fault, InputError, NotFound
+    from schemas.errors import Fault, InputError
 
-    stored = client.versions(definition.name)
     if against.isdecimal():
-        found = next((one for one in stored.values() if one.version == int(against)), None)
-        if found is None:
-            known = ", ".join(sorted({str(one.version) for one in stored.values()})) or "none"
-            raise NotFound(
-                f"No version {against} of {definition.name!r} is stored; stored: {known}.",
-                next_step="a version is stored when a run of it starts",
-            )
+        found = environment.stored_version(client, definition.name, int(against))
     else:
-        alike = [one for known, one in stored.items() if len(against) >= 6 and known.startswith(against)]
+        stored = client.versions(definition.name)
+        alike = [one for known, one in stored.items() if len(against) >= _ID and known.startswith(against)]
         found = alike[0] if len(alike) == 1 else environment.find_workflow(against)
     if found.id == definition.id:
         raise InputError("--against", [Fault("", f"{against!r} is the very definition that is evaluated")])

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
 from orchestrator.cli import options
-from orchestrator.cli.output import console, print_json
+from orchestrator.cli.output import print_hanging, print_json
 from orchestrator.cli.runs import resolve
 
 if TYPE_CHECKING:
@@ -37,20 +38,22 @@ def explain(
         )
     for event in found:
         for line in _lines(event):
-            console().print(line, highlight=False)
+            print_hanging(Text.from_markup(line))
 
 
 def _lines(event: Event) -> list[str]:
     data: dict[str, Any] = event.data
-    where = f"[bold]{event.path}[/]"
+    where = f"[bold]{escape(event.path)}[/]"
     if "message" in data:
         return [f"{where}  [yellow]{escape(data['message'])}[/]"]
     sure = f", confidence {data['confidence']:g}" if "confidence" in data else ""
     lines = [f"{where}  {_way(data)}{sure}: {escape(data['reason'])}"]
-    lines += [f"    {name}: {_found(found)}" for name, found in data.get("features", {}).items()]
+    lines += [
+        f"    {escape(name)}: {escape(_found(found))}" for name, found in data.get("features", {}).items()
+    ]
     rivals = sorted(data.get("alternatives", {}).items(), key=lambda one: -(one[1] or 0))
     if rivals:
-        told = (name if sure is None else f"{name} {sure:g}" for name, sure in rivals)
+        told = (escape(name) if sure is None else f"{escape(name)} {sure:g}" for name, sure in rivals)
         lines.append(f"    alternatives: {', '.join(told)}")
     return lines
 
@@ -58,7 +61,7 @@ def _lines(event: Event) -> list[str]:
 def _way(data: dict[str, Any]) -> str:
     """What was decided, and by whom."""
     if data["by"] == "event":
-        return f"took the event [bold]{data['choice']}[/]"
+        return f"took the event [bold]{escape(data['choice'])}[/]"
     if data["by"] == "step":
         return f"decided for [bold]{escape(data['choice'])}[/]"
     return f"{data.get('verb', 'went to')} [bold]{escape(data['choice'])}[/] by {data['by']}"

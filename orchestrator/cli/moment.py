@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from orchestrator.cli.output import console, print_json, print_output
+from orchestrator.cli.output import console, print_json, print_output, unfolded
 from orchestrator.cli.tree import picture
 from orchestrator.cli.watch import event_line
 from schemas.errors import Fault, InputError
@@ -35,6 +35,6 @@ def show_moment(view: RunMoment, *, json: bool) -> None:
         return
     head = Text(f"event {view.event.number} of {view.events}  ", style="bold")
     console().print(Text.assemble(head, event_line(view.event)), soft_wrap=True)
-    console().print(picture(view, now=view.event.at))
+    unfolded().print(picture(view, now=view.event.at))
     if view.state is RunState.COMPLETED:
         print_output(view.output)

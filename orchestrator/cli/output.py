@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
+    from rich.text import Text
 
 STATE_STYLES = {
     "queued": "dim",
@@ -73,10 +74,24 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty:
     if not table.row_count:
         typer.echo(empty)
         return
+    unfolded().print(table)
+
+
+def unfolded() -> Console:
+    """Where to print what fits a terminal and is as long as it is anywhere else: a pipe has no edge to fold at."""
     out = console()
     if not out.is_terminal:
-        out.width = 10_000  # a pipe has no edge to fold at
-    out.print(table)
+        out.width = 10_000
+    return out
+
+
+def print_hanging(line: Text, deeper: int = 4) -> None:
+    """Print one line; where the terminal ends, it goes on in the next one, indented deeper than it began."""
+    out = unfolded()
+    margin = len(line.plain) - len(line.plain.lstrip()) + deeper
+    for number, part in enumerate(line.wrap(out, max(20, out.width - margin))):
+        part.rstrip()
+        out.print(" " * margin if number else "", part, sep="")
 
 
 def took(seconds: float) -> str:

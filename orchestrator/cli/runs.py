@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.cli import options
-from orchestrator.cli.output import ago, as_json, console, print_json, print_output, print_table, took
+from orchestrator.cli.output import ago, as_json, print_json, print_output, print_table, took, unfolded
 from orchestrator.cli.submit import stay
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def show(
     if json:
         print_json(view)
         return
-    console().print(picture(view, now=datetime.now(UTC)))
+    unfolded().print(picture(view, now=datetime.now(UTC)))
     if view.state is RunState.COMPLETED:
         print_output(view.output)
     elif view.state is RunState.FAILED:

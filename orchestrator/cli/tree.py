@@ -15,6 +15,7 @@ from orchestrator.cli.output import STATE_STYLES, as_json, took
 from schemas.agents import queue_of
 from schemas.outcomes import ErrorInfo
 from schemas.runs import RunMoment, RunView, StepKind, StepState, StepView
+from schemas.usage import Usage
 
 BRANCHES = 12
 """Branches of one fan-out that are shown; of the others only the number per state."""
@@ -168,8 +169,13 @@ def _add(tree: Tree, step: StepView, steps: _Steps, now: datetime) -> Tree:
 def _headline(view: RunView, now: datetime) -> Text:
     state = f"{view.state}, degraded" if view.degraded else str(view.state)
     time = f"  {_time(view.started_at, view.finished_at, now)}" if view.started_at else ""
+    spent = _spent(view.totals.usage)
     return Text.assemble(
-        (f"{view.workflow}  ", "bold"), (state, STATE_STYLES[view.state]), time, (f"  {view.id}", "dim")
+        (f"{view.workflow}  ", "bold"),
+        (state, STATE_STYLES[view.state]),
+        time,
+        f"  {spent}" if spent else "",
+        (f"  {view.id}", "dim"),
     )
 
 
@@ -189,13 +195,16 @@ def _label(step: StepView, steps: _Steps, now: datetime) -> Text:
     style = STATE_STYLES[step.state]
     what = queue_of(step.agent) if step.agent else _PATTERNS[step.kind]
     branches = [one for one in steps.below.get(step.path, ()) if not _is_join(one)]
+    # A composite has begun when the first of its parts has.
+    began = step.started_at or step.totals.began_at
     words = [
         str(step.state),
         "kept" if step.state is StepState.DONE and step.agent and not step.attempt else "",
         _counts(branches) if branches and step.kind is not StepKind.PIPELINE else "",
         f"attempt {step.attempt}" if step.attempt > 1 else "",
         f"lost {step.losses}×" if step.losses else "",
-        _time(step.started_at, step.finished_at, now) if step.started_at else "",
+        _time(began, step.finished_at, now) if began else "",
+        _spent(step.totals.usage),
         f"due in {took((step.due_at - now).total_seconds())}" if step.due_at and step.due_at > now else "",
         f"on {step.worker}" if step.worker and step.state is StepState.RUNNING else "",
         _gaps(step),
@@ -221,6 +230,16 @@ def _name(step: StepView, steps: _Steps) -> str:
 
 def _time(start: datetime, end: datetime | None, now: datetime) -> str:
     return took(max(0.0, ((end or now) - start).total_seconds()))
+
+
+def _spent(usage: Usage) -> str:
+    """What was consumed, as far as agents told it."""
+    calls = (
+        f"{usage.model_calls:,} model call{'s' if usage.model_calls > 1 else ''}" if usage.model_calls else ""
+    )
+    tokens = f"{usage.tokens:,} tokens" if usage.tokens else ""
+    money = f"{usage.usd:.4g} USD" if usage.usd else ""
+    return ", ".join(word for word in (calls, tokens, money) if word)
 
 
 def _counts(steps: Sequence[StepView]) -> str:

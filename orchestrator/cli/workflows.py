@@ -30,13 +30,43 @@ def ls(app: options.App = None, json: options.Json = False) -> None:
         with environment.connected() as client:
             found = client.workflows()
     if json:
-        print_json(found)
+        print_json([_named(one) for one in found])
         return
     print_table(
         ["WORKFLOW", "VERSION", "AGENTS", "DESCRIPTION"],
         [(one.name, one.version, ", ".join(one.agents), _first_line(one.description)) for one in found],
         empty="The database knows no workflow yet. Name a module that holds some: --app MODULE",
     )
+
+
+def _named(workflow: Workflow) -> dict[str, Any]:
+    """What a listing says of a workflow; `workflows show` has all of it."""
+    return {
+        "name": workflow.name,
+        "version": workflow.version,
+        "id": workflow.id,
+        "description": workflow.description,
+        "agents": list(workflow.agents),
+    }
+
+
+@app.command("show")
+def show(
+    workflow: options.WorkflowName,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="A stored version of it, instead of the one of the app.")
+    ] = None,
+    app: options.App = None,
+) -> None:
+    """Print the whole definition of a workflow, as JSON."""
+    from orchestrator.cli import environment
+
+    environment.apply(app=app)
+    if version is None:
+        print_json(environment.find_workflow(workflow))
+        return
+    with environment.connected() as client:
+        print_json(environment.stored_version(client, workflow, version))
 
 
 def plan(

@@ -20,7 +20,8 @@ def check(app: str, database_url: str | None, broker_url: str | None) -> list[Fi
         found = load(app)
     except BatonError as error:
         return [fail("app", " ".join(str(error).split()), error.next_step)]
-    summary = f"{app} holds {len(found.workflows)} workflows and {len(found.specs)} agents."
+    workflows, agents = _counted(len(found.workflows), "workflow"), _counted(len(found.specs), "agent")
+    summary = f"{app} holds {workflows} and {agents}."
     return [ok("app", summary), *unheld(found), *_workers(found, database_url, broker_url)]
 
 
@@ -42,10 +43,15 @@ def unserved(agents: Iterable[str], pools: Iterable[PoolView]) -> Iterator[Findi
     waiting = {pool.agent: pool.ready for pool in pools}
     missing = [agent for agent in sorted(agents) if agent not in alive]
     for agent in missing:
-        steps = f", and {waiting[agent]:,} steps wait for one" if waiting.get(agent) else ""
+        number = waiting.get(agent, 0)
+        steps = f", and {_counted(number, 'step')} wait{'s' if number == 1 else ''} for one" if number else ""
         yield warn("workers", f"No worker serves {queue_of(agent)}{steps}.", f"baton worker {agent}")
     if not missing:
         yield ok("workers", "Every agent has a live worker.")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _workers(found: Loaded, database_url: str | None, broker_url: str | None) -> Iterator[Finding]:

@@ -73,6 +73,15 @@ FROM steps s LEFT JOIN workers w ON w.id = s.worker_id
 WHERE s.run_id = %(run)s
 """
 
+SELECT_SPENT: LiteralString = """
+SELECT path, count(*),
+       jsonb_build_object('tokens', coalesce(sum((usage ->> 'tokens')::bigint), 0),
+                          'usd', coalesce(sum((usage ->> 'usd')::float8), 0),
+                          'model_calls', coalesce(sum((usage ->> 'model_calls')::bigint), 0)),
+       sum(extract(epoch FROM finished_at - started_at))::float8, min(started_at)
+FROM attempts WHERE run_id = %(run)s GROUP BY path
+"""
+
 # Events get their numbers when they are first read, in the order of their ids: the writers of a run's events
 # share no row, and a reader that follows by number misses nothing, however late a transaction commits.
 LOCK_NUMBERING: LiteralString = "SELECT pg_advisory_xact_lock(7003, hashtext(%(run)s::text))"

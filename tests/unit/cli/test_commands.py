@@ -7,22 +7,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from rich.text import Text
 from typer.testing import CliRunner, Result
 
 from orchestrator.cli import runs
 from orchestrator.cli.app import app
 from orchestrator.cli.errors import told_to_people
-from orchestrator.cli.output import ago, took
+from orchestrator.cli.output import ago, print_hanging, took
 from orchestrator.cli.processes import worker_arguments
 from orchestrator.cli.up import required, stack_of, without_password
 from orchestrator.loading import load
 from schemas.errors import SchemaOutdated, Unavailable
 from schemas.runs import RunState
 from schemas.settings import settings
+from schemas.workflows import Workflow
 from tests.unit.cli import apps
 from tests.unit.cli.views import NOW, START
 from workers.drain import GRACE
@@ -32,7 +35,7 @@ COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
     "runs events", "runs fork", "runs explain", "runs cancel", "runs pause", "runs resume",
     "dead", "dead ls", "dead show", "dead retry", "dead drop",
-    "eval", "eval run", "eval route", "workflows", "workflows ls", "pools", "pools ls",
+    "eval", "eval run", "eval route", "workflows", "workflows ls", "workflows show", "pools", "pools ls",
     "pools scale", "workers", "workers ls", "db", "db upgrade", "db version", "db prune", "schedules", "schedules add",
     "schedules ls", "schedules show", "schedules pause", "schedules resume", "schedules rm", "schedules fire",
 ]  # fmt: skip
@@ -238,6 +241,30 @@ def test_workflows_of_an_app() -> None:
     ]
     named = json.loads(baton("workflows", "ls", "--app", APP, "--json").stdout)
     assert [one["name"] for one in named] == ["line", "many", "plain", "wide"]
+    assert named[0]["id"] == apps.line.id
+    assert "body" not in named[0]
+
+
+def test_a_whole_definition_can_be_loaded_again() -> None:
+    shown = baton("workflows", "show", "wide", "--app", APP)
+    assert Workflow.model_validate_json(shown.stdout) == apps.wide
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert baton("--version").stdout == f"baton {version('baton-agents')}\n"
+
+
+def test_a_line_that_goes_on_is_indented_deeper(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as far as Rich can tell
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_hanging(Text("  one two three four five six seven eight"))
+    assert capsys.readouterr().out.splitlines() == ["  one two three four", "      five six seven eight"]
+
+
+def test_a_pipe_folds_nothing(capsys: Any) -> None:
+    print_hanging(Text("word " * 60))
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_a_worker_is_the_celery_command_that_people_know() -> None:

@@ -14,7 +14,8 @@ from orchestrator.cli.tree import fitted, picture
 from orchestrator.cli.watch import event_line, follow, frames
 from schemas.events import Event, EventKind
 from schemas.outcomes import ErrorInfo, Gap
-from schemas.runs import RunMoment, RunState, RunView, StepKind, StepState, StepView
+from schemas.runs import RunMoment, RunState, RunView, StepKind, StepState, StepView, Totals
+from schemas.usage import Usage
 from tests.unit.cli.views import NOW, RUN, START, run, step
 
 
@@ -40,6 +41,19 @@ def test_a_pipeline_is_read_from_top_to_bottom_with_times_and_attempts() -> None
         "├── ● check agent.check running · attempt 2 · lost 1× · 90 s · on check-1@host",
         "├── ○ merge agent.merge ready",
         "└── · late agent.late pending",
+    ]
+
+
+def test_what_was_consumed_stands_where_it_was_consumed() -> None:
+    usage = Usage(tokens=12_000, usd=0.0123, model_calls=1)
+    totals = Totals(attempts=3, usage=usage, began_at=START, seconds=4)
+    part = step("0", StepState.DONE, kind=StepKind.LOOP, took=4, totals=totals)
+    view = run(part.model_copy(update={"started_at": None}), step("1", StepState.READY), totals=totals)
+
+    assert text_of(view).splitlines() == [
+        f"research-report  running  90 s  1 model call, 12,000 tokens, 0.0123 USD  {RUN}",
+        "├── ✔ #0 loop done · 4.0 s · 1 model call, 12,000 tokens, 0.0123 USD",
+        "└── ○ draft agent.draft ready",
     ]
 
 

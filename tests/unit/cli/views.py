@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from schemas.outcomes import ErrorInfo, Gap
-from schemas.runs import RunState, RunView, StepKind, StepState, StepView
+from schemas.runs import RunState, RunView, StepKind, StepState, StepView, Totals
 from schemas.usage import Usage
 
 START = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
@@ -27,6 +27,7 @@ def step(
     took: float | None = None,
     error: str = "",
     gaps: tuple[Gap, ...] = (),
+    totals: Totals | None = None,
 ) -> StepView:
     started = None if state in (StepState.PENDING, StepState.READY) else START
     return StepView(
@@ -45,6 +46,7 @@ def step(
         error=ErrorInfo(type="ValueError", message=error) if error else None,
         gaps=gaps,
         usage=Usage(),
+        totals=totals or Totals(),
     )
 
 
@@ -54,6 +56,7 @@ def run(
     degraded: bool = False,
     notes: Sequence[str] = (),
     error: ErrorInfo | None = None,
+    totals: Totals | None = None,
 ) -> RunView:
     ended = state in (RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED)
     return RunView(
@@ -74,4 +77,5 @@ def run(
         output={"answer": 42} if state is RunState.COMPLETED else None,
         steps=steps,
         notes=tuple(notes),
+        totals=totals or Totals(),
     )
