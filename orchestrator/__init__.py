@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.client import Client
     from orchestrator.reactions import on
+    from orchestrator.teams import debate, supervise
     from orchestrator.vocabulary import (
         approve,
-        debate,
         each,
         fan_out,
         loop,
         pipeline,
         route,
         rule,
-        supervise,
         wait_for,
         workflow,
     )
@@ -41,7 +40,12 @@ __all__ = [
     "workflow",
 ]
 
-_HOMES = dict.fromkeys(__all__, "vocabulary") | {"Client": "client", "on": "reactions"}
+_HOMES = dict.fromkeys(__all__, "vocabulary") | {
+    "Client": "client",
+    "debate": "teams",
+    "on": "reactions",
+    "supervise": "teams",
+}
 
 
 def __getattr__(name: str) -> Any:

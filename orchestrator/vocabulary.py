@@ -15,11 +15,9 @@ from schemas.base import Frozen
 from schemas.errors import DefinitionError, Fault
 from schemas.usage import Budget
 from schemas.workflows import (
-    MAX_DEPTH,
     MAX_ITEMS,
     MAX_ROUNDS,
     Approve,
-    Debate,
     Each,
     FanOut,
     Leaf,
@@ -30,7 +28,6 @@ from schemas.workflows import (
     Route,
     Rule,
     Stage,
-    Supervise,
     WaitFor,
     Workflow,
 )
@@ -95,17 +92,17 @@ def fan_out(
     described at `schemas.workflows.Joining`. Raises `DefinitionError` for branches without a name or with the
     same one.
     """
-    parts = _named_parts("fan_out(...)", "branch", branches, named)
+    parts = named_parts("fan_out(...)", "branch", branches, named)
     if not parts:
         raise DefinitionError("fan_out(...)", [Fault("", "it has no branches")])
     node = FanOut(
         branches={name: part.node for name, part in parts.items()},
-        join=_agent_name(join),
+        join=agent_name(join),
         require=require,
         within=within,
         parallel=parallel,
     )
-    return Part(node, _agents(*parts.values(), join))
+    return Part(node, agents_of(*parts.values(), join))
 
 
 def each(
@@ -125,19 +122,19 @@ def each(
     node = Each(
         body=body.part.node,
         items=items,
-        join=_agent_name(join),
+        join=agent_name(join),
         require=require,
         within=within,
         parallel=parallel,
         max_items=max_items,
     )
-    return Part(node, _agents(body, join))
+    return Part(node, agents_of(body, join))
 
 
 def pipeline(*stages: Composable, stop_when: str | None = None) -> Part:
     """Stages one after the other, like `a >> b`; `stop_when` is a condition over the `output` of each."""
     nodes = tuple(stage.part.node for stage in stages)
-    return Part(Pipeline(stages=nodes, stop_when=stop_when), _agents(*stages))
+    return Part(Pipeline(stages=nodes, stop_when=stop_when), agents_of(*stages))
 
 
 def rule(
@@ -160,7 +157,7 @@ def route(
     `by` returns a `schemas.Choice`; a choice that is unknown or less confident than `threshold` goes to the
     fallback, which is the name of a choice or a way of its own, called `fallback`. Raises `DefinitionError`.
     """
-    ways = _named_parts("route(...)", "choice", choices, named)
+    ways = named_parts("route(...)", "choice", choices, named)
     if isinstance(fallback, Composable):
         node = fallback.part.node
         name = node.agent if isinstance(node, Leaf) else "fallback"
@@ -170,11 +167,11 @@ def route(
     made = Route(
         choices={way: part.node for way, part in ways.items()},
         rules=tuple(rules),
-        by=_agent_name(by, "router"),
+        by=agent_name(by, "router"),
         threshold=threshold,
         fallback=name,
     )
-    return Part(made, _agents(*ways.values(), by))
+    return Part(made, agents_of(*ways.values(), by))
 
 
 def loop(
@@ -190,7 +187,7 @@ def loop(
     is chosen when the bound is hit.
     """
     node = Loop(body=body.part.node, until=until, score=score, max_rounds=max_rounds)
-    return Part(node, _agents(body))
+    return Part(node, agents_of(body))
 
 
 def approve(
@@ -228,82 +225,6 @@ def approve(
     return Part(node)
 
 
-def supervise(
-    *workers: Composable,
-    planner: Composable,
-    reviewer: Composable,
-    alternatives: Mapping[str, str] | None = None,
-    parallel: int = 3,
-    max_assignments: int = 10,
-    max_rounds: int = 2,
-    within: float | None = None,
-    depth: int = MAX_DEPTH,
-    **named: Composable,
-) -> Part:
-    """A planner that gives typed assignments to named workers, and a reviewer that accepts or asks for another round.
-
-    The planner takes a `schemas.Brief` and returns `schemas.Assignments`, the reviewer takes a `Brief`, too, and
-    returns a `schemas.Review`; what comes out is a `schemas.Supervised`. An agent's worker is called like the agent,
-    anything else needs a name. `alternatives` says which worker takes over what another one failed to do. The bounds
-    are described at `schemas.workflows.Supervise`; they are kept by the engine. Raises `DefinitionError`.
-    """
-    crew = _named_parts("supervise(...)", "worker", workers, named)
-    if not crew:
-        raise DefinitionError("supervise(...)", [Fault("", "it has no workers")])
-    made = _made(
-        Supervise,
-        "supervise(...)",
-        planner=_agent_name(planner, "planner"),
-        workers={name: part.node for name, part in crew.items()},
-        reviewer=_agent_name(reviewer, "reviewer"),
-        alternatives=dict(alternatives or {}),
-        parallel=parallel,
-        max_assignments=max_assignments,
-        max_rounds=max_rounds,
-        within=within,
-        depth=depth,
-    )
-    return Part(made, _agents(planner, *crew.values(), reviewer))
-
-
-def debate(
-    *debaters: Composable,
-    judge: Composable | None = None,
-    rubric: Mapping[str, float] | None = None,
-    mode: Literal["judge", "majority", "quorum", "unanimous"] | None = None,
-    fields: Iterable[str] = (),
-    quorum: int | None = None,
-    undecided: Literal["plurality", "fail"] = "plurality",
-    require: Require = "any",
-    within: float | None = None,
-    parallel: int | None = None,
-    **named: Composable,
-) -> Part:
-    """Debaters that answer the same question, none of which sees another's answer, and one answer made of theirs.
-
-    By a `judge` that takes a `schemas.Case` and returns a `schemas.Verdict`: its scores, weighted by the `rubric`,
-    tell who wins. Or by `mode="majority"`, `"unanimous"` or `quorum=n`: enough debaters agree on the chosen `fields`;
-    where they do not, a judge is asked if there is one. What comes out is a `schemas.Debated`. The rest is described
-    at `schemas.workflows.Debate`. Raises `DefinitionError`.
-    """
-    parts = _named_parts("debate(...)", "debater", debaters, named)
-    made = _made(
-        Debate,
-        "debate(...)",
-        debaters={name: part.node for name, part in parts.items()},
-        mode=mode or ("quorum" if quorum is not None else "judge" if judge is not None else "majority"),
-        judge=_agent_name(judge, "judge"),
-        rubric=dict(rubric or {}),
-        fields=tuple(fields),
-        quorum=quorum,
-        undecided=undecided,
-        require=require,
-        within=within,
-        parallel=parallel,
-    )
-    return Part(made, _agents(*parts.values(), judge))
-
-
 def wait_for(
     type: str,
     *,
@@ -320,7 +241,7 @@ def wait_for(
     one that is early is not lost; or since `lookback` seconds before the wait. One that a step before this one has
     taken does not count. After `within` seconds the step fails, or gives `default`. Raises `DefinitionError`.
     """
-    node = _made(
+    node = made_node(
         WaitFor,
         f"wait_for({type!r}, ...)",
         type=type,
@@ -363,7 +284,7 @@ def workflow(
     return made
 
 
-def _named_parts(
+def named_parts(
     what: str, kind: str, unnamed: Sequence[Composable], named: Mapping[str, Composable]
 ) -> dict[str, Part]:
     """Parts by name; an agent is called like itself. Raises `DefinitionError`."""
@@ -387,7 +308,7 @@ def _named_parts(
     return parts
 
 
-def _made(model: type[N], what: str, **fields: Any) -> N:
+def made_node(model: type[N], what: str, **fields: Any) -> N:
     """The node with these fields. Raises `DefinitionError` with every one that is out of its bounds."""
     try:
         return model(**fields)
@@ -408,11 +329,11 @@ def _stages(node: Node) -> tuple[Node, ...]:
     return node.stages if isinstance(node, Pipeline) and node.stop_when is None else (node,)
 
 
-def _agents(*parts: Composable | None) -> tuple[AgentSpec, ...]:
+def agents_of(*parts: Composable | None) -> tuple[AgentSpec, ...]:
     return tuple(spec for part in parts if part is not None for spec in part.part.agents)
 
 
-def _agent_name(one: Composable | None, role: str = "join") -> str | None:
+def agent_name(one: Composable | None, role: str = "join") -> str | None:
     if one is None:
         return None
     node = one.part.node

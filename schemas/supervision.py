@@ -19,7 +19,8 @@ class Assignment(BaseModel):
     input: Any = Field(validation_alias=AliasChoices("input", "task"))
     why: str = ""
     tokens: int = Field(default=0, ge=0)
-    """What the planner expects it to cost. Those beyond what is left of the run's budget are refused."""
+    """What the planner expects it to cost, if it knows better than what the worker's agent declares. What is beyond the
+    rest of the run's budget is refused."""
     usd: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
 
 

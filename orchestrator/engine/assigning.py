@@ -17,7 +17,7 @@ from orchestrator.engine.moves import Moves, Place
 from orchestrator.structure import supervisors
 from schemas.supervision import Assignment
 from schemas.usage import Budget, Usage
-from schemas.workflows import Assigned, Supervise
+from schemas.workflows import Assigned, Leaf, Node, Supervise
 
 _LONGEST = 200
 """Characters of a name or a reason that somebody else wrote."""
@@ -40,6 +40,8 @@ class Terms:
     """Supervisors that a worker may have below each other."""
     inputs: Mapping[str, jsonschema_rs.Draft202012Validator]
     """By worker, what it takes."""
+    costs: Mapping[str, Usage]
+    """By worker, what an attempt of it may cost as far as its agent says."""
     budget: Budget
     """Of the run."""
     spent: Usage
@@ -59,7 +61,8 @@ def terms(moves: Moves, place: Place, supervisor: Supervise) -> Terms:
     budget = plan.workflow.budget
     spent = moves.spent(place.run) if budget != Budget() else Usage()
     inputs = {name: _validator(plan, worker_path(place, supervisor, name)) for name in supervisor.workers}
-    return Terms(supervisor, _depth_left(plan, place.path), inputs, budget, spent)
+    costs = {name: _declared(plan, worker) for name, worker in supervisor.workers.items()}
+    return Terms(supervisor, _depth_left(plan, place.path), inputs, costs, budget, spent)
 
 
 def worker_path(place: Place, supervisor: Supervise, name: str) -> str:
@@ -85,11 +88,11 @@ def judged(given: Any, terms: Terms) -> Work:
             where = ".".join(map(str, first["loc"]))
             work.refused.append(_refused(one, f"it is no assignment: {where} {first['msg']}"))
             continue
-        cost = expected + Usage(tokens=assignment.tokens, usd=assignment.usd)
-        if fault := _misfit(assignment, terms) or _too_dear(cost, terms):
+        cost = _cost(assignment, terms)
+        if fault := _misfit(assignment, terms) or _too_dear(cost, terms.spent + expected, terms):
             work.refused.append(_refused(one, fault))
         else:
-            expected = cost
+            expected += cost
             work.assignments.append(assignment.model_dump(include={"worker", "input", "why"}))
     return work
 
@@ -108,12 +111,29 @@ def _misfit(one: Assignment, terms: Terms) -> str:
     return f"{one.worker!r} cannot take its input: {where}{fault.message[:_LONGEST]}"
 
 
-def _too_dear(cost: Usage, terms: Terms) -> str:
-    """What the run's budget has no more of; empty if it has."""
+def _cost(one: Assignment, terms: Terms) -> Usage:
+    """What the planner expects, or else what the worker's agent says."""
+    declared = terms.costs.get(one.worker, Usage())
+    return Usage(
+        tokens=one.tokens or declared.tokens,
+        usd=one.usd or declared.usd,
+        model_calls=declared.model_calls,
+    )
+
+
+def _declared(plan: Plan, worker: Node) -> Usage:
+    bounds = plan.workflow.agents[worker.agent].bounds if isinstance(worker, Leaf) else None
+    if bounds is None:
+        return Usage()
+    return Usage(tokens=bounds.tokens or 0, usd=bounds.usd or 0.0, model_calls=bounds.model_calls or 0)
+
+
+def _too_dear(cost: Usage, used: Usage, terms: Terms) -> str:
+    """What the run's budget has too little of, `used` being spent or spoken for; empty if it has enough."""
     for name in ("tokens", "usd", "model_calls"):
-        limit, spent = getattr(terms.budget, name), getattr(terms.spent, name)
-        if limit is not None and (spent >= limit or spent + getattr(cost, name) > limit):
-            return f"over budget: {name} {round(max(limit - spent, 0), 6)} of {limit} are left"
+        limit, gone = getattr(terms.budget, name), getattr(used, name)
+        if limit is not None and (getattr(terms.spent, name) >= limit or gone + getattr(cost, name) > limit):
+            return f"over budget: {round(max(limit - gone, 0), 6)} of {limit} {name} are left"
     return ""
 
 

@@ -9,19 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.vocabulary import (
-    Composable,
-    approve,
-    debate,
-    each,
-    fan_out,
-    loop,
-    pipeline,
-    route,
-    rule,
-    supervise,
-    workflow,
-)
+from orchestrator.teams import debate, supervise
+from orchestrator.vocabulary import Composable, approve, each, fan_out, loop, pipeline, route, rule, workflow
 from schemas.debates import Case, Verdict
 from schemas.errors import DefinitionError
 from schemas.supervision import Assignments, Brief, Review

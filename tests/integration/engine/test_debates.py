@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engine import Claimed
+from orchestrator.engine import Claimed, Pointer
 from orchestrator.identify import new_id
-from orchestrator.vocabulary import Composable, debate, fan_out, workflow
+from orchestrator.teams import debate
+from orchestrator.vocabulary import Composable, fan_out, workflow
 from schemas import Case, Debated, Verdict
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
@@ -259,6 +260,48 @@ def test_none_sees_what_another_says(bench: Bench) -> None:
     for claimed in seen.values():
         assert json.loads(claimed.input) == json.loads(claimed.intent) == {"question": 1}
         assert "secret" not in repr(claimed)
+
+
+@pytest.mark.parametrize("step", ["0/positions/b", "0/judge"])
+def test_whose_worker_dies_is_done_by_another_one(bench: Bench, step: str) -> None:
+    body = debate(A, B, judge=JUDGE, rubric=RUBRIC)
+    run = bench.submit(workflow("w", body))
+    others = acting(a=says("x"), b=says("y"), judge=scores(a=(1, 1), b=(0, 0)))
+    while step not in bench.states(run):
+        bench.drain(others, rounds=1)
+    message = next(one for one in bench.messages if one.path == step)
+
+    bench.claim(run, step)
+    bench.engine.release(Pointer(run, step), lost=True)
+    bench.messages.append(message)
+    bench.drain(others)
+
+    assert bench.end(run).output["winner"] == "a"
+    assert set(bench.executed.values()) == {1}
+
+
+def test_a_cancelled_debate_asks_nobody_any_more(bench: Bench) -> None:
+    run = bench.submit(workflow("w", debate(A, B, judge=JUDGE, rubric=RUBRIC)))
+    held_back = bench.claim(run, "0/positions/a")
+
+    bench.engine.cancel(run)
+    bench.drain(acting())
+
+    assert not bench.finish(held_back, says("x")).accepted
+    assert set(bench.states(run).values()) == {"cancelled"}
+
+
+def test_a_debate_pauses_and_goes_on(bench: Bench) -> None:
+    run = bench.submit(workflow("w", debate(A, B)))
+    held_back = bench.claim(run, "0/positions/a")
+    bench.engine.pause(run)
+    bench.finish(held_back, says("x"))
+    bench.messages.clear()
+
+    bench.messages += bench.engine.resume(run)
+    bench.drain(acting(b=says("x")))
+
+    assert bench.end(run).output["agreement"] == 1.0
 
 
 # --- runs -------------------------------------------------------------------------------------------------

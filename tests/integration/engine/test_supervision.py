@@ -10,16 +10,18 @@ from uuid import UUID
 import pytest
 
 from orchestrator.compile import compile_workflow
-from orchestrator.engine import Claimed
+from orchestrator.engine import Claimed, Pointer
 from orchestrator.identify import new_id
 from orchestrator.plan import bounds
 from orchestrator.replay import Replay
-from orchestrator.vocabulary import Composable, each, fan_out, route, rule, supervise, workflow
-from schemas import Assignments, Brief, Budget, Review, Supervised, Usage
+from orchestrator.teams import supervise
+from orchestrator.vocabulary import Composable, Part, each, fan_out, route, rule, workflow
+from schemas import AgentSpec, Assignments, Brief, Budget, Review, Supervised, Usage
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
 from schemas.outcomes import Done
-from schemas.workflows import Workflow
+from schemas.usage import Bounds
+from schemas.workflows import Leaf, Workflow
 from tests.integration.engine.bench import Bench, Boom, done, named
 
 PLANNER = named("planner", takes=Brief.model_json_schema(), gives=Assignments.model_json_schema())
@@ -233,7 +235,17 @@ def test_assignments_beyond_the_budget_are_refused(bench: Bench) -> None:
     # Then those that it can no longer pay for are not worked on
     assert sorted(cast.seen["a"]) == ["0", "2"]
     (gap,) = bench.end(run).output["gaps"]
-    assert gap["reason"] == "over budget: tokens 400 of 1000 are left"
+    assert gap["reason"] == "over budget: 100 of 1000 tokens are left"
+
+
+def test_what_an_agent_declares_counts_where_the_planner_expects_nothing(bench: Bench) -> None:
+    dear = AgentSpec(name="dear", input_schema=TEXT, output_schema={}, bounds=Bounds(usd=0.4))
+    cast = Cast(planner=to(*(("dear", str(n)) for n in range(3))), reviewer=YES)
+
+    end = worked(bench, team(Part(Leaf(agent="dear"), (dear,))), cast, budget=Budget(usd=1.0))
+
+    assert sorted(cast.seen["dear"]) == ["0", "1"]
+    assert [gap["reason"] for gap in end["gaps"]] == ["over budget: 0.2 of 1.0 usd are left"]
 
 
 # --- depth ------------------------------------------------------------------------------------------------
@@ -406,6 +418,23 @@ def test_it_is_cancelled_with_all_that_is_under_way(bench: Bench) -> None:
     bench.drain(Cast())
 
     assert set(bench.states(run).values()) == {"done", "cancelled"}
+
+
+@pytest.mark.parametrize("step", ["0/0/plan", "0/0/work/0/a", "0/0/review"])
+def test_whose_worker_dies_is_done_by_another_one(bench: Bench, step: str) -> None:
+    run = bench.submit(workflow("w", team()), "task")
+    cast = Cast(planner=to(("a", "x")), reviewer=YES)
+    while step not in bench.states(run):
+        bench.drain(cast, rounds=1)
+
+    message = next(one for one in bench.messages if one.path == step)
+    bench.claim(run, step)
+    bench.engine.release(Pointer(run, step), lost=True)
+    bench.messages.append(message)
+    bench.drain(cast)
+
+    assert bench.end(run).output["accepted"]
+    assert set(bench.executed.values()) == {1}
 
 
 def test_a_run_out_of_time_goes_on_with_its_assignments_when_it_is_resumed(bench: Bench) -> None:
