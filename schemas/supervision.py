@@ -90,8 +90,9 @@ class Supervised(BaseModel, Generic[T]):
     answer: T | None
     """The last reviewer's."""
     accepted: bool
-    ended: Literal["accepted", "rounds", "nothing new", "failed"]
-    """Why no further round followed: it was accepted, the bound was hit, nothing new came, or a round failed."""
+    ended: Literal["accepted", "rounds", "nothing new", "budget", "failed"]
+    """Why no further round followed: it was accepted, the bound was hit, nothing new came, the budget was used up, or a
+    round failed."""
     rounds: int
     """Those that were reviewed."""
     feedback: str = ""

@@ -12,6 +12,7 @@ import jsonschema_rs
 from pydantic import ValidationError
 
 from orchestrator.compile import Plan
+from orchestrator.engine.budgets import shortage, spent
 from orchestrator.engine.json_texts import write
 from orchestrator.engine.moves import Moves, Place
 from orchestrator.structure import supervisors
@@ -58,11 +59,16 @@ def entered(moves: Moves, place: Place, node: Assigned, ref: str, delay: float |
 def terms(moves: Moves, place: Place, supervisor: Supervise) -> Terms:
     """What the assignments of the round at `place` must meet now."""
     plan = place.run.plan
-    budget = plan.workflow.budget
-    spent = moves.spent(place.run) if budget != Budget() else Usage()
     inputs = {name: _validator(plan, worker_path(place, supervisor, name)) for name in supervisor.workers}
     costs = {name: _declared(plan, worker) for name, worker in supervisor.workers.items()}
-    return Terms(supervisor, _depth_left(plan, place.path), inputs, costs, budget, spent)
+    return Terms(
+        supervisor,
+        _depth_left(plan, place.path),
+        inputs,
+        costs,
+        plan.workflow.budget,
+        spent(moves, place.run),
+    )
 
 
 def worker_path(place: Place, supervisor: Supervise, name: str) -> str:
@@ -89,7 +95,7 @@ def judged(given: Any, terms: Terms) -> Work:
             work.refused.append(_refused(one, f"it is no assignment: {where} {first['msg']}"))
             continue
         cost = _cost(assignment, terms)
-        if fault := _misfit(assignment, terms) or _too_dear(cost, terms.spent + expected, terms):
+        if fault := _misfit(assignment, terms) or shortage(terms.budget, terms.spent, expected, cost):
             work.refused.append(_refused(one, fault))
         else:
             expected += cost
@@ -126,15 +132,6 @@ def _declared(plan: Plan, worker: Node) -> Usage:
     if bounds is None:
         return Usage()
     return Usage(tokens=bounds.tokens or 0, usd=bounds.usd or 0.0, model_calls=bounds.model_calls or 0)
-
-
-def _too_dear(cost: Usage, used: Usage, terms: Terms) -> str:
-    """What the run's budget has too little of, `used` being spent or spoken for; empty if it has enough."""
-    for name in ("tokens", "usd", "model_calls"):
-        limit, gone = getattr(terms.budget, name), getattr(used, name)
-        if limit is not None and (getattr(terms.spent, name) >= limit or gone + getattr(cost, name) > limit):
-            return f"over budget: {round(max(limit - gone, 0), 6)} of {limit} {name} are left"
-    return ""
 
 
 def _refused(one: Any, reason: str) -> dict[str, Any]:

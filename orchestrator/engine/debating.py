@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.engine import budgets
 from orchestrator.engine.gather import Results
 from orchestrator.engine.json_texts import read, write
 from orchestrator.engine.moves import Moves, Part, Place
@@ -62,9 +63,14 @@ def part_ended(moves: Moves, place: Place, node: Debate, part: Part) -> None:
     ruling, doubt = _ruling(moves, place, node, part, ballot)
     if ruling is not None:
         _close(moves, place, ballot, ruling)
-    elif part.segment == "positions" and node.judge is not None:
-        _ask(moves, place, node, node.judge, ballot)
-    elif node.undecided == "fail":
+        return
+    if part.segment == "positions" and node.judge is not None:
+        used_up = budgets.used_up(moves, place.run)
+        if not used_up:
+            _ask(moves, place, node, node.judge, ballot)
+            return
+        doubt = f"{node.judge} is not asked, {used_up}"
+    if node.undecided == "fail":
         moves.close(place, None, error_text("Undecided", doubt))
     else:
         _close(moves, place, ballot, _by_plurality(ballot, doubt))

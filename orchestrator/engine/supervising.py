@@ -6,12 +6,19 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.engine import assigning, briefing
+from orchestrator.engine import assigning, briefing, budgets
 from orchestrator.engine.json_texts import write
 from orchestrator.engine.moves import Moves, Part, Place
 from schemas.events import EventKind
 from schemas.supervision import Review
 from schemas.workflows import Leaf, Round, Supervise
+
+_REASONS = {
+    "accepted": "accepted",
+    "nothing new": "no new findings",
+    "rounds": "no round is left",
+    "budget": "the budget is used up",
+}
 
 
 def round_entered(moves: Moves, place: Place, node: Round, ref: str, delay: float | None) -> None:
@@ -54,6 +61,8 @@ def round_ended(moves: Moves, place: Place, node: Supervise, part: Part) -> None
         ended = "nothing new"
     elif number + 1 == node.max_rounds:
         ended = "rounds"
+    elif budgets.used_up(moves, place.run):
+        ended = "budget"
     else:
         _tell(
             moves,
@@ -66,9 +75,8 @@ def round_ended(moves: Moves, place: Place, node: Supervise, part: Part) -> None
         ref = moves.input_ref(place)
         moves.open_part(place, str(number + 1), node.round, ref, ordinal=number + 1)
         return
-    why = {"accepted": "accepted", "nothing new": "no new findings", "rounds": "no round is left"}[ended]
     by = node.reviewer if review.accept else ended
-    _tell(moves, place, "ends with", f"the answer of round {number + 1}", by, why)
+    _tell(moves, place, "ends with", f"the answer of round {number + 1}", by, _REASONS[ended])
     _end(moves, place, number + 1, review, ended)
 
 

@@ -12,9 +12,10 @@ from orchestrator.engine import Claimed, Pointer
 from orchestrator.identify import new_id
 from orchestrator.teams import debate
 from orchestrator.vocabulary import Composable, fan_out, workflow
-from schemas import Case, Debated, Verdict
+from schemas import Budget, Case, Debated, Usage, Verdict
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
+from schemas.outcomes import Done
 from tests.integration.engine.bench import Bench, Boom, done, named
 
 OPINION = {
@@ -242,6 +243,19 @@ def test_a_late_debater_is_a_gap(bench: Bench) -> None:
     assert (end.output["by"], end.output["gaps"][0]["state"]) == ("majority", "late")
     assert not bench.finish(late, says("y")).accepted
     assert bench.view(run).degraded
+
+
+def test_the_judge_is_not_asked_when_the_budget_is_used_up(bench: Bench) -> None:
+    body = debate(A, B, judge=JUDGE, rubric=RUBRIC)
+    run = bench.submit(workflow("w", body, budget=Budget(tokens=100)))
+    bench.finish(bench.claim(run, "0/positions/a"), says("x"))
+
+    dear = replace(done(bench.claim(run, "0/positions/b"), says("y")), outcome=Done(usage=Usage(tokens=200)))
+    bench._record(bench.engine, dear)
+
+    end = bench.end(run).output
+    assert (end["by"], end["confidence"]) == ("plurality", 0.5)
+    assert "judge is not asked, over budget: 0 of 100 tokens are left" in end["reason"]
 
 
 def test_none_sees_what_another_says(bench: Bench) -> None:

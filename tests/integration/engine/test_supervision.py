@@ -248,6 +248,19 @@ def test_what_an_agent_declares_counts_where_the_planner_expects_nothing(bench: 
     assert [gap["reason"] for gap in end["gaps"]] == ["over budget: 0.2 of 1.0 usd are left"]
 
 
+def test_no_further_round_begins_when_the_budget_is_used_up(bench: Bench) -> None:
+    cast = Cast(planner=to(("a", "x")), reviewer=NO | {"answer": "so far"})
+    run = bench.submit(workflow("w", team(), budget=Budget(usd=1.0)), "task")
+    bench.finish(bench.claim(run, "0/0/plan"), to(("a", "x")))
+    worker = bench.claim(run, "0/0/work/0/a")
+
+    bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.5))))
+    bench.drain(cast)
+
+    end = bench.end(run).output
+    assert (end["answer"], end["ended"], end["rounds"]) == ("so far", "budget", 1)
+
+
 # --- depth ------------------------------------------------------------------------------------------------
 
 

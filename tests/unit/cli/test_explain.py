@@ -1,0 +1,51 @@
+"""What `baton runs explain` says of each kind of decision."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orchestrator.cli.explain import _lines
+from schemas.events import Event, EventKind
+
+DECIDED, WARNED = EventKind.STEP_DECIDED, EventKind.STEP_WARNING
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "line"),
+    [
+        (
+            DECIDED,
+            {"choice": "billing", "by": "rule", "confidence": 1.0, "reason": "rule 'refund' holds"},
+            "[bold]0[/]  went to [bold]billing[/] by rule, confidence 1: rule 'refund' holds",
+        ),
+        (
+            DECIDED,
+            {"verb": "assigned", "choice": "read ×2", "by": "plan", "reason": "both [may] know"},
+            r"[bold]0[/]  assigned [bold]read ×2[/] by plan: both \[may] know",
+        ),
+        (
+            DECIDED,
+            {
+                "verb": "settled on",
+                "choice": "a",
+                "by": "judge",
+                "confidence": 0.6,
+                "reason": "cites the text",
+            },
+            "[bold]0[/]  settled on [bold]a[/] by judge, confidence 0.6: cites the text",
+        ),
+        (
+            WARNED,
+            {"message": "refused an assignment to 'x': there is no worker 'x'"},
+            "[bold]0[/]  [yellow]refused an assignment to 'x': there is no worker 'x'[/]",
+        ),
+    ],
+)
+def test_each_decision_is_one_line(kind: EventKind, data: dict[str, Any], line: str) -> None:
+    event = Event(run_id=UUID(int=1), number=1, kind=kind, path="0", at=datetime.now(UTC), data=data)
+
+    assert _lines(event) == [line]
