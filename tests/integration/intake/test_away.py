@@ -68,6 +68,7 @@ def test_every_verb_says_that_postgres_is_away_and_what_to_do(session_dir: Path)
         "id": 1,
         "value": 1,
         "by": "me",
+        "runs": [uuid4()],
         "type": "order.paid",
         "payload": {},
     }
