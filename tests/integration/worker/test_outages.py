@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -85,6 +85,25 @@ def backends_are_ended(arena: Arena) -> None:
         )
 
 
+def postgres_has_no_connection_left(arena: Arena, seconds: float = 5) -> None:
+    """Others have taken all that it gives, again and again those of the workers too."""
+    url = arena.servers.postgres.url_of("postgres")
+    with ExitStack() as taken:
+        admin = taken.enter_context(psycopg.connect(url, autocommit=True))
+        until = time.monotonic() + seconds
+
+        def take_all() -> bool:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname <> 'postgres'"
+            )
+            with suppress(psycopg.OperationalError):
+                while True:
+                    taken.enter_context(psycopg.connect(url))
+            return time.monotonic() > until
+
+        eventually(take_all, timeout=seconds + 10, every=0.1)
+
+
 def redis_restarts(arena: Arena) -> None:
     arena.servers.restart_redis()
 
@@ -140,6 +159,7 @@ LONG = [pytest.mark.chaos, pytest.mark.timeout(300)]
         postgres_crashes,
         postgres_is_away,
         backends_are_ended,
+        postgres_has_no_connection_left,
         redis_restarts,
         redis_is_away,
         redis_is_wiped,
