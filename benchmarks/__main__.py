@@ -16,12 +16,21 @@ from benchmarks.deploy import measure_deploy
 from benchmarks.growth import measure_growth
 from benchmarks.lateness import measure_lateness
 from benchmarks.recovery import measure_recovery
+from benchmarks.rounds import measure_rounds
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Sizes
 from benchmarks.sides import Baton
 from benchmarks.stage import embedded, folder
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-NAMES = [*(scenario.name for scenario in SCENARIOS), "commits", "growth", "timers", "deploy", "recovery"]
+NAMES = [
+    *(scenario.name for scenario in SCENARIOS),
+    "commits",
+    "growth",
+    "timers",
+    "rounds",
+    "deploy",
+    "recovery",
+]
 
 say = Console(stderr=True)
 
@@ -59,6 +68,10 @@ def measure(servers: Servers, sizes: Sizes, wanted: Sequence[str], place: Path) 
             servers.database_url, servers.broker_url, concurrency=sizes.concurrency, folder=place
         ) as side:
             _measure_alone(report, side, servers.database_url, wanted)
+    if "rounds" in wanted:
+        say.print("measuring rounds ...", style="dim")
+        with both_sides(servers, sizes, place) as (plain, baton):
+            report.rounds = list(measure_rounds(baton, plain, sizes))
     if "deploy" in wanted:
         say.print("measuring deploy ...", style="dim")
         report.deploy = measure_deploy(servers, sizes.load, place)

@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 
 from benchmarks.witness import of_environment
-from orchestrator import each, fan_out, workflow
+from orchestrator import approve, debate, each, fan_out, loop, route, rule, supervise, workflow
+from schemas import Assignment, Assignments, Brief, Case, Review, Verdict
 from schemas.outcomes import Gathered
 from workers import AgentError, Context, Retry, agent
 
@@ -102,6 +103,25 @@ async def absent(n: int) -> int:
     return n
 
 
+@agent
+async def plan(brief: Brief[int]) -> Assignments:
+    """The same for each of the workers."""
+    return Assignments(assignments=[Assignment(worker=name, input=brief.round) for name in brief.workers])
+
+
+@agent
+async def review(brief: Brief[int]) -> Review[int]:
+    """Never content before the last round."""
+    found = [one.output for one in brief.found if one.round == brief.round]
+    return Review[int](accept=brief.round == brief.rounds, answer=sum(found), findings=found)
+
+
+@agent
+async def judge(case: Case[int]) -> Verdict:
+    """All are right."""
+    return Verdict(scores={name: {"truth": 1.0} for name in case.positions})
+
+
 STAGES = (first, second, third, fourth, fifth)
 
 pipeline = workflow("benchmark-pipeline", first >> second >> third >> fourth >> fifth)
@@ -115,3 +135,13 @@ single = workflow("benchmark-single", first)
 retried = workflow("benchmark-retried", fails_once)
 halved = workflow("benchmark-halved", fan_out(first, absent, within=3_600, require="any", join=total_there))
 limited = workflow("benchmark-limited", absent, timeout=3_600)
+
+ROUNDS = 10
+routed = workflow(
+    "benchmark-route",
+    route(first, second, rules=[rule("odd", go="first", when="input % 2 == 1")], fallback="second"),
+)
+looped = workflow("benchmark-loop", loop(first, until=f"round == {ROUNDS}"))
+supervised = workflow("benchmark-supervise", supervise(first, second, third, planner=plan, reviewer=review))
+debated = workflow("benchmark-debate", debate(first, second, third, judge=judge, rubric={"truth": 1.0}))
+approved = workflow("benchmark-approve", approve("go on") >> first)

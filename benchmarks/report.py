@@ -21,6 +21,7 @@ from benchmarks.growth import Growth
 from benchmarks.lateness import Lateness, Looks
 from benchmarks.meter import Reading
 from benchmarks.recovery import Recovered, Times
+from benchmarks.rounds import Round
 from benchmarks.scenarios import Sizes, Target
 
 Rows = list[list[str]]
@@ -38,6 +39,7 @@ class Report:
     growth: Sequence[Growth] = ()
     lateness: Sequence[Lateness] = ()
     looks: Looks | None = None
+    rounds: Sequence[Round] = ()
     deploy: Deploy | None = None
     recovery: Sequence[Recovered] = ()
 
@@ -53,6 +55,7 @@ class Report:
                 _LATENESS,
                 [_lateness_row(one) for one in self.lateness],
             ),
+            ("How soon a run begins, and what a round adds", _ROUNDS, _round_rows(self.rounds)),
             (self._rolled(), _DEPLOY, _phase_rows(self.deploy)),
             (self._broken(), _RECOVERY, [_recovery_row(one) for one in self.recovery]),
         ]
@@ -130,6 +133,7 @@ _COSTS = [
 ]
 _COMMITS = ["pipelines of 5", "writing transactions (with claims)", "waits for the disk"]
 _LATENESS = ["", "timers", "p50", "p99", "most"]
+_ROUNDS = ["", "median", "steps one after the other", "each of them, of plain Celery's link"]
 _DEPLOY = ["", "runs", "lost", "failed", "p50", "p99", "slowest", "longest pause between two steps"]
 _GROWTH = ["", "time per step", "CPU per step", "of it Postgres"]
 
@@ -174,6 +178,7 @@ def as_json(report: Report) -> str:
         "commits_per_step": [asdict(one) for one in report.commits],
         "recovery": [asdict(one) for one in report.recovery],
         "growth": [asdict(one) for one in report.growth],
+        "rounds": [asdict(one) for one in report.rounds],
         "lateness_ms": [asdict(one) for one in report.lateness],
         "looks": asdict(report.looks) if report.looks is not None else None,
         "deploy": asdict(report.deploy) if report.deploy is not None else None,
@@ -209,6 +214,19 @@ def machine() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
+
+
+def _round_rows(rounds: Sequence[Round]) -> Rows:
+    """The first of them is plain Celery's link."""
+    return [
+        [
+            one.title,
+            f"{one.milliseconds:.1f} ms",
+            str(one.steps),
+            f"{one.milliseconds / rounds[0].milliseconds / one.steps:.2f}×",
+        ]
+        for one in rounds
+    ]
 
 
 def _recovery_row(one: Recovered) -> list[str]:

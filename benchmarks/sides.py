@@ -173,4 +173,7 @@ _AGENTS = [
     agents.total_named,
     agents.total_there,
     agents.fails_once,
+    agents.plan,
+    agents.review,
+    agents.judge,
 ]
