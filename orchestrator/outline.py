@@ -100,7 +100,8 @@ def _shape(node: Node) -> Shape:
             positions = Frame(title(node), tuple(_shape(one) for one in debaters.values()))
             return positions if judge is None else Series((positions, Box(judge)))
         case _:
-            return Frame(title(node), _parts(node))
+            parts = _parts(node)
+            return Frame(title(node), parts) if parts else Box(title(node), Form.PERSON)
 
 
 def _parts(node: Node, but: str = "") -> tuple[Shape, ...]:

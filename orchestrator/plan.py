@@ -82,12 +82,12 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
             return _sum([_worst(stage, agents) for stage in stages])
         case FanOut(branches=branches):
             worst = [_worst(branch, agents) for branch in branches.values()]
-            slots = min(node.parallel or len(worst), len(worst))
+            slots = min(node.window, len(worst))
             parallel = sum(sorted((b.parallel for b in worst), reverse=True)[:slots])
             return _joined(node, worst, parallel, _makespan([b.seconds for b in worst], slots), agents)
         case Each(body=body, max_items=most):
             one = _worst(body, agents)
-            slots = min(node.parallel or most, most)
+            slots = min(node.window, most)
             rounds = math.ceil(most / slots)
             return _joined(node, [_times(one, most)], slots * one.parallel, rounds * one.seconds, agents)
         case Stage(body=body, fallback=fallback):

@@ -17,7 +17,7 @@ from schemas.workflows import Workflow
 STALLED = 10.0
 """Seconds without an end after which it is told that nothing moves."""
 _LOOK = 0.1
-"""Seconds between two looks, while few runs are under way."""
+"""Seconds between two looks, while looking is cheap."""
 
 
 class Handle(Protocol):
@@ -79,6 +79,7 @@ class Runner:
             while waiting and len(under_way) < self.parallel:
                 number, job = waiting.popleft()
                 under_way[self._submit(job)] = number
+            looked = self.clock()
             found = {one.id: one for one in self.source.figures(list(under_way))}
             for run in list(under_way):
                 # One that is not found was pruned: it has no figures any more.
@@ -94,7 +95,7 @@ class Runner:
                 self.on_stall(next(iter(under_way)))
                 moved = now
             if len(under_way) == self.parallel or not waiting:
-                self.pause(_LOOK)
+                self.pause(max(_LOOK, 3 * (now - looked)))  # the attempts of wide runs take a while to add up
         return stands
 
     def _submit(self, job: Job) -> UUID:

@@ -111,7 +111,7 @@ def test_under_the_same_name_nothing_is_run_twice(bench: Bench) -> None:
 
 
 def test_what_was_not_finished_is_gone_on_with(bench: Bench) -> None:
-    clock = iter([0.0, *range(100, 200)])
+    clock = iter([0.0, 0.0, *range(100, 200)])
     short = Runner(
         _Source(bench), "first", within=10, parallel=2, pause=lambda _: None, clock=lambda: next(clock)
     )
@@ -319,7 +319,7 @@ def test_a_decision_is_that_of_a_real_run(bench: Bench) -> None:
 
 def test_an_agent_that_does_not_answer_in_time_decided_nothing(bench: Bench) -> None:
     path, node = find_router(compile_workflow(DESK), None)
-    clock = iter([0.0, *range(100, 200)])
+    clock = iter([0.0, 0.0, *range(100, 200)])
     short = Runner(_Source(bench), "first", within=10, pause=lambda _: None, clock=lambda: next(clock))
     (one,) = evaluate_route(short, output(bench), mails(technical_90="technical"), DESK, path, node).results
     assert (one.choice, one.by, one.reason) == (None, "nobody", "classify has not answered in time")

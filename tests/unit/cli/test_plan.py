@@ -9,7 +9,7 @@ import pytest
 from orchestrator import each, fan_out, workflow
 from orchestrator.mermaid import mermaid
 from orchestrator.plan import Bounds, bounds, longest_attempts
-from schemas.workflows import Workflow
+from schemas.workflows import WINDOW, Workflow
 from tests.unit.cli import apps
 
 DRAFT = 3 * 10 + 1 + 2  # three attempts of 10 s, waits of 1 s and 2 s
@@ -55,6 +55,11 @@ def test_an_each_counts_as_many_branches_as_it_admits() -> None:
 def test_full_rounds_are_the_bound_of_equal_branches() -> None:
     equal = workflow("equal", each(apps.check, max_items=5, parallel=2))
     assert bounds(equal).seconds == 3 * CHECK
+
+
+def test_without_a_bound_of_its_own_a_window_of_branches_runs_at_a_time() -> None:
+    worst = bounds(workflow("wide", each(apps.check, max_items=10 * WINDOW)))
+    assert (worst.parallel, worst.seconds) == (WINDOW, 10 * CHECK)
 
 
 def test_the_timeout_of_the_run_bounds_everything() -> None:
