@@ -93,7 +93,7 @@ class Approvals:
     def _end(self, found: Approval, end: WaitEnd, told: dict[str, Any] | None = None) -> Approval:
         given = shown(found.payload) if found.kind is WaitKind.APPROVAL else {"question": found.key}
         why = end.reason or f"{end.by} {end.decision} it"
-        audit = {"choice": end.decision, "by": end.by, "reason": why, **given, **(told or {})}
+        audit = {"verb": "was", "choice": end.decision, "by": end.by, "reason": why, **given, **(told or {})}
         ended = self._engine.end_waits([end._replace(told=audit)])
         if not ended.waits:
             raise _settled(self._found(end.wait))

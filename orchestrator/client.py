@@ -450,6 +450,12 @@ class Client(Approvals):
             return ResultTimeout(
                 f"run {run_id} is paused: {run.pause_reason}", next_step=f"baton runs resume {run_id}"
             )
+        if asked := self.approvals(run_id=run_id, limit=1):
+            whom = " or ".join(asked[0].audience) or "somebody"
+            return ResultTimeout(
+                f"run {run_id} waits for {whom} to decide: {asked[0].key}",
+                next_step=f"baton approvals show {asked[0].id}",
+            )
         return ResultTimeout(
             f"run {run_id} has not ended after {timeout:g} s", next_step=f"baton runs watch {run_id}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -170,14 +169,14 @@ class Context:
         act: Callable[[], Any] | Question,
         read: Callable[[Any], Any],
     ) -> Any:
-        found = await asyncio.to_thread(journal.recall, position, name)
+        found = await journal.aside(journal.recall, position, name)
         if found is None:
             if isinstance(act, Question):
                 self._set_aside(act, position, name)
             result = act()
             if inspect.isawaitable(result):
                 result = await result
-            found = await asyncio.to_thread(journal.keep, position, name, result)
+            found = await journal.aside(journal.keep, position, name, result)
         return read(found.value)
 
     def _set_aside(self, question: Question, position: int, name: str) -> NoReturn:

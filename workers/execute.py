@@ -8,7 +8,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any, NamedTuple
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 MAX_DETAIL = 8_000
 """Characters of a traceback that are kept with a failed attempt."""
 
+
+HANDS = 4
+"""Threads that keep the journals of async agents; what an agent does in threads of its own does not hold them up."""
 
 UNHEARD = 5.0
 """Seconds that an attempt may run on after its run's deadline: nobody told it to stop."""
@@ -67,6 +70,7 @@ class Runner:
         keeper: Keeper,
     ) -> None:
         self._keeper = keeper
+        self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
         self._loop = loop
         self._shared = shared
         self._threads = threads
@@ -128,7 +132,7 @@ class Runner:
         The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not
         hear it ends by itself a little later.
         """
-        journal = Journal(self._keeper, claimed)
+        journal = Journal(self._keeper, claimed, self._hands)
         limit = agent.spec.timeout
         if claimed.run_left is None:
             return _context(agent, claimed, journal, self._shared, limit), limit

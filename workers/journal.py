@@ -6,10 +6,13 @@ runs, as far as an earlier attempt came; between them it may do what it likes.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import threading
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import pydantic_core
 
@@ -17,6 +20,8 @@ from orchestrator.engine import Claimed
 from orchestrator.engine.journals import Entry
 from schemas.errors import JournalMismatch, Permanent
 from workers.endings import Superseded
+
+T = TypeVar("T")
 
 
 class Keeper(Protocol):
@@ -36,8 +41,10 @@ class Found(NamedTuple):
 class Journal:
     """One attempt's view; safe from many threads. It is read when it is first asked."""
 
-    def __init__(self, keeper: Keeper, claimed: Claimed) -> None:
+    def __init__(self, keeper: Keeper, claimed: Claimed, hands: Executor) -> None:
+        """`hands` are threads that wait for Postgres while an event loop goes on."""
         self._keeper = keeper
+        self._hands = hands
         self._claimed = claimed
         self._lock = threading.Lock()
         self._numbers = itertools.count()
@@ -46,6 +53,10 @@ class Journal:
     def next(self) -> int:
         """The place of the next call."""
         return next(self._numbers)
+
+    async def aside(self, act: Callable[..., T], *args: Any) -> T:
+        """Do this while the event loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._hands, act, *args)
 
     def recall(self, position: int, name: str) -> Found | None:
         """What an earlier attempt kept here. Raises `JournalMismatch` if that was something else."""

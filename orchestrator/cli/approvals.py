@@ -184,10 +184,13 @@ def _print(found: Approval) -> None:
         typer.echo(f"for: {', '.join(found.audience)}")
     if found.expires_at:
         typer.echo(f"expires {_left(found.expires_at)}")
-    if found.kind == "approval":
-        typer.echo(as_json(found.payload, indent=2))
+    shown = found.payload if found.kind == "approval" else found.request.get("context")
+    if shown is not None:
+        typer.echo(as_json(shown, indent=2))
     if found.answer is not None:
         typer.echo(f"given: {as_json(found.answer)}")
+    if found.settled_at is None and found.takes:
+        typer.echo(f"{'answer' if found.kind == 'question' else 'edited payload'}: {as_json(found.takes)}")
     if found.settled_at is None:
         verbs = f"answer {found.id} ANSWER" if found.kind == "question" else f"approve|reject {found.id}"
         typer.secho(f"next:  baton approvals {verbs}", fg="cyan", err=True)

@@ -64,7 +64,7 @@ def _way(data: dict[str, Any]) -> str:
         return f"took the event [bold]{escape(data['choice'])}[/]"
     if data["by"] == "step":
         return f"decided for [bold]{escape(data['choice'])}[/]"
-    return f"{data.get('verb', 'went to')} [bold]{escape(data['choice'])}[/] by {data['by']}"
+    return f"{data.get('verb', 'went to')} [bold]{escape(data['choice'])}[/] by {escape(data['by'])}"
 
 
 def _found(found: Any) -> str:

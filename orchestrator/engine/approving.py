@@ -40,7 +40,9 @@ def entered(moves: Moves, place: Place, node: Approve, ref: str, delay: float | 
     if judgement.asks:
         moves.wait(place, _asking(node, told))
     else:
-        moves.note(place, EventKind.STEP_DECIDED, {"choice": "approved", "by": "policy", **told})
+        moves.note(
+            place, EventKind.STEP_DECIDED, {"verb": "was", "choice": "approved", "by": "policy", **told}
+        )
         if judgement.risk == "medium":
             without = {key: one for key, one in told.items() if key != "shown"}
             moves.tell(place, "approval.informed", {"name": node.name, "message": node.message, **without})

@@ -101,7 +101,7 @@ def end_waits(plans: Plans, advance: Advance, ends: Iterable[WaitEnd]) -> frozen
 def _expired(wait: int, text: str) -> WaitEnd:
     expiry = Expiry.model_validate_json(text)
     failed = expiry.state == "failed"
-    told = {"choice": expiry.decision, "by": EXPIRY, "reason": expiry.reason}
+    told = {"verb": "was", "choice": expiry.decision, "by": EXPIRY, "reason": expiry.reason}
     return WaitEnd(
         wait,
         expiry.decision,

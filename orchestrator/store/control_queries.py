@@ -12,6 +12,12 @@ CANCEL_STEPS: LiteralString = """
 WITH withdrawn AS (
     UPDATE waits SET settled_at = clock_timestamp(), settled_by = 'cancel', decision = 'withdrawn'
     WHERE run_id = %(run)s AND settled_at IS NULL
+    RETURNING id, path, kind, key, decision, settled_by
+), announced AS (
+    INSERT INTO notices (kind, run_id, path, body)
+    SELECT kind || '.settled', %(run)s, path,
+           jsonb_build_object('wait', id, 'name', key, 'decision', decision, 'by', settled_by)
+    FROM withdrawn WHERE kind IN ('approval', 'question')
 )
 UPDATE steps SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
 WHERE run_id = %(run)s AND state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')

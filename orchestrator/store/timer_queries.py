@@ -80,6 +80,12 @@ WITH late AS (
 ), withdrawn AS (
     UPDATE waits w SET settled_at = clock_timestamp(), settled_by = 'deadline', decision = 'withdrawn'
     FROM late WHERE w.run_id = late.run_id AND w.path = late.path AND w.settled_at IS NULL
+    RETURNING w.id, w.run_id, w.path, w.kind, w.key, w.decision, w.settled_by
+), announced AS (
+    INSERT INTO notices (kind, run_id, path, body)
+    SELECT kind || '.settled', run_id, path,
+           jsonb_build_object('wait', id, 'name', key, 'decision', decision, 'by', settled_by)
+    FROM withdrawn WHERE kind IN ('approval', 'question')
 )
 INSERT INTO events (run_id, kind, path, data)
 SELECT run_id, 'step.skipped', path,

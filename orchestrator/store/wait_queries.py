@@ -88,7 +88,9 @@ WITH given AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT m.run_id, e.kind, e.path, e.data
     FROM moved m CROSS JOIN LATERAL (
-        SELECT 1 AS n, 'step.decided' AS kind, m.path, m.told::jsonb || jsonb_build_object('wait', m.id) AS data
+        SELECT 1 AS n, 'step.decided' AS kind, m.path,
+               jsonb_strip_nulls(jsonb_build_object('wait', m.id, 'digest', m.request -> 'digest',
+                                                    'question', m.request -> 'question')) || m.told::jsonb AS data
         WHERE m.told IS NOT NULL
         UNION ALL
         SELECT 2, 'step.opened', m.parent, jsonb_build_object('steps', jsonb_build_object(m.path, m.state))

@@ -18,7 +18,7 @@ from tests.chaos.engine.stage import FAILURES, Stage
 
 ROOMS = (
     *("advance", "attempt", "control", "dead_letter", "definition", "fork", "intake", "loss", "recovery"),
-    *("timer", "view", "wait", "worker"),
+    *("journal", "notice", "timer", "view", "wait", "worker"),
 )
 """The rooms of statements that the engine's verbs are made of."""
 

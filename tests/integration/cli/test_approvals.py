@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.client import Client
 from orchestrator.vocabulary import approve, each, workflow
-from schemas.errors import BatonError, Conflict, InputError, NotFound
+from schemas.errors import BatonError, Conflict, InputError, NotFound, ResultTimeout
 from schemas.events import EventKind
 from tests.integration.cli.test_moving_runs import Baton, told
 from tests.integration.cli.test_moving_runs import baton as baton
@@ -76,6 +76,7 @@ def test_approvals_are_listed_and_shown_with_what_is_to_be_approved(
     assert "message: Company money." in shown
     assert '"amount": 500' in shown
     assert "expires in 60 min" in shown
+    assert 'edited payload: {"type": "object"' in shown
 
 
 def test_an_approval_is_kept_with_who_made_it_and_what_was_shown(
@@ -93,7 +94,7 @@ def test_an_approval_is_kept_with_who_made_it_and_what_was_shown(
     assert (kept["choice"], kept["by"], kept["reason"]) == ("approved", "ann", "cheap")
     assert kept["shown"] == {"amount": 500}
     assert str(kept["digest"]).startswith("sha256:")
-    assert "went to approved by ann: cheap" in baton("runs", "explain", str(run)).stdout
+    assert "was approved by ann: cheap" in baton("runs", "explain", str(run)).stdout
     (one,) = told(baton("approvals", "ls", "--all", "--json"))
     assert (one["decision"], one["settled_by"]) == ("approved", "ann")
 
@@ -193,6 +194,17 @@ def test_results_of_a_fan_out_are_shown_and_edited_as_one_value(client: Client, 
     work(bench, run, "2")
 
     assert bench.end(run).output == {"results": [3], "gaps": []}
+
+
+def test_whoever_waits_for_a_result_hears_for_whom_the_run_waits(
+    client: Client, asked: tuple[UUID, int]
+) -> None:
+    run, wait = asked
+
+    with pytest.raises(ResultTimeout, match="waits for ann or bob to decide: spend") as late:
+        client.result(run, timeout=0.0)
+
+    assert late.value.next_step == f"baton approvals show {wait}"
 
 
 def test_a_number_that_is_no_approval_is_not_found(client: Client) -> None:

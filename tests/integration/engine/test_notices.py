@@ -19,7 +19,7 @@ from orchestrator.notices import TRIES, Notifier, again
 from orchestrator.notify_targets import targets
 from orchestrator.notify_webhook import Webhook
 from orchestrator.signatures import fault, secrets_of
-from orchestrator.vocabulary import approve, workflow
+from orchestrator.vocabulary import approve, fan_out, workflow
 from schemas.errors import InputError
 from schemas.notices import Notice
 from schemas.settings import Settings
@@ -154,6 +154,24 @@ def test_what_becomes_of_it_is_told_as_well(bench: Bench, listener: Listener, no
         "approved",
         "boss",
     )
+
+
+def test_what_is_taken_back_is_told(bench: Bench, listener: Listener, notifier: Notifier) -> None:
+    cancelled = asked(bench)
+    late = bench.submit(workflow("late", fan_out(a=approve("a"), b=A, require=1, within=60)))
+    bench.drain()
+    notifier.look()
+
+    bench.engine.cancel(cancelled)
+    bench.query("UPDATE steps SET due_at = now() WHERE run_id = %s AND kind = 'fan_out'", late)
+    bench.fire()
+    notifier.look()
+
+    told = [one["data"] for one in listener.messages if one["type"] == "approval.settled"]
+    assert sorted((one["decision"], one["by"]) for one in told) == [
+        ("withdrawn", "cancel"),
+        ("withdrawn", "deadline"),
+    ]
 
 
 def test_a_medium_risk_is_told_while_it_goes_on(bench: Bench, listener: Listener, notifier: Notifier) -> None:

@@ -286,6 +286,7 @@ def test_what_nobody_decides_in_time_is_decided_by_default(bench: Bench, default
     (told,) = decisions(bench, run)
     assert told["by"] == "expiry"
     assert "nobody had decided after 60 s" in told["reason"]
+    assert told["digest"].startswith("sha256:")
     assert_told(bench, run)
 
 
