@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.teams import debate, supervise
     from orchestrator.vocabulary import (
         approve,
+        child,
         each,
         fan_out,
         loop,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Client",
     "approve",
+    "child",
     "debate",
     "each",
     "fan_out",

@@ -203,7 +203,7 @@ class Client(Approvals):
     @translated()
     def cancel(self, run_id: UUID, reason: str = "") -> None:
         """End a run. Raises `NotFound`, and `Conflict` if it has ended already."""
-        self._engine.cancel(run_id, reason)
+        self._dispatcher.send(self._engine.cancel(run_id, reason))
 
     @translated()
     def pause(self, run_id: UUID, reason: str = "") -> None:
@@ -402,10 +402,13 @@ class Client(Approvals):
         workflow: str | None = None,
         label: str | None = None,
         tenant: str | None = None,
+        children: bool = True,
         limit: int = 50,
     ) -> list[RunSummary]:
         """The newest runs first; `label` is `KEY=VALUE`."""
-        return self._views.runs(state=state, workflow=workflow, label=label, tenant=tenant, limit=limit)
+        return self._views.runs(
+            state=state, workflow=workflow, label=label, tenant=tenant, children=children, limit=limit
+        )
 
     @translated()
     def pools(self) -> list[PoolView]:

@@ -18,6 +18,7 @@ from schemas.workflows import (
     RISKS,
     Approve,
     Assigned,
+    Child,
     Debate,
     Each,
     FanOut,
@@ -45,6 +46,8 @@ class PlanNode:
     node: Node
     agent: AgentSpec | None
     """The agent of a leaf."""
+    child: Plan | None = None
+    """The plan of a run that the step starts."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Plan:
     nodes: Mapping[str, PlanNode]
     passing: Mapping[str, JsonSchema]
     """By the static path of an approval: the schema of what comes by."""
+    output_schema: JsonSchema
+    """What a run of this workflow produces."""
 
     @cached_property
     def id(self) -> str:
@@ -86,11 +91,10 @@ class Plan:
         return _wanted(found.node, self.workflow)
 
     def shape(self, reader: str, source: str) -> Shape:
-        """How the agent at one path wants the results of the fan-out at another."""
-        found, fan_out = self.at(reader), self.at(source).node
-        assert found.agent is not None  # noqa: S101  only agents read
+        """How the agent or the child run at one path wants the results of the fan-out at another."""
+        fan_out = self.at(source).node
         assert isinstance(fan_out, FanOut | Each)  # noqa: S101  only these have results
-        return shape_of(inline(found.agent.input_schema), fan_out)
+        return shape_of(_wanted(self.at(reader).node, self.workflow), fan_out)
 
     def _static(self, path: str) -> str:
         static = ""
@@ -117,13 +121,17 @@ def compile_workflow(workflow: Workflow) -> Plan:
     """Check a definition and index it by path. Raises `DefinitionError` naming every fault."""
     check = _Check(workflow)
     faults = list(structural(workflow))
+    produced: JsonSchema = {}
     if not faults:
-        check.node(workflow.body, "")
+        produced = check.node(workflow.body, "").plain
         faults = check.faults
     if faults:
         raise DefinitionError(f"workflow {workflow.name!r}", faults)
-    nodes = {path: PlanNode(path, node, _spec(workflow, node)) for path, node in walk(workflow.body)}
-    return Plan(workflow, nodes, check.passing)
+    nodes = {
+        path: PlanNode(path, node, _spec(workflow, node), check.plans.get(path))
+        for path, node in walk(workflow.body)
+    }
+    return Plan(workflow, nodes, check.passing, produced)
 
 
 class _Check:
@@ -134,6 +142,8 @@ class _Check:
         self.agents = workflow.agents
         self.faults: list[Fault] = []
         self.passing: dict[str, JsonSchema] = {}
+        self.plans: dict[str, Plan] = {}
+        """By the static path of a step that starts a run: the plan of that run."""
 
     def node(self, node: Node, path: str, produced: Produced | None = None) -> Produced:
         """What `node` produces from `produced` (None: the run's input, which adapts to its consumer)."""
@@ -169,6 +179,8 @@ class _Check:
                 self._condition(path, node, node.key, ("input",))
                 self._condition(path, node, node.when, ("event", "input"))
                 return Value(inline(node.output))
+            case Child():
+                return self._child(node, path, produced)
 
     def _pipeline(self, node: Pipeline, path: str, produced: Produced | None) -> Produced:
         self._condition(path, node, node.stop_when, ("output",))
@@ -254,6 +266,17 @@ class _Check:
             self._returns(node.judge, below(path, "judge"), verdict.plain, "scores", "Verdict")
         return Value(exchanges.debated(answer))
 
+    def _child(self, node: Child, path: str, produced: Produced | None) -> Produced:
+        try:
+            plan = self.plans.get(path) or compile_workflow(node.workflow)
+        except DefinitionError as error:
+            inside = f"{path} (child {node.workflow.name})"
+            self.faults += [Fault(f"{inside} {one.path}".rstrip(), one.message) for one in error.faults]
+            return Value({})
+        self.plans[path] = plan
+        self._takes(f"{path} (child {node.workflow.name})", plan.input_schema, produced)
+        return Value(plan.output_schema if node.wait else exchanges.STARTED)
+
     def _asked(self, agent: str, path: str, given: Value, field: str, what: str) -> Produced:
         """What an agent produces that is asked by the engine and must take this kind of input."""
         if field not in inline(self.agents[agent].input_schema).get("properties", {}):
@@ -272,14 +295,18 @@ class _Check:
 
     def _leaf(self, node: Leaf, path: str, produced: Produced | None) -> Produced:
         spec = self.agents[node.agent]
-        if produced is not None:
-            wanted = inline(spec.input_schema)
-            shape, schema = produced.shaped(wanted)
-            if isinstance(produced, Results) and shape is Shape.LIST and produced.partial:
-                self._fault(path, node, "takes a bare list, but a branch may be missing: take Gathered[...]")
-            for fault in misfits(schema, wanted):
-                self._fault(path, node, str(fault))
+        self._takes(f"{path} ({node.agent})", inline(spec.input_schema), produced)
         return Value(inline(spec.output_schema))
+
+    def _takes(self, where: str, wanted: JsonSchema, produced: Produced | None) -> None:
+        """Whether what stands before it produces what somebody takes."""
+        if produced is None:
+            return
+        shape, schema = produced.shaped(wanted)
+        if isinstance(produced, Results) and shape is Shape.LIST and produced.partial:
+            missing = "input takes a bare list, but a branch may be missing: take Gathered[...]"
+            self.faults.append(Fault(where, missing))
+        self.faults += [Fault(where, f"input {fault}") for fault in misfits(schema, wanted)]
 
     def _join(self, node: FanOut | Each, path: str, results: Results) -> Produced:
         if node.join is None:
@@ -302,9 +329,6 @@ class _Check:
         items = schema.get("items", {})
         return Value(items if isinstance(items, dict) else {})
 
-    def _fault(self, path: str, node: Leaf, message: str) -> None:
-        self.faults.append(Fault(f"{path} ({node.agent})", f"input {message}"))
-
 
 def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
     """The schema that a node asks of its input."""
@@ -326,6 +350,8 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
             return _wanted(body, workflow)
         case Approve() | WaitFor():
             return {}
+        case Child(workflow=other):
+            return _wanted(other.body, other)
         case Supervise() | Round():
             of = node if isinstance(node, Supervise) else node.supervisor
             return _all_of([_task(workflow, agent) for agent in (of.planner, of.reviewer)])

@@ -11,6 +11,9 @@ from schemas.debates import Case, Debated, Dissent
 from schemas.fit import inline
 from schemas.supervision import Brief, Supervised
 
+STARTED: JsonSchema = {"type": "object", "properties": {"run": {"type": "string"}}, "required": ["run"]}
+"""What a step produces that starts a run and does not wait for it."""
+
 
 def brief(task: JsonSchema) -> JsonSchema:
     """What a planner and a reviewer receive."""

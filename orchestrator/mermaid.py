@@ -13,6 +13,7 @@ _BRACKETS = {
     Form.PERSON: ("[/", "/]"),
     Form.RESULTS: ("((", "))"),
     Form.CHOICE: ("{{", "}}"),
+    Form.RUN: ("[[", "]]"),
 }
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from schemas.workflows import (
     Approve,
     Assigned,
+    Child,
     Debate,
     Each,
     FanOut,
@@ -36,6 +37,8 @@ class Form(StrEnum):
     RESULTS = "results"
     """Results that nobody joins."""
     CHOICE = "choice"
+    RUN = "run"
+    """A run of its own."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def _shape(node: Node) -> Shape:
             return Box(agent)
         case Approve() | WaitFor():
             return Box(title(node), Form.PERSON)
+        case Child():
+            return Box(title(node), Form.RUN)
         case Pipeline(stages=stages):
             return Series(tuple(_shape(stage) for stage in stages))
         case FanOut() | Each():
@@ -127,6 +132,8 @@ def title(node: Node) -> str:
             return "assignments to workers"
         case Debate(mode=mode, quorum=quorum):
             return f"debate, {mode}" + (f" of {quorum}" if quorum else "")
+        case Child(workflow=other, wait=wait):
+            return other.name if wait else f"{other.name}, let go"
         case FanOut() | Each():
             return _joined_title(node)
     return node.pattern

@@ -12,6 +12,7 @@ from schemas.usage import Bounds as Declared
 from schemas.workflows import (
     Approve,
     Assigned,
+    Child,
     Debate,
     Each,
     FanOut,
@@ -30,13 +31,13 @@ from schemas.workflows import (
 
 @dataclass(frozen=True)
 class Bounds:
-    """The worst case of one run, known before it starts.
+    """The worst case of one run and of the child runs that it starts, known before it starts.
 
     Repetitions after the death of a worker come on top: they are counted per step when they happen.
     """
 
     steps: int
-    """Nodes of the run's tree, agent calls and containers together."""
+    """Nodes of the runs' trees, agent calls and containers together."""
     calls: int
     """Steps that call an agent; also the messages of a run in which nothing fails."""
     attempts: int
@@ -44,7 +45,7 @@ class Bounds:
     parallel: int
     """Attempts at a time, if there are enough workers."""
     depth: int
-    """Segments of the longest step path."""
+    """Segments of the longest step path of the run itself."""
     seconds: float
     """The longest way from start to end: every attempt takes its full timeout, every wait its full length.
 
@@ -55,6 +56,8 @@ class Bounds:
     model_calls: Amount = field(default=NOTHING, compare=False)
     tokens: Amount = field(default=NOTHING, compare=False)
     usd: Amount = field(default=NOTHING, compare=False)
+    runs: int = 0
+    """Child runs, those of child runs included."""
 
 
 def bounds(workflow: Workflow) -> Bounds:
@@ -103,6 +106,8 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
         case WaitFor(type=type_, within=within):
             seconds = within or math.inf
             return Bounds(1, 0, 0, 0, 0, seconds, Amount.of(f"wait for {type_}", seconds))
+        case Child():
+            return _child(node)
         case Supervise(max_rounds=most):
             return _sum([_times(_worst(node.round, agents), most)])
         case Round(supervisor=of):
@@ -113,6 +118,14 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
         case Debate(judge=judge):
             asked = [_worst(Leaf(agent=judge), agents)] if judge is not None else []
             return _sum([_worst(node.positions, agents), *asked])
+
+
+def _child(node: Child) -> Bounds:
+    """A run of its own, and the step that starts it; one that is let go takes no time of the run that does."""
+    run = bounds(node.workflow)
+    seconds = run.seconds if node.wait else 0.0
+    time = run.time.scaled(seconds) if node.wait else NOTHING
+    return replace(run, steps=1 + run.steps, depth=0, seconds=seconds, time=time, runs=1 + run.runs)
 
 
 def _calls(agent: AgentSpec) -> Bounds:
@@ -165,6 +178,7 @@ def _dearest(ways: Sequence[Bounds]) -> Bounds:
         model_calls=dearest(way.model_calls for way in ways),
         tokens=dearest(way.tokens for way in ways),
         usd=dearest(way.usd for way in ways),
+        runs=max(way.runs for way in ways),
     )
 
 
@@ -180,6 +194,7 @@ def _times(one: Bounds, times: int) -> Bounds:
         model_calls=one.model_calls * times,
         tokens=one.tokens * times,
         usd=one.usd * times,
+        runs=one.runs * times,
     )
 
 
@@ -201,4 +216,5 @@ def _sum(parts: Sequence[Bounds], parallel: int | None = None, seconds: float | 
         model_calls=added(p.model_calls for p in parts),
         tokens=added(p.tokens for p in parts),
         usd=added(p.usd for p in parts),
+        runs=sum(p.runs for p in parts),
     )

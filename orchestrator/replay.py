@@ -65,6 +65,8 @@ class Step:
     due_at: datetime | None = None
     error: ErrorInfo | None = None
     usage: Usage = field(default_factory=Usage)
+    is_degraded: bool = False
+    """Whether a branch is missing from what the run produced that it waited for."""
 
 
 def until(events: Sequence[Event], at: int | datetime) -> Sequence[Event]:
@@ -154,7 +156,9 @@ class Replay:
     def _end(self, state: RunState, event: Event) -> None:
         gaps = (StepState.FAILED, StepState.SKIPPED)
         self.state, self.finished_at, self.error = state, event.at, _error(event.data)
-        self.degraded = any(step.state in gaps for step in self.steps.values() if step.ordinal >= 0)
+        self.degraded = any(
+            step.is_degraded or (step.state in gaps and step.ordinal >= 0) for step in self.steps.values()
+        )
 
     def _cancel(self, event: Event) -> None:
         self.state, self.finished_at = RunState.CANCELLED, event.at
@@ -245,6 +249,7 @@ class Replay:
                 step.due_at = at + timedelta(seconds=data["retry_in"])
             case EventKind.STEP_DONE | EventKind.STEP_FAILED | EventKind.STEP_SKIPPED:
                 step.error, step.usage, step.finished_at = _error(data), _usage(data), at
+                step.is_degraded = "degraded" in data
         if event.kind is EventKind.STEP_DONE:
             self._follow(step.path, at)
 

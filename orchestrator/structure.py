@@ -9,8 +9,10 @@ import jsonschema_rs
 from schemas.errors import Fault
 from schemas.workflows import (
     MAX_DEPTH,
+    MAX_NESTING,
     Approve,
     Assigned,
+    Child,
     Debate,
     Each,
     FanOut,
@@ -23,6 +25,7 @@ from schemas.workflows import (
     WaitFor,
     Workflow,
     below,
+    child_workflows,
     children,
     walk,
 )
@@ -30,6 +33,8 @@ from schemas.workflows import (
 
 def structural(workflow: Workflow) -> Iterator[Fault]:
     """Faults that make it pointless to look at types."""
+    if nesting(workflow) > MAX_NESTING:
+        yield Fault("", f"its child runs are {nesting(workflow)} below each other, more than {MAX_NESTING}")
     for path, node in walk(workflow.body):
         if isinstance(node, Leaf) and node.agent not in workflow.agents:
             yield Fault(path, f"there is no agent {node.agent!r} in `agents`")
@@ -45,6 +50,8 @@ def structural(workflow: Workflow) -> Iterator[Fault]:
             yield from _crew(path, node, workflow)
         if isinstance(node, Debate):
             yield from _terms(path, node)
+        if isinstance(node, Child):
+            yield from _ancestry(path, node, workflow)
         for segment, child in children(node):
             made = {Round: Supervise, Assigned: Each}.get(type(child))
             if made is not None and not isinstance(node, made):
@@ -93,14 +100,38 @@ def _crew(path: str, node: Supervise, workflow: Workflow) -> Iterator[Fault]:
             yield Fault(path, f"alternatives name {unknown!r}, which is not one of {', '.join(node.workers)}")
         if name == other:
             yield Fault(path, f"the alternative of {name!r} is itself")
-    around = sum(isinstance(one, Supervise) for at, one in walk(workflow.body) if path.startswith(f"{at}/"))
+    around = _supervisors_around(path, workflow)
     if around >= MAX_DEPTH:
         yield Fault(path, f"it is supervisor {around + 1} below each other, more than {MAX_DEPTH}")
 
 
+def _supervisors_around(path: str, workflow: Workflow) -> int:
+    return sum(isinstance(one, Supervise) for at, one in walk(workflow.body) if path.startswith(f"{at}/"))
+
+
 def supervisors(node: Node) -> int:
-    """The most supervisors below each other in this part of a workflow."""
+    """The most supervisors below each other in this part of a workflow, and in the child runs that it starts."""
+    if isinstance(node, Child):
+        return supervisors(node.workflow.body)
     return isinstance(node, Supervise) + max((supervisors(child) for _, child in children(node)), default=0)
+
+
+def nesting(workflow: Workflow) -> int:
+    """The most child runs below each other that a run of this workflow can start."""
+    return max((1 + nesting(child) for _, child in child_workflows(workflow)), default=0)
+
+
+def _ancestry(path: str, node: Child, workflow: Workflow) -> Iterator[Fault]:
+    if workflow.name in _names(node.workflow):
+        yield Fault(path, f"a run of {workflow.name!r} would start another run of {workflow.name!r}")
+    levels = _supervisors_around(path, workflow) + supervisors(node)
+    if levels > MAX_DEPTH:
+        yield Fault(path, f"with it there are {levels} supervisors below each other, more than {MAX_DEPTH}")
+
+
+def _names(workflow: Workflow) -> set[str]:
+    """The names of a workflow and of all that its runs start."""
+    return {workflow.name}.union(*(_names(child) for _, child in child_workflows(workflow)))
 
 
 def _terms(path: str, node: Debate) -> Iterator[Fault]:

@@ -206,6 +206,9 @@ class _Pen:
                 self._polygon(box.form, x, y, [(_PAD, 0), (wide, 0), (wide - _PAD, high), (0, high)])
             case Form.AGENT:
                 self._rect(f"box {box.form}", x, y, wide, high, round_=3)
+            case Form.RUN:
+                self._rect(f"box {box.form}", x, y, wide, high, round_=0)
+                self._rect(f"box {box.form}", x + 4, y, wide - 8, high, round_=0)
             case Form.END | Form.RESULTS:
                 self._rect(f"box {box.form}", x, y, wide, high, round_=high / 2)
         self._text(_lines(box.text), x + wide / 2, y + _PAD / 2)

@@ -46,6 +46,9 @@ from schemas.workflows import Leaf
 ASKED = 5
 """Decisions that a run shows one by one."""
 
+CHILDREN = 1_000
+"""Child runs that a run shows."""
+
 
 @dataclass(frozen=True)
 class RunEnd:
@@ -70,9 +73,16 @@ class Views:
         workflow: str | None,
         label: str | None,
         tenant: str | None,
+        children: bool,
         limit: int,
     ) -> list[RunSummary]:
-        keys = {"state": state, "workflow": workflow, "tenant": tenant, "limit": limit}
+        keys = {
+            "state": state,
+            "workflow": workflow,
+            "tenant": tenant,
+            "children": children,
+            "limit": limit,
+        }
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(sql.SELECT_RUNS, keys | {"labels": _label(label)}).fetchall()
         return [RunSummary.model_validate(row) for row in rows]
@@ -126,6 +136,8 @@ class Views:
             definition, ref = row.pop("definition_id"), row.pop("output_ref")
             with conn.cursor(row_factory=dict_row) as cursor:
                 found = cursor.execute(sql.SELECT_STEPS, {"run": run_id}).fetchall()
+                keys = {"run": run_id, "limit": CHILDREN}
+                children = cursor.execute(sql.SELECT_CHILDREN, keys).fetchall()
             spent = spent_in_rows(conn.execute(sql.SELECT_SPENT, {"run": run_id}).fetchall())
             served = {queue for (queue,) in conn.execute(sql.SELECT_SERVED).fetchall()}
             forks = tuple(fork for (fork,) in conn.execute(sql.SELECT_FORKS, {"run": run_id}).fetchall())
@@ -134,9 +146,16 @@ class Views:
             asked = conn.execute(wait_queries.SELECT_ASKED, {"run": run_id}).fetchall()
         totals = _totals(row, found, spent)
         steps = _steps(found, totals)
-        notes = _notes(row, steps, dead, served) + _asked(row, asked)
+        started = tuple(RunSummary.model_validate(child) for child in children)
+        notes = _notes(row, steps, dead, served) + _asked(row, asked) + _held_up(row, started)
         return RunView(
-            **row, output=output, steps=steps, notes=notes, forks=forks, totals=totals.get(RUN, Totals())
+            **row,
+            output=output,
+            steps=steps,
+            notes=notes,
+            forks=forks,
+            children=started,
+            totals=totals.get(RUN, Totals()),
         )
 
     def moment(self, run_id: UUID, events: Sequence[Event], total: int) -> RunMoment:
@@ -294,6 +313,20 @@ def _notes(
         for agent, count in sorted(waiting.items())
         if queue_of(agent) not in served
     )
+
+
+def _held_up(run: Mapping[str, Any], children: Sequence[RunSummary]) -> tuple[str, ...]:
+    """Runs that it waits for and that are paused although it is not."""
+    paused = [one for one in children if one.awaited and one.state is RunState.PAUSED]
+    if run["state"] in (*RUN_ENDED, RunState.PAUSED):
+        return ()
+    told = [
+        f"step {one.parent_step} waits for run {one.id}, which is paused: baton runs show {one.id}"
+        for one in paused[:ASKED]
+    ]
+    if len(paused) > ASKED:
+        told.append(f"{len(paused) - ASKED} more of the runs that it waits for are paused")
+    return tuple(told)
 
 
 def _asked(run: Mapping[str, Any], asked: Sequence[tuple[Any, ...]]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from schemas.workflows import (
     MAX_ITEMS,
     MAX_ROUNDS,
     Approve,
+    Child,
     Each,
     FanOut,
     Leaf,
@@ -254,6 +255,16 @@ def wait_for(
         output={} if output is None else TypeAdapter(output).json_schema(),
     )
     return Part(node)
+
+
+def child(of: Workflow, *, wait: bool = True) -> Part:
+    """A run of its own of another workflow: it takes the input of the stage, and its output is that of the stage.
+
+    If it fails, the stage fails; what cancels, pauses, resumes or ends the run around it reaches it, and what it
+    consumes counts there, too. With `wait=False` the stage ends at once with `{"run": id}`, and that run lives on by
+    itself.
+    """
+    return Part(Child(workflow=of, wait=wait))
 
 
 def workflow(

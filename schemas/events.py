@@ -38,6 +38,8 @@ class EventKind(StrEnum):
     STEP_DONE = "step.done"
     STEP_FAILED = "step.failed"
     STEP_SKIPPED = "step.skipped"
+    STEP_CHILD = "step.child"
+    """It has started a run."""
     STEP_DECIDED = "step.decided"
     STEP_WARNING = "step.warning"
     PROGRESS = "step.progress"

@@ -63,6 +63,7 @@ class StepKind(StrEnum):
     ASSIGNED = "assigned"
     DEBATE = "debate"
     WAIT_FOR = "wait_for"
+    CHILD = "child"
 
 
 _RUN_ENDINGS = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
@@ -116,6 +117,11 @@ class RunSummary(Frozen):
     """The run whose checkpoints this one began with."""
     forked_at: str | None = None
     """The step from which it went its own way."""
+    parent_run: UUID | None = None
+    """The run of which a step started this one."""
+    parent_step: str | None = None
+    awaited: bool | None = None
+    """Whether that step waits for it, and whatever ends that run ends this one."""
 
 
 class RunFigures(Frozen):
@@ -174,6 +180,8 @@ class StepView(Frozen):
     usage: Usage
     """Of its latest attempt."""
     totals: Totals = Totals()
+    child: UUID | None = None
+    """The run that it started."""
 
 
 class RunView(RunSummary):
@@ -187,6 +195,8 @@ class RunView(RunSummary):
     forks: tuple[UUID, ...] = ()
     """The runs that were forked from this one, the oldest first."""
     totals: Totals = Totals()
+    children: tuple[RunSummary, ...] = ()
+    """The runs that its steps started, the latest first, as far as they are among the latest thousand."""
 
 
 class RunMoment(RunView):

@@ -31,6 +31,9 @@ WARN_AT = 10
 MAX_DEPTH = 2
 """Supervisors below each other, at most."""
 
+MAX_NESTING = 5
+"""Child runs below each other, at most."""
+
 WINDOW = 1_000
 """Branches of one fan-out that may start at a time when it sets no `parallel` itself."""
 
@@ -175,6 +178,16 @@ class Approve(Frozen):
     escalate_after: float | None = Field(default=None, gt=0)
 
 
+class Child(Frozen):
+    """A run of its own: its input is that of the step, its output that of the step."""
+
+    pattern: Literal["child"] = "child"
+    workflow: Workflow
+    """Part of the definition around it, so a run keeps the one it started with."""
+    wait: bool = True
+    """Without it the step ends at once, with the id of the run as `run`, and that run lives on by itself."""
+
+
 RISKS = ("low", "medium", "high")
 
 
@@ -300,26 +313,23 @@ class Debate(Frozen):
 
 Node = Annotated[
     Union[  # noqa: UP007
-        Leaf, Pipeline, Stage, FanOut, Each, Route, Loop, Supervise, Round, Assigned, Debate, Approve, WaitFor
+        Leaf,
+        Pipeline,
+        Stage,
+        FanOut,
+        Each,
+        Route,
+        Loop,
+        Supervise,
+        Round,
+        Assigned,
+        Debate,
+        Approve,
+        WaitFor,
+        Child,
     ],
     Field(discriminator="pattern"),
 ]
-
-for _model in (
-    Pipeline,
-    Stage,
-    FanOut,
-    Each,
-    Route,
-    Loop,
-    Supervise,
-    Round,
-    Assigned,
-    Debate,
-    Approve,
-    WaitFor,
-):
-    _model.model_rebuild()
 
 
 class Workflow(Frozen):
@@ -338,6 +348,23 @@ class Workflow(Frozen):
     def id(self) -> str:
         """A digest of the whole definition: two definitions are the same if and only if their ids are."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+
+
+for _model in (
+    Pipeline,
+    Stage,
+    FanOut,
+    Each,
+    Route,
+    Loop,
+    Supervise,
+    Round,
+    Assigned,
+    Debate,
+    Child,
+    Workflow,
+):
+    _model.model_rebuild()
 
 
 def children(node: Node) -> Iterator[tuple[str, Node]]:
@@ -369,7 +396,7 @@ def children(node: Node) -> Iterator[tuple[str, Node]]:
             yield "positions", node.positions
             if judge is not None:
                 yield "judge", Leaf(agent=judge)
-        case Leaf() | Approve() | WaitFor():
+        case Leaf() | Approve() | WaitFor() | Child():
             return
     if isinstance(node, Joining) and node.join is not None:
         yield "join", Leaf(agent=node.join)
@@ -385,3 +412,18 @@ def walk(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:
     yield path, node
     for segment, child in children(node):
         yield from walk(child, below(path, segment))
+
+
+def child_workflows(workflow: Workflow) -> Iterator[tuple[str, Workflow]]:
+    """The workflows that runs of this one start as runs of their own, with the paths of their steps."""
+    for path, node in walk(workflow.body):
+        if isinstance(node, Child):
+            yield path, node.workflow
+
+
+def agents_of(workflow: Workflow) -> dict[AgentName, AgentSpec]:
+    """The agents that runs of this workflow call, and those of the runs that they start."""
+    found: dict[AgentName, AgentSpec] = {}
+    for _, child in child_workflows(workflow):
+        found |= agents_of(child)
+    return found | workflow.agents

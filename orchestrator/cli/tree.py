@@ -40,6 +40,7 @@ _PATTERNS = {
     StepKind.ROUTE: "route",
     StepKind.LOOP: "loop",
     StepKind.APPROVE: "approve",
+    StepKind.CHILD: "child run",
     StepKind.SUPERVISE: "supervise",
     StepKind.ROUND: "round",
     StepKind.ASSIGNED: "assignment",
@@ -180,8 +181,11 @@ def _headline(view: RunView, now: datetime) -> Text:
 
 
 def _relatives(view: RunView) -> list[Text]:
-    """Where a run was forked from, and what was forked from it."""
+    """Where a run comes from, and what came from it."""
     lines = []
+    if view.parent_run is not None:
+        waits = "which waits for it" if view.awaited else "which does not wait for it"
+        lines.append(f"started by run {view.parent_run} at step {view.parent_step}, {waits}")
     if view.forked_from is not None:
         lines.append(f"forked from {view.forked_from} at step {view.forked_at}")
     if view.forks:
@@ -208,6 +212,7 @@ def _label(step: StepView, steps: _Steps, now: datetime) -> Text:
         f"due in {took((step.due_at - now).total_seconds())}" if step.due_at and step.due_at > now else "",
         f"on {step.worker}" if step.worker and step.state is StepState.RUNNING else "",
         _gaps(step),
+        f"run {step.child}" if step.child is not None else "",
     ]
     state = " · ".join(word for word in words if word)
     output = (

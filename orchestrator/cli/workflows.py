@@ -118,6 +118,7 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
     from orchestrator.mermaid import mermaid
     from orchestrator.plan import bounds
     from orchestrator.strict import excesses
+    from schemas.workflows import agents_of
 
     worst = bounds(workflow)
     amounts = {"model_calls": worst.model_calls, "tokens": worst.tokens, "usd": worst.usd}
@@ -132,6 +133,7 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
             "attempts": worst.attempts,
             "parallel": worst.parallel,
             "depth": worst.depth,
+            "runs": worst.runs,
             "seconds": worst.seconds if math.isfinite(worst.seconds) else None,
             "messages": worst.attempts,
             **{unit: amount.bound for unit, amount in amounts.items()},
@@ -141,7 +143,7 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
         "causes": {unit: dict(amount.largest(len(amount.causes))) for unit, amount in amounts.items()},
         "unknown": {unit: sorted(amount.unknown) for unit, amount in amounts.items()},
         "excesses": list(excesses(workflow)),
-        "queues": [agent.queue for agent in workflow.agents.values()],
+        "queues": [agent.queue for agent in agents_of(workflow).values()],
         "input_schema": compile_workflow(workflow).input_schema,
         "mermaid": mermaid(workflow),
     }
@@ -161,6 +163,11 @@ def _print(workflow: Workflow) -> None:
         [
             ("agent calls", f"{worst['calls']:,}", f"{worst['steps']:,} steps, {worst['depth']} deep"),
             ("attempts", f"{worst['attempts']:,}", "every retry used up; as many messages on the broker"),
+            *(
+                [("child runs", f"{worst['runs']:,}", "started by this run, or by those")]
+                if worst["runs"]
+                else []
+            ),
             ("at a time", f"{worst['parallel']:,}", "attempts, if there are enough workers"),
             ("time", _time(worst["seconds"]), "every timeout and wait used up, no queueing"),
             *((unit.replace("_", " "), *_spending(facts, unit)) for unit in ("model_calls", "tokens", "usd")),

@@ -9,6 +9,7 @@ from orchestrator.loading import Loaded, load
 from schemas.agents import queue_of
 from schemas.errors import BatonError
 from schemas.runs import PoolView
+from schemas.workflows import agents_of
 
 
 def check(app: str, database_url: str | None, broker_url: str | None) -> list[Finding]:
@@ -28,7 +29,7 @@ def check(app: str, database_url: str | None, broker_url: str | None) -> list[Fi
 def unheld(found: Loaded) -> Iterator[Finding]:
     """Agents that a workflow calls but that no worker of this app could serve."""
     for workflow in found.workflows.values():
-        missing = sorted(set(workflow.agents) - set(found.specs))
+        missing = sorted(set(agents_of(workflow)) - set(found.specs))
         if missing:
             yield warn(
                 "app",

@@ -20,15 +20,17 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.compile import implied
-from orchestrator.engine import patterns
+from orchestrator.engine import child_runs, patterns
+from orchestrator.engine.child_runs import Birth
 from orchestrator.engine.gather import listed_results
 from orchestrator.engine.ledger import Closing, Ledger, Row
 from orchestrator.engine.moves import Part, Place
+from orchestrator.engine.plans import Plans
 from orchestrator.engine.values import Ready, RunRef, error_text
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import lock_queries
 from orchestrator.store.connect import AnyConn
-from schemas.workflows import Each, FanOut, Joining, Leaf, Node
+from schemas.workflows import Child, Each, FanOut, Joining, Leaf, Node
 
 
 class _Items(NamedTuple):
@@ -50,11 +52,12 @@ class Join:
 class Advance(Ledger):
     """Works out what follows from steps that ended; the ledger writes it."""
 
-    def __init__(self, conn: AnyConn) -> None:
-        super().__init__(conn)
+    def __init__(self, conn: AnyConn, plans: Plans) -> None:
+        super().__init__(conn, plans)
         self.ready: list[Ready] = []
         self.unsettled: list[Join] = []
         self._items: list[_Items] = []
+        self._births: list[Birth] = []
         self._looks: dict[tuple[UUID, str], Join] = {}
         self._freed: Counter[tuple[UUID, str]] = Counter()
 
@@ -124,6 +127,8 @@ class Advance(Ledger):
                 self._open_branches(run, path, node, ref, delay)
             case Each():
                 self._items.append(_Items(run, path, node, ref, delay))
+            case Child():
+                self._births.append(Birth(Place(run, path), ref, delay))
             case _:
                 patterns.entered(self, Place(run, path), node, ref, delay)
 
@@ -207,15 +212,32 @@ class Advance(Ledger):
 
     def settle(self, *, wait: bool = False) -> None:
         """Write everything that follows. With `wait`, wait for joins that others are looking at just now."""
-        while self.rows or self._items or self.closings or self._looks or self.notes or self.waits:
-            self.write_rows()
-            self.write_notes()
-            self.write_waits()
-            self._write_items()
-            self._write_closings()
-            self._look_at_joins(wait)
+        while self._has_more() or self.endings:
+            while self._has_more():
+                self.write_rows()
+                self.write_notes()
+                self.write_waits()
+                self._write_items()
+                self._write_births()
+                self._write_closings()
+                self._look_at_joins(wait)
+            self._write_endings()
         self.write_notices()
-        self.write_endings()
+
+    def _has_more(self) -> bool:
+        steps = self.rows or self._items or self._births or self.closings or self._looks
+        return bool(steps or self.notes or self.waits)
+
+    def _write_births(self) -> None:
+        self.write_rows()
+        births, self._births = self._births, []
+        if births:
+            child_runs.start(self, births)
+
+    def _write_endings(self) -> None:
+        awaited = self.end_runs()
+        if awaited:
+            child_runs.tell_steps(self, [(ended.run, ended.output_ref) for ended in awaited])
 
     def met_again(self, rows: Sequence[Row]) -> None:
         """These steps were there already: what follows from those that are done is worked out once more.

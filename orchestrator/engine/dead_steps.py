@@ -9,7 +9,7 @@ from dataclasses import replace
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground, Standing
 from orchestrator.engine.patience import unentangled
-from orchestrator.engine.pausing import unpause_run
+from orchestrator.engine.pausing import join_pause, unpause_run
 from orchestrator.engine.values import Pointer, Ready, error_text
 from orchestrator.store import dead_letter_queries as sql
 from orchestrator.store.connect import Conn
@@ -26,7 +26,7 @@ class DeadSteps(Ground):
         with self.owned(step.run_id) as (conn, standing):
             _settle(conn, letter, Settled.RETRIED)
             conn.execute(sql.REVIVE_STEP, {"run": step.run_id, "path": step.path})
-            return unpause_run(conn, standing.run) if _may_go_on(conn, standing) else []
+            return unpause_run(conn, self.plans, standing.run) if _may_go_on(conn, standing) else []
 
     @unentangled
     def drop_step(self, letter: int, step: Pointer) -> list[Ready]:
@@ -36,8 +36,8 @@ class DeadSteps(Ground):
             error = error_text("Dropped", "it cost one worker after the other, and was dropped by hand")
             conn.execute(sql.FAIL_STEP, {"run": step.run_id, "path": step.path, "error": error})
             is_live = _may_go_on(conn, standing)
-            ready = unpause_run(conn, standing.run) if is_live else []
-            advance = Advance(conn)
+            ready = unpause_run(conn, self.plans, standing.run) if is_live else []
+            advance = Advance(conn, self.plans)
             advance.finished(replace(standing.run, paused=not is_live), step.path, None, error)
             advance.settle(wait=True)
             return ready + advance.ready
@@ -56,6 +56,14 @@ def _settle(conn: Conn, letter: int, how: Settled) -> None:
 
 
 def _may_go_on(conn: Conn, standing: Standing) -> bool:
-    """Whether the run is paused because of steps that were set aside, and none of those is left."""
+    """Whether the run is paused because of steps that were set aside, and none of those is left.
+
+    If the run that waits for it is paused by now, it goes on together with that one.
+    """
     row = conn.execute(sql.MAY_GO_ON, {"run": standing.run.id}).fetchone()
-    return standing.run.paused and row is not None and bool(row[0])
+    if not standing.run.paused or row is None or not row[0]:
+        return False
+    if standing.paused_above is None:
+        return True
+    join_pause(conn, standing.run.id)
+    return False

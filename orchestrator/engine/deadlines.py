@@ -11,11 +11,12 @@ from psycopg.errors import LockNotAvailable
 
 from orchestrator.compile import parent_of
 from orchestrator.engine.advance import Advance, Join
+from orchestrator.engine.child_runs import below
 from orchestrator.engine.ground import Ground
+from orchestrator.engine.ledger import Closing
 from orchestrator.engine.patience import unentangled
 from orchestrator.engine.run_locks import owning, owning_idle
 from orchestrator.engine.values import Ready, RunRef, error_text
-from orchestrator.store import advance_queries
 from orchestrator.store import timer_queries as sql
 from orchestrator.store.connect import Conn
 
@@ -29,13 +30,18 @@ Key = tuple[UUID, str]
 class _Late(NamedTuple):
     run: RunRef
     path: str
+    cause: str | None = None
+    """Why it ends, as JSON text, if not because of its own time."""
 
     @property
     def error(self) -> str:
         """Why it ends, as JSON text."""
+        if self.cause is not None:
+            return self.cause
         if not self.path:
             limit = self.run.plan.workflow.timeout
-            return error_text("DeadlineExceeded", f"the run took longer than its timeout of {limit:g} s")
+            whose = f"its timeout of {limit:g} s" if limit is not None else "the run had that waits for it"
+            return error_text("DeadlineExceeded", f"the run took longer than {whose}")
         node: Any = self.run.plan.at(self.path).node
         return error_text("Late", f"it had not ended after {node.within:g} s")
 
@@ -73,17 +79,31 @@ class Deadlines(Ground):
         ]
         if not late:
             return []
+        late += self._started_by(conn, late)
         columns = _columns([(one.run.id, one.path) for one in late])
         conn.execute(sql.SKIP_LATE, columns | {"errors": [one.error for one in late]})
-        advance = Advance(conn)
-        if runs := [one for one in late if not one.path]:
-            _fail(conn, runs)
-        if joins := [one for one in late if one.path]:
-            conn.execute(sql.SETTLE_LATE, columns)
-            for one in joins:
+        conn.execute(sql.SETTLE_LATE, columns)
+        advance = Advance(conn, self.plans)
+        for one in late:
+            if one.path:
                 advance.look(Join(one.run, one.path))
-            advance.settle(wait=True)
+            else:
+                advance.endings.append(Closing(one.run, "", "failed", None, one.error))
+        advance.settle(wait=True)
         return advance.ready
+
+    def _started_by(self, conn: Conn, late: Sequence[_Late]) -> list[_Late]:
+        """The runs that what is late waits for, and that are to end with it."""
+        errors = {(one.run.id, one.path): one.error for one in late}
+        return [
+            _Late(
+                RunRef(one.id, self.plans.load(one.definition, conn), one.priority),
+                "",
+                errors[one.root, one.path],
+            )
+            for one in below(conn, list(errors))
+            if (one.id, "") not in errors
+        ]
 
 
 def _outermost(keys: Sequence[Key]) -> list[Key]:
@@ -103,13 +123,3 @@ def _around(key: Key) -> list[Key]:
 
 def _columns(keys: Sequence[Key]) -> dict[str, list[Any]]:
     return {"runs": [run for run, _ in keys], "paths": [path for _, path in keys]}
-
-
-def _fail(conn: Conn, runs: Sequence[_Late]) -> None:
-    ending = {
-        "runs": [one.run.id for one in runs],
-        "states": ["failed"] * len(runs),
-        "output_refs": [None] * len(runs),
-        "errors": [one.error for one in runs],
-    }
-    conn.execute(advance_queries.END_RUNS, ending)

@@ -136,7 +136,7 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Jour
         with self.pool.connection() as conn:
             with sharing(conn, {f.run_id for f in batch}):
                 accepted = self._accept(conn, batch)
-                advance = Advance(conn)
+                advance = Advance(conn, self.plans)
                 results = [_told(advance, one, accepted.pop(_attempt(one), None)) for one in batch]
                 before = len(advance.ready)
                 advance.settle()

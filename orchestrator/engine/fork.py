@@ -54,7 +54,7 @@ class Forking(Ground):
             conn.execute(COPY_JOURNAL, {"origin": origin, "run": new, "paths": open_ones})
             refs = {path: ref for path, _, ref in found}
             ref = refs[step] if given is None else None
-            return _go_on(conn, run, step, ref or f"in:{step}")
+            return _go_on(Advance(conn, self.plans), run, step, ref or f"in:{step}")
 
     def plan_of(self, run_id: UUID, step: str) -> Plan:
         """The plan of a run, which has such a step. Raises `NotFound`."""
@@ -128,8 +128,7 @@ def follows(plan: Plan, path: str, step: str) -> bool:
     return ours[0] == "join"
 
 
-def _go_on(conn: Conn, run: RunRef, step: str, ref: str) -> list[Ready]:
-    advance = Advance(conn)
+def _go_on(advance: Advance, run: RunRef, step: str, ref: str) -> list[Ready]:
     advance.enter(run, step, ref)
     inner = step
     for path in _around(step):

@@ -24,6 +24,8 @@ class Standing(NamedTuple):
     run: RunRef
     state: str
     is_due: bool
+    paused_above: UUID | None
+    """The run that waits for it, if that is paused."""
 
     @property
     def ended(self) -> bool:
@@ -71,7 +73,7 @@ class Ground:
         for run_id, mine in by_run.items():
             with sharing(conn, [run_id]):
                 run = self.reference(conn, run_id)  # it may have been paused since
-                advance = Advance(conn)
+                advance = Advance(conn, self.plans)
                 for join in mine:
                     advance.look(Join(run, join.path))
                 advance.settle(wait=True)
@@ -85,6 +87,6 @@ class Ground:
             row = conn.execute(sql.SELECT_RUN_STATE, {"run": run_id}).fetchone()
             if row is None:
                 raise NotFound(f"there is no run {run_id}", next_step="baton runs ls")
-            state, definition, priority, is_due = row
+            state, definition, priority, is_due, paused_above = row
             run = RunRef(run_id, self.plans.load(definition, conn), priority, state == RunState.PAUSED)
-            yield conn, Standing(run, state, bool(is_due))
+            yield conn, Standing(run, state, bool(is_due), paused_above)

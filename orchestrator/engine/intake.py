@@ -64,7 +64,7 @@ class Intake(Ground):
         answers = take_keys(conn, plan, submissions)
         fresh = [s for s in submissions if s.id not in answers]
         made = self._insert_runs(conn, plan, fresh) if fresh else set()
-        advance = Advance(conn)
+        advance = Advance(conn, self.plans)
         for one in fresh:
             if one.id in made:
                 delay = one.delay if at_once else one.delay or 0.0

@@ -12,6 +12,7 @@ from orchestrator.compile import parent_of
 from orchestrator.engine.gather import Results, read_results, resolve_all
 from orchestrator.engine.json_texts import read
 from orchestrator.engine.moves import Place
+from orchestrator.engine.plans import Plans
 from orchestrator.engine.values import RunRef
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import attempt_queries, notice_queries, wait_queries
@@ -53,8 +54,9 @@ class Closing(NamedTuple):
 class Ledger(ABC):
     """Collects rows, ends and notes, writes them when it is told to, and reads what a decision needs."""
 
-    def __init__(self, conn: AnyConn) -> None:
+    def __init__(self, conn: AnyConn, plans: Plans) -> None:
         self.conn = conn
+        self.plans = plans
         self.rows: list[Row] = []
         self.closings: list[Closing] = []
         self.endings: list[Closing] = []
@@ -157,20 +159,22 @@ class Ledger(ABC):
         )
         return [c for c in closings if (c.run.id, c.path) in closed]
 
-    def write_endings(self) -> None:
-        """End runs."""
+    def end_runs(self) -> list[Closing]:
+        """End runs; those of them that a step waits for."""
         endings, self.endings = self.endings, []
         self.ended += [one.run.id for one in endings]
-        if endings:
-            self.conn.execute(
-                sql.END_RUNS,
-                {
-                    "runs": [e.run.id for e in endings],
-                    "states": [e.state for e in endings],
-                    "output_refs": [e.output_ref for e in endings],
-                    "errors": [e.error for e in endings],
-                },
-            )
+        if not endings:
+            return []
+        awaited = self.conn.execute(
+            sql.END_RUNS,
+            {
+                "runs": [e.run.id for e in endings],
+                "states": [e.state for e in endings],
+                "output_refs": [e.output_ref for e in endings],
+                "errors": [e.error for e in endings],
+            },
+        ).fetchall()
+        return [e for e in endings if (e.run.id,) in awaited] if awaited else []
 
     # --- reading ------------------------------------------------------------------------------------------
 

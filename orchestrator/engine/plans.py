@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.compile import Plan, compile_workflow
 from orchestrator.store import definition_queries as sql
 from orchestrator.store.connect import AnyConn, Pool
@@ -52,26 +54,37 @@ class Plans:
             rows = conn.execute(sql.SELECT_VERSIONS, {"name": name}).fetchall()
         return {definition: Workflow.model_validate_json(body) for definition, body in rows}
 
+    def put(self, plan: Plan, conn: AnyConn) -> None:
+        """Store a definition as part of a transaction that holds it."""
+        conn.execute(sql.INSERT_DEFINITION, _columns(plan))
+
     def forget(self, definition_id: str) -> None:
         """This definition is no longer stored, although this process has stored it."""
         self._saved.discard(definition_id)
 
     def save(self, plan: Plan, *, newest: bool = False) -> None:
-        """Store a definition, once per process; `newest` makes it the one that its name stands for."""
+        """Store a definition, once per process, after those of its child runs.
+
+        `newest` makes it the one that its name stands for.
+        """
         if plan.id in self._saved and not newest:
             return
-        definition = plan.workflow
+        for node in plan.nodes.values():
+            if node.child is not None:
+                self.save(node.child)
         with self._pool.connection() as conn:
-            conn.execute(
-                sql.INSERT_DEFINITION,
-                {
-                    "id": plan.id,
-                    "name": definition.name,
-                    "version": definition.version,
-                    "body": definition.model_dump_json(),
-                },
-            )
+            self.put(plan, conn)
             if newest:
                 conn.execute(sql.TOUCH_DEFINITION, {"id": plan.id})
         self._known[plan.id] = plan
         self._saved.add(plan.id)
+
+
+def _columns(plan: Plan) -> dict[str, Any]:
+    definition = plan.workflow
+    return {
+        "id": plan.id,
+        "name": definition.name,
+        "version": definition.version,
+        "body": definition.model_dump_json(),
+    }

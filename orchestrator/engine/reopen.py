@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from orchestrator.compile import Plan
-from orchestrator.engine.advance import Advance
-from orchestrator.engine.values import Ready, RunRef
+from orchestrator.engine.values import RunRef
 from orchestrator.store import control_queries as sql
-from orchestrator.store.connect import Conn
+from orchestrator.store.connect import AnyConn
 from orchestrator.store.journal_queries import FORGET_UNANSWERED
 from schemas.workflows import Joining, Route, Stage
 
 
-def reopen(conn: Conn, run: RunRef) -> list[Ready]:
-    """Reopen the failed and skipped steps between the run and its end; those that may now be sent.
+class Opening(Protocol):
+    """What this room needs of an `Advance`."""
+
+    conn: AnyConn
+
+    def wake(self, run: RunRef, path: str, *, started: int = 0) -> None: ...
+
+
+def set_back(advance: Opening, run: RunRef) -> None:
+    """Reopen the failed and skipped steps between the run and its end.
 
     A gap that a join has accepted stays one, as does whatever failed below a step that is done. All others wait for
     their turn, and come back as they first came: no more of a fan-out than its `parallel` at a time.
     """
-    rows = conn.execute(sql.SELECT_UNDONE, {"run": run.id}).fetchall()
+    rows = advance.conn.execute(sql.SELECT_UNDONE, {"run": run.id}).fetchall()
     undone = [(path, parent) for path, parent, _ in rows]
     keys = {"run": run.id, "paths": unsettled(run.plan, undone)}
-    conn.execute(sql.REOPEN_STEPS, keys)
-    conn.execute(FORGET_UNANSWERED, keys)
-    advance = Advance(conn)
+    advance.conn.execute(sql.REOPEN_STEPS, keys)
+    advance.conn.execute(FORGET_UNANSWERED, keys)
     advance.wake(run, "")
-    advance.settle()
-    return advance.ready
 
 
 def unsettled(plan: Plan, undone: Sequence[tuple[str, str]]) -> list[str]:

@@ -58,7 +58,7 @@ class Waits(Ground):
         with self.pool.connection() as conn:
             runs = conn.execute(sql.SELECT_RUNS_OF_WAITS, {"ids": [one.wait for one in ends]}).fetchall()
             with sharing(conn, [run for (run,) in runs]):
-                advance = Advance(conn)
+                advance = Advance(conn, self.plans)
                 ended = end_waits(self.plans, advance, ends)
                 advance.settle()
             return Ended(ended, advance.ready + self.settle(conn, advance.unsettled))
@@ -72,7 +72,7 @@ class Waits(Ground):
                 return []
             with sharing(conn, {run for _, run in due}):
                 rows = conn.execute(sql.TAKE_DUE_WAITS, {"ids": [wait for wait, _ in due]}).fetchall()
-                advance = Advance(conn)
+                advance = Advance(conn, self.plans)
                 end_waits(self.plans, advance, [_expired(wait, expiry) for wait, expiry in rows])
                 advance.settle()
             return advance.ready + self.settle(conn, advance.unsettled)

@@ -103,7 +103,7 @@ class Waking(Ground):
             if not known:
                 return Woken([], more=bool(found))
             with sharing(conn, {run for _, run, _, _ in known}):
-                advance = Advance(conn)
+                advance = Advance(conn, self.plans)
                 look = _Look(conn, self.plans, advance)
                 look.back([wait for wait, _, _, event in known if event is None])
                 look.at([(event, wait) for wait, _, _, event in known if event is not None])

@@ -170,16 +170,20 @@ WITH ended AS (
     SET state = g.state, output_ref = g.output_ref, error = g.error::jsonb, finished_at = clock_timestamp(),
         due_at = NULL, paused_at = NULL, pause_reason = NULL, time_left = NULL,
         degraded = degraded OR EXISTS (
-            SELECT FROM steps s WHERE s.run_id = r.id AND s.ordinal >= 0 AND s.state IN ('failed', 'skipped'))
+            SELECT FROM steps s WHERE s.run_id = r.id AND s.ordinal >= 0 AND s.state IN ('failed', 'skipped')
+        ) OR EXISTS (
+            SELECT FROM runs c WHERE c.parent_run = r.id AND c.awaited AND c.state = 'completed' AND c.degraded)
     FROM unnest(%(runs)s::uuid[], %(states)s::text[], %(output_refs)s::text[], %(errors)s::text[])
          AS g(run_id, state, output_ref, error)
     WHERE r.id = g.run_id AND r.state IN ('queued', 'running', 'paused')
-    RETURNING r.id, r.state, g.error
+    RETURNING r.id, r.state, g.error, r.awaited
+), noted AS (
+    INSERT INTO events (run_id, kind, data)
+    SELECT id, 'run.' || state, jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message',
+                                                                     'error_type', error::jsonb -> 'type'))
+    FROM ended
 )
-INSERT INTO events (run_id, kind, data)
-SELECT id, 'run.' || state, jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message',
-                                                                 'error_type', error::jsonb -> 'type'))
-FROM ended
+SELECT id FROM ended WHERE awaited
 """
 
 # --- what a pattern asks before it goes on ---

@@ -11,55 +11,60 @@ from typing import LiteralString
 CANCEL_STEPS: LiteralString = """
 WITH withdrawn AS (
     UPDATE waits SET settled_at = clock_timestamp(), settled_by = 'cancel', decision = 'withdrawn'
-    WHERE run_id = %(run)s AND settled_at IS NULL
-    RETURNING id, path, kind, key, decision, settled_by
+    WHERE run_id = ANY (%(runs)s::uuid[]) AND settled_at IS NULL
+    RETURNING id, run_id, path, kind, key, decision, settled_by
 ), announced AS (
     INSERT INTO notices (kind, run_id, path, body)
-    SELECT kind || '.settled', %(run)s, path,
+    SELECT kind || '.settled', run_id, path,
            jsonb_build_object('wait', id, 'name', key, 'decision', decision, 'by', settled_by)
     FROM withdrawn WHERE kind IN ('approval', 'question')
+), stopped AS (
+    UPDATE steps SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
+    WHERE run_id = ANY (%(runs)s::uuid[]) AND state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')
+    RETURNING run_id
 )
-UPDATE steps SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL
-WHERE run_id = %(run)s AND state IN ('pending', 'ready', 'running', 'open', 'waiting', 'dead')
+SELECT run_id, count(*) FROM stopped GROUP BY run_id
 """
 
-CANCEL_RUN: LiteralString = """
+CANCEL_RUNS: LiteralString = """
 WITH cancelled AS (
-    UPDATE runs
+    UPDATE runs r
     SET state = 'cancelled', finished_at = clock_timestamp(), due_at = NULL, paused_at = NULL, pause_reason = NULL,
         time_left = NULL,
-        error = jsonb_build_object('type', 'Cancelled', 'message', %(reason)s::text, 'retryable', false)
-    WHERE id = %(run)s AND state IN ('queued', 'running', 'paused', 'failed')
-    RETURNING id
+        error = jsonb_build_object('type', 'Cancelled', 'message', g.reason, 'retryable', false)
+    FROM unnest(%(runs)s::uuid[], %(reasons)s::text[], %(steps)s::int[]) AS g(id, reason, steps)
+    WHERE r.id = g.id AND r.state IN ('queued', 'running', 'paused', 'failed')
+    RETURNING r.id, g.reason, g.steps
 ), settled AS (
     UPDATE dead_letters SET settled = 'dropped', settled_at = clock_timestamp()
     WHERE run_id IN (SELECT id FROM cancelled) AND settled IS NULL
 )
 INSERT INTO events (run_id, kind, data)
-SELECT id, 'run.cancelled', jsonb_build_object('reason', %(reason)s::text, 'steps', %(steps)s::int) FROM cancelled
+SELECT id, 'run.cancelled', jsonb_build_object('reason', reason, 'steps', steps) FROM cancelled
 RETURNING run_id
 """
 
 HOLD_STEPS: LiteralString = """
-UPDATE steps SET ready_at = NULL WHERE run_id = %(run)s AND state = 'ready'
+UPDATE steps SET ready_at = NULL WHERE run_id = ANY (%(runs)s::uuid[]) AND state = 'ready'
 """
 
 # Nothing of a paused run is ever due, so the timers need not look at paused runs, however many there are.
 STOP_CLOCKS: LiteralString = """
 UPDATE steps SET time_left = due_at - now(), due_at = NULL
-WHERE run_id = %(run)s AND state IN ('open', 'waiting') AND (due_at IS NOT NULL OR time_left IS NOT NULL)
+WHERE run_id = ANY (%(runs)s::uuid[]) AND state IN ('open', 'waiting') AND (due_at IS NOT NULL OR time_left IS NOT NULL)
 """
 
 # The time is that of the transaction, which a dead letter that pauses its run bears too.
-PAUSE_RUN: LiteralString = """
+PAUSE_RUNS: LiteralString = """
 WITH paused AS (
-    UPDATE runs SET state = 'paused', paused_at = now(), pause_reason = %(reason)s, time_left = due_at - now(),
-                    due_at = NULL
-    WHERE id = %(run)s AND state IN ('queued', 'running')
-    RETURNING id
+    UPDATE runs r SET state = 'paused', paused_at = now(), pause_reason = g.reason, time_left = due_at - now(),
+                      due_at = NULL
+    FROM unnest(%(runs)s::uuid[], %(reasons)s::text[]) AS g(id, reason)
+    WHERE r.id = g.id AND r.state IN ('queued', 'running')
+    RETURNING r.id, r.pause_reason
 )
 INSERT INTO events (run_id, kind, data)
-SELECT id, 'run.paused', jsonb_build_object('reason', %(reason)s::text) FROM paused
+SELECT id, 'run.paused', jsonb_build_object('reason', pause_reason) FROM paused
 RETURNING run_id
 """
 
@@ -67,27 +72,30 @@ RETURNING run_id
 START_CLOCKS: LiteralString = """
 UPDATE steps
 SET due_at = clock_timestamp() + coalesce(time_left, due_at - ready_at), time_left = NULL
-WHERE run_id = %(run)s AND state IN ('open', 'waiting') AND (due_at IS NOT NULL OR time_left IS NOT NULL)
+WHERE run_id = ANY (%(runs)s::uuid[]) AND state IN ('open', 'waiting') AND (due_at IS NOT NULL OR time_left IS NOT NULL)
 """
 
 # Delayed starts and retries wait for a time of day, so what became due meanwhile starts now.
 FREE_STEPS: LiteralString = """
 UPDATE steps SET ready_at = clock_timestamp(), due_at = CASE WHEN due_at > clock_timestamp() THEN due_at END
-WHERE run_id = %(run)s AND state = 'ready'
-RETURNING path, agent, due_at IS NULL AS is_due
+WHERE run_id = ANY (%(runs)s::uuid[]) AND state = 'ready'
+RETURNING run_id, path, agent, due_at IS NULL AS is_due
 """
 
-UNPAUSE_RUN: LiteralString = """
+UNPAUSE_RUNS: LiteralString = """
 WITH resumed AS (
     UPDATE runs SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
                     due_at = clock_timestamp() + time_left, time_left = NULL, paused_at = NULL, pause_reason = NULL
-    WHERE id = %(run)s AND state = 'paused' RETURNING id
+    WHERE id = ANY (%(runs)s::uuid[]) AND state = 'paused' RETURNING id
 )
 INSERT INTO events (run_id, kind) SELECT id, 'run.resumed' FROM resumed
 """
 
 SELECT_RUN_STATE: LiteralString = """
-SELECT state, definition_id, priority, due_at <= clock_timestamp() AS is_due FROM runs WHERE id = %(run)s
+SELECT state, definition_id, priority, due_at <= clock_timestamp() AS is_due,
+       CASE WHEN awaited THEN (
+           SELECT p.id FROM runs p WHERE p.id = runs.parent_run AND p.state = 'paused') END AS paused_above
+FROM runs WHERE id = %(run)s
 """
 
 SELECT_UNDONE: LiteralString = """
@@ -109,8 +117,10 @@ FROM (SELECT path, state, row_number() OVER () / 1000 AS batch FROM reopened) AS
 
 RESUME_RUN: LiteralString = """
 WITH resumed AS (
-    UPDATE runs SET state = 'running', finished_at = NULL, error = NULL, degraded = false,
-                    due_at = clock_timestamp() + make_interval(secs => %(timeout)s::float8)
+    UPDATE runs r
+    SET state = 'running', finished_at = NULL, error = NULL, degraded = false,
+        due_at = least(clock_timestamp() + make_interval(secs => %(timeout)s::float8), (
+            SELECT p.due_at FROM runs p WHERE p.id = r.parent_run AND r.awaited AND p.state IN ('queued', 'running')))
     WHERE id = %(run)s AND state = 'failed' RETURNING id
 )
 INSERT INTO events (run_id, kind) SELECT id, 'run.resumed' FROM resumed

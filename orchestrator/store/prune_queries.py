@@ -17,6 +17,9 @@ LIMIT_WAITING: LiteralString = "SELECT set_config('lock_timeout', %(milliseconds
 _OLD_RUNS: LiteralString = """
 created_at < %(cutoff)s AND finished_at < %(cutoff)s AND state = ANY (%(states)s::text[])
 AND (%(workflow)s::text IS NULL OR workflow = %(workflow)s) AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
+-- A run that is resumed goes on with those it had started.
+AND NOT EXISTS (SELECT FROM runs p WHERE p.id = runs.parent_run AND runs.awaited
+                AND (p.finished_at IS NULL OR p.finished_at >= %(cutoff)s))
 """
 
 SELECT_OLD_RUNS: LiteralString = (

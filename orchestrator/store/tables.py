@@ -6,7 +6,7 @@ step that is done is its checkpoint. `attempts` keeps the finished tries of a st
 `workers` says who is alive, `idempotency_keys` which submissions are repetitions, `dead_letters` which messages could
 not be understood, `schedules` which runs are to be started again and again. `waits` says what a step that is `waiting`
 waits for, and how that ended; `journal` what a step has done inside, and need not do again; `notices` what people
-are still to be told.
+are still to be told. A run that a step of another one started is that one's child.
 
 Payloads stand once. A step's input is its own (`input`, an item of an `each`) or a reference (`input_ref`):
 
@@ -93,6 +93,12 @@ runs = Table(
     # The run that this one was forked from, and the step from which it goes its own way.
     Column("forked_from", Uuid),
     Column("forked_at", Text),
+    # The step that started this run, and whether that step waits for it. A step that went on without one, because it
+    # had been cancelled, starts another: `parent_try` counts them.
+    Column("parent_run", Uuid),
+    Column("parent_step", Text),
+    Column("parent_try", SmallInteger),
+    Column("awaited", Boolean),
     CheckConstraint(_one_of("state", RunState), name="state_known"),
     CheckConstraint("(state = 'paused') = (paused_at IS NOT NULL)", name="paused_since"),
     CheckConstraint("time_left IS NULL OR state = 'paused'", name="time_left_when_paused"),
@@ -100,7 +106,19 @@ runs = Table(
     CheckConstraint("(state = 'completed') = (output_ref IS NOT NULL)", name="output_when_completed"),
     CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="error_when_failed"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
+    CheckConstraint(
+        "num_nulls(parent_run, parent_step, parent_try, awaited) IN (0, 4)", name="child_as_a_whole"
+    ),
     Index("runs_recent", "created_at"),
+    # A step starts a run once, however often it is entered.
+    Index(
+        "runs_children",
+        "parent_run",
+        "parent_step",
+        "parent_try",
+        unique=True,
+        postgresql_where=text("parent_run IS NOT NULL"),
+    ),
     Index("runs_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("runs_labels", "labels", postgresql_using="gin"),
     Index("runs_forks", "forked_from", postgresql_where=text("forked_from IS NOT NULL")),

@@ -52,8 +52,12 @@ WHERE f.ready_at IS NOT NULL
 
 # The deadlines of runs (an empty path) and of fan-outs that have passed, as far as anyone knows without a lock.
 SELECT_LATE: LiteralString = """
-(SELECT id, '' FROM runs
- WHERE due_at <= statement_timestamp() AND state IN ('queued', 'running') ORDER BY due_at LIMIT %(most)s)
+(SELECT r.id, '' FROM runs r
+ WHERE r.due_at <= statement_timestamp() AND r.state IN ('queued', 'running')
+   -- What waits for it is late as well, and ends it.
+   AND NOT EXISTS (SELECT FROM runs p WHERE p.id = r.parent_run AND r.awaited AND p.state IN ('queued', 'running')
+                   AND p.due_at <= statement_timestamp())
+ ORDER BY r.due_at LIMIT %(most)s)
 UNION ALL
 (SELECT s.run_id, s.path FROM steps s JOIN runs r ON r.id = s.run_id AND r.state IN ('queued', 'running')
  WHERE s.due_at <= statement_timestamp() AND s.state || '' = 'open' ORDER BY s.due_at LIMIT %(most)s)
@@ -86,6 +90,9 @@ WITH late AS (
     SELECT kind || '.settled', run_id, path,
            jsonb_build_object('wait', id, 'name', key, 'decision', decision, 'by', settled_by)
     FROM withdrawn WHERE kind IN ('approval', 'question')
+), dropped AS (
+    UPDATE dead_letters d SET settled = 'dropped', settled_at = clock_timestamp()
+    FROM late WHERE d.run_id = late.run_id AND d.path = late.path AND d.settled IS NULL
 )
 INSERT INTO events (run_id, kind, path, data)
 SELECT run_id, 'step.skipped', path,

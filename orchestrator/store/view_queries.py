@@ -6,7 +6,7 @@ from typing import LiteralString
 
 RUN_COLUMNS: LiteralString = """
 r.id, r.workflow, r.state, r.tenant, r.labels, r.priority, r.degraded, r.created_at, r.started_at, r.finished_at,
-r.paused_at, r.pause_reason, r.error, r.forked_from, r.forked_at
+r.paused_at, r.pause_reason, r.error, r.forked_from, r.forked_at, r.parent_run, r.parent_step, r.awaited
 """
 
 SELECT_RUN_IDS: LiteralString = """
@@ -15,6 +15,10 @@ WHERE state = ANY (%(states)s::text[])
   AND (%(workflow)s::text IS NULL OR workflow = %(workflow)s)
   AND (%(tenant)s::text IS NULL OR tenant = %(tenant)s)
   AND (%(labels)s::jsonb IS NULL OR labels @> %(labels)s::jsonb)
+  -- What happens to a run happens to what it waits for.
+  AND NOT (coalesce(awaited, false) AND EXISTS (
+      SELECT FROM runs p WHERE p.id = runs.parent_run AND p.state = ANY (%(states)s::text[])
+        AND (%(workflow)s::text IS NULL OR p.workflow = %(workflow)s)))
 ORDER BY created_at, id
 """
 
@@ -27,12 +31,19 @@ WHERE (%(state)s::text IS NULL OR r.state = %(state)s)
   AND (%(workflow)s::text IS NULL OR r.workflow = %(workflow)s)
   AND (%(tenant)s::text IS NULL OR r.tenant = %(tenant)s)
   AND (%(labels)s::jsonb IS NULL OR r.labels @> %(labels)s::jsonb)
+  AND (%(children)s::bool OR r.parent_run IS NULL)
 ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s
 """
 )
 
 SELECT_RUN: LiteralString = (
     "SELECT " + RUN_COLUMNS + ", r.input, r.output_ref, r.definition_id FROM runs r WHERE r.id = %(run)s"
+)
+
+SELECT_CHILDREN: LiteralString = (
+    "SELECT "
+    + RUN_COLUMNS
+    + "FROM runs r WHERE r.parent_run = %(run)s ORDER BY r.created_at DESC, r.id DESC LIMIT %(limit)s"
 )
 
 SELECT_FORKS: LiteralString = "SELECT id FROM runs WHERE forked_from = %(run)s ORDER BY created_at, id"
@@ -68,8 +79,12 @@ SELECT (CASE WHEN %(ref)s = 'run' THEN (SELECT input FROM runs WHERE id = %(run)
 
 SELECT_STEPS: LiteralString = """
 SELECT s.path, s.parent, s.kind, s.agent, s.state, s.attempt, s.losses, w.name AS worker, s.ready_at,
-       s.started_at, s.finished_at, s.due_at, s.error, s.usage, s.ordinal
+       s.started_at, s.finished_at, s.due_at, s.error, s.usage, s.ordinal, c.id AS child
 FROM steps s LEFT JOIN workers w ON w.id = s.worker_id
+LEFT JOIN LATERAL (
+    SELECT id FROM runs WHERE s.kind = 'child' AND parent_run = s.run_id AND parent_step = s.path
+    ORDER BY parent_try DESC LIMIT 1
+) c ON true
 WHERE s.run_id = %(run)s
 """
 

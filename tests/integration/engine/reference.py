@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.teams import debate, supervise
-from orchestrator.vocabulary import Composable, approve, each, fan_out, loop, pipeline, route, rule, workflow
+from orchestrator.vocabulary import (
+    Composable,
+    approve,
+    child,
+    each,
+    fan_out,
+    loop,
+    pipeline,
+    route,
+    rule,
+    workflow,
+)
 from schemas.debates import Case, Verdict
 from schemas.errors import DefinitionError
 from schemas.supervision import Assignments, Brief, Review
 from schemas.workflows import (
     RISKS,
     Approve,
+    Child,
     Debate,
     Each,
     FanOut,
@@ -54,6 +68,7 @@ CHOOSING = named("choosing", gives={"type": "object", "properties": {"choice": {
 
 def act(agent: str, value: Any) -> Any:
     """What each agent does: the same for the same input; `weak` fails for about a third of all inputs."""
+    value = nameless(value)
     digest = hashlib.sha256(f"{agent} {deliberation.digested(agent, value)}".encode()).hexdigest()
     number = int(digest[:8], 16)
     if agent in ("planning", "reviewing", "judging"):
@@ -69,11 +84,17 @@ def act(agent: str, value: Any) -> Any:
 
 def decide(value: Any) -> Any:
     """What a person says of a value: the same for the same one. Some they reject, some they edit."""
-    digest = hashlib.sha256(f"look {deliberation.digested('look', value)}".encode()).hexdigest()
+    plain = nameless(value)
+    digest = hashlib.sha256(f"look {deliberation.digested('look', plain)}".encode()).hexdigest()
     number = int(digest[:8], 16)
     if number % 5 == 0:
         raise Boom(f"rejected {digest[:6]}")
     return f"edited {digest[:8]}" if number % 5 == 1 and isinstance(value, str) else value
+
+
+def nameless(value: Any) -> Any:
+    """A value without the ids of runs, which the reasons of failures name."""
+    return json.loads(re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", json.dumps(value)))
 
 
 class Late(Boom):
@@ -166,6 +187,12 @@ def _run(node: Node, given: Value | Branches, path: str) -> Value | Branches:
             results = gathered(node.positions, list(debaters), ends, inside)
             answers = {k: end.value for k, end in zip(debaters, ends, strict=True) if isinstance(end, Value)}
             return Value(deliberation.debated(node, natural(given), answers, results.gaps, act))
+        case Child(workflow=other):
+            try:
+                taken = Value(_shaped(_takes(other.body), given))
+                return Value(natural(_run(other.body, taken, "")))
+            except Boom as boom:
+                raise Boom(f"run ID of {other.name} failed: {boom}") from boom
     raise AssertionError(node)
 
 
@@ -285,13 +312,40 @@ def gathered(node: Joining, names: Sequence[str], ends: Sequence[Value | Boom], 
 
 def handed(agent: str, given: Value | Branches) -> Any:
     """What an agent of this name is handed: a plain value, or results in the shape that it takes."""
+    return _shaped((agent,), given)
+
+
+def _shaped(takes: tuple[Any, ...], given: Value | Branches) -> Any:
     if isinstance(given, Value):
         return given.value
-    if agent == "listing":
+    if takes[0] in ("listing", "each"):
         return given.outputs
-    if agent == "gathering" or isinstance(given.node, Each):
+    if takes[0] == "gathering" or isinstance(given.node, Each):
         return given.gathered
-    return {**given.named, "gaps": given.gaps} if agent == "noticing" else given.named
+    return {**given.named, "gaps": given.gaps} if takes[0] == "noticing" else given.named
+
+
+def _takes(node: Node) -> tuple[Any, ...]:
+    """Whose input a part of a workflow takes: an agent's, that of an `each`, or anything."""
+    match node:
+        case Leaf(agent=agent):
+            return (agent,) if agent in ("listing", "gathering", "noticing") else ("anything",)
+        case Pipeline(stages=stages):
+            return _takes(next((one for one in stages if not isinstance(one, Approve)), stages[0]))
+        case Each(body=body, max_items=most):
+            return "each", _takes(body), most
+        case Loop(body=body):
+            return _takes(body)
+        case Child(workflow=other):
+            return _takes(other.body)
+        case FanOut(branches=parts) | Route(choices=parts) | Debate(debaters=parts):
+            kinds = {_takes(part) for part in parts.values()}
+            kinds |= {("anything",)} if getattr(node, "by", None) or getattr(node, "judge", None) else set()
+        case Stage(body=body, fallback=fallback):
+            kinds = {_takes(part) for part in (body, fallback) if part is not None}
+        case _:
+            return ("anything",)
+    return kinds.pop() if len(kinds) == 1 else ("anything",)
 
 
 def natural(given: Value | Branches) -> Any:
@@ -314,6 +368,7 @@ class Generator:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
+        self._children = 0
 
     def workflow(self, name: str) -> Workflow:
         """One that compiles."""
@@ -338,7 +393,16 @@ class Generator:
             return fan_out(**branches, **self._joining(len(branches)))
         if pick < 0.85:
             return AGENTS["spread"] >> each(self._part(depth - 1), **self._joining(2))
-        kinds = [self._stage, self._route, self._loop, self._early, self._supervise, self._debate]
+        kinds = [
+            self._stage,
+            self._route,
+            self._loop,
+            self._early,
+            self._supervise,
+            self._debate,
+            self._child,
+            self._child,
+        ]
         return self.rng.choice(kinds)(depth - 1)
 
     def _approve(self) -> Composable:
@@ -390,6 +454,11 @@ class Generator:
             within=self.rng.choice([None, 3600]),
             depth=self.rng.choice([2, 2, 2, 1]),
         )
+
+    def _child(self, depth: int) -> Composable:
+        self._children += 1
+        part, name = self._part(depth), f"child-{self._children}"
+        return child(workflow(name, part))
 
     def _debate(self, depth: int) -> Composable:
         kinds = [AGENTS["mark"], AGENTS["mark"], AGENTS["weak"], self._part(depth) >> AGENTS["mark"]]

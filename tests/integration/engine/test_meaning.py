@@ -12,7 +12,7 @@ from orchestrator.engine import Claimed
 from orchestrator.vocabulary import each, fan_out, workflow
 from schemas import workflows
 from tests.integration.engine.bench import Bench, Boom, named
-from tests.integration.engine.reference import AGENTS, Generator, act, decide, meaning
+from tests.integration.engine.reference import AGENTS, Generator, act, decide, meaning, nameless
 
 RUNS = 40
 
@@ -54,7 +54,7 @@ def test_random_workflows_end_as_the_reference_says(
         state, expected = meaning(definition, value)
         end = crowd.end(run)
         found = end.error.message if end.error is not None else end.output
-        assert (end.state, found) == (state, expected), definition.model_dump_json(indent=1)
+        assert (end.state, nameless(found)) == (state, expected), definition.model_dump_json(indent=1)
     assert set(crowd.executed.values()) <= {1}
     # And nothing is left to do, though people were asked
     unfinished = "('pending', 'ready', 'running', 'open', 'waiting')"
