@@ -81,7 +81,7 @@ def _risk(risk: str, value: Any) -> tuple[str, str]:
         return "high", str(error)
     level = {True: "high", False: "low"}[found] if isinstance(found, bool) else found
     if level not in RISKS:
-        return "high", f"{risk!r} gave {found!r}, which is no risk"
+        return "high", f"{risk!r} gave {found!r:.100}, which is no risk"
     return level, f"the risk is {level}: {risk}"
 
 

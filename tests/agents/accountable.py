@@ -39,6 +39,15 @@ async def linger(ctx: Context, number: int) -> int:
 
 
 @agent
+async def doubt(ctx: Context, number: int) -> int:
+    """One more, as a person says, who says nothing; each attempt after the question knows what was before it."""
+    call(ctx, number)
+    asked_in = await ctx.once("asked in", lambda: ctx.attempt)
+    more: int = await ctx.ask_human(f"How much more than {number}?", type=int, expires=0.5, default=1)
+    return number + more if asked_in < ctx.attempt else -1
+
+
+@agent
 def ponder(ctx: Context, number: int) -> int:
     """The same number, much later, in a thread that nobody can stop."""
     call(ctx, number)

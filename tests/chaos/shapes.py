@@ -15,6 +15,7 @@ from orchestrator import approve, debate, each, fan_out, supervise, workflow
 from schemas.workflows import Workflow
 from tests.agents.accountable import (
     accept_second,
+    doubt,
     forked,
     forked_total,
     gather,
@@ -39,6 +40,7 @@ THREADED = (
     step,
     wander,
     linger,
+    doubt,
     ponder,
     muse,
     press,
@@ -117,6 +119,8 @@ looked_at = workflow(
     ),
 )
 
+asked = workflow("chaos-asked", step >> doubt >> press)
+
 supervised = workflow(
     "chaos-supervised",
     supervise(
@@ -151,6 +155,7 @@ SHAPES = [
     Shape(supervised, lambda n: {"sum": 2 * (n + 2) + 2 * (n + 2) + 3, "rounds": 2, "gaps": ["nobody"]}),
     Shape(debated, lambda n: {"answer": 2 * n + 3, "against": 2, "gaps": ["refuse"]}),
     Shape(looked_at, lambda n: 2 * (n + 2)),
+    Shape(asked, lambda n: n + 3),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"delay": 1.0}),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"priority": 9}),
 ]

@@ -25,6 +25,7 @@ from schemas.notices import Notice
 from schemas.settings import Settings
 from tests.integration.engine.bench import Bench, named
 from tests.integration.engine.test_waits import approving, end, later, waits
+from tests.support import eventually
 
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
 OLD = "whsec_" + base64.b64encode(b"o" * 32).decode()
@@ -281,8 +282,7 @@ def test_a_copy_that_died_while_sending_is_replaced_and_changes_nothing_when_it_
     listener.gate.clear()
     with ThreadPoolExecutor(1) as other:
         hanging = other.submit(notifier.look)
-        while not listener.seen:
-            pass
+        eventually(lambda: bool(listener.seen))
         # When another one sends it again, and hears that it has not arrived
         listener.gate.set()
         hanging.result()

@@ -321,6 +321,20 @@ def test_others_are_asked_when_nobody_has_decided_for_a_while(bench: Bench) -> N
     assert bench.end(run).state is RunState.FAILED
 
 
+def test_what_never_expires_may_escalate(bench: Bench) -> None:
+    run = started(bench, approve("publish", escalate_to=["boss"], escalate_after=60) >> A, 1)
+
+    later(bench, run, 60)
+
+    assert bench.kinds(run, "0")[-1] == "step.escalated"
+    assert bench.query("SELECT due_at FROM steps") == [(None,)]
+    # Who asked everybody still asks everybody
+    assert bench.query("SELECT audience FROM waits") == [([],)]
+    assert_told(bench, run)
+    end(bench, approving(waits(bench, run)["0"], by="carl"))
+    assert bench.end(run).output == 1
+
+
 def test_a_delayed_run_asks_when_its_time_has_come(bench: Bench) -> None:
     run = started(bench, approve("publish") >> A, delay=60.0)
     assert bench.query("SELECT kind FROM waits WHERE settled_at IS NULL") == [("delay",)]

@@ -14,10 +14,13 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator.approvals import Approvals
+from orchestrator.broker import shared_app
+from orchestrator.canvas import task_id
 from orchestrator.compile import parent_of
 from orchestrator.engine import Claimed, Finished, Pointer
 from orchestrator.engine.journals import Entry
 from orchestrator.identify import new_id
+from orchestrator.places import Places
 from orchestrator.replay import Replay
 from orchestrator.shared_state import SharedState
 from orchestrator.store.schema import upgrade
@@ -547,7 +550,13 @@ def test_workers_set_a_step_aside_and_any_of_them_goes_on(shared: Stack, clerk: 
         eventually(tried, 20)
 
     decided(lambda id: shared.client.approve(id, by="ann"))
-    decided(lambda id: shared.client.answer(id, True, by="ann"))
+
+    def answered(id: int) -> None:
+        app = shared_app(Places(shared.database_url, shared.broker_url))
+        assert app.AsyncResult(task_id(Pointer(run.id, "1"))).state == "STARTED"
+        shared.client.answer(id, True, by="ann")
+
+    decided(answered)
 
     assert run.result(30)["what"] == "tea"
     assert log.read_text().splitlines() == ["booked", "shipped"]
