@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from examples import support_triage
 from orchestrator.cli.app import app
+from orchestrator.evaluation.running import Runner
 from schemas.settings import settings
 from tests.integration.worker.stack import Stack
 
@@ -124,3 +125,37 @@ def test_what_cannot_be_evaluated_is_said_before_anything_runs(stack: Stack, tmp
         for sentence in sentences:
             assert sentence in refused.stderr
     assert told("runs", "ls") == []
+
+
+def test_whoever_interrupts_an_evaluation_is_told_how_to_go_on(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Runner, jobs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "run", interrupted)
+    stopped = baton("eval", "ticket", CASES, "--check", CHECK, "--name", "nightly", code=130)
+
+    assert "Its runs go on. Go on with it: the same, with --name nightly" in stopped.stderr
+
+
+def test_a_strict_run_that_could_exceed_its_budget_does_not_start(stack: Stack) -> None:
+    line = ("run", "line", '{"text": "x"}', "--app", "tests.unit.cli.apps")
+    refused = baton(*line, "--strict", code=1)
+
+    assert (
+        "Workflow 'line' may not start strictly: nobody knows how many tokens it can take" in refused.stderr
+    )
+    assert "next:  baton plan line" in refused.stderr
+    assert told("runs", "ls") == []
+    baton(*line)
+    assert len(told("runs", "ls")) == 1
+
+
+def test_a_stored_version_can_be_shown(stack: Stack) -> None:
+    stack.client.register(support_triage.ticket)
+
+    assert told("workflows", "ls", "--app", "")[0]["id"] == support_triage.ticket.id
+    shown = json.loads(baton("workflows", "show", "ticket", "--version", "1").stdout)
+    assert shown == support_triage.ticket.model_dump(mode="json")
+    assert "stored: 1." in baton("workflows", "show", "ticket", "--version", "2", code=1).stderr

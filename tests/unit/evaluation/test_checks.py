@@ -44,6 +44,7 @@ def test_a_check_is_given_what_it_asks_for() -> None:
     [
         ("fussy", "ValueError: no b, please"),
         ("wordy", "the check returned 'very good' instead of true, false or a number"),
+        ("endless", "the check's 'length' is inf instead of true, false or a number"),
         ("nameless", "the check returned no score"),
     ],
 )
