@@ -145,6 +145,7 @@ contract_risk = workflow(
     >> each(
         debate(duties, exposure, rights, mode="majority", fields=["risk"], judge=judge, rubric=RUBRIC),
         items="clauses",
+        max_items=500,
         require="any",
         parallel=8,
         join=report,

@@ -62,6 +62,33 @@ def test_random_workflows_end_as_the_reference_says(
     assert crowd.query("SELECT count(*) > 0 FROM waits WHERE settled_by = 'ann'") == [(True,)]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_random_runs_that_failed_end_again_when_they_are_resumed(crowd: Bench, seed: int) -> None:
+    # Given random runs, some of which have failed
+    crowd.rng.seed(seed)
+    crowd.people = decide
+    generator = Generator(seed)
+    runs = {}
+    for number in range(RUNS):
+        definition = generator.workflow(f"random-{number}")
+        runs[crowd.submit(definition, number)] = (definition, number)
+    crowd.drain(flaky, chaos=0.2)
+    failed = [run for run in runs if crowd.end(run).error is not None]
+    assert failed
+
+    # When they are resumed, and everybody does again what he did before
+    for run in failed:
+        crowd.messages += crowd.engine.resume(run)
+    crowd.drain(flaky, chaos=0.2)
+
+    # Then none of them hangs, and each fails as its definition means
+    for run in failed:
+        definition, value = runs[run]
+        error = crowd.end(run).error
+        assert error is not None
+        assert ("failed", error.message) == meaning(definition, value), definition.model_dump_json(indent=1)
+
+
 def test_results_of_a_fan_out_can_be_taken_in_four_shapes(bench: Bench) -> None:
     seen: dict[str, Any] = {}
 

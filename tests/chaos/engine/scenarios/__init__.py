@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.vocabulary import approve, each, fan_out, loop, route
-from tests.chaos.engine.scenarios import cluster, intake, runs, steps, waits
+from tests.chaos.engine.scenarios import cluster, intake, runs, steps, teams, waits
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario
 
 NESTED = fan_out(a=A, each=each(B >> C, parallel=1, within=3600), join=JOIN, require="any", within=3600)
@@ -48,6 +48,10 @@ SCENARIOS: dict[str, Scenario] = {
     "record a stage that fails, another takes its place": steps.recording(
         A.otherwise(B) >> C, "0/do", fails=True
     ),
+    "record a plan, its assignments begin": teams.ending("0/0/plan"),
+    "record the last assignment, the review begins": teams.ending(teams.WORKED[-1], *teams.WORKED[:-1]),
+    "record a review, the next round begins": teams.ending("0/0/review", *teams.WORKED),
+    "record the last debater, they agree": teams.answering("0/positions/b", "0/positions/a"),
     "record many runs": steps.recording_of_many_runs,
     "release": cluster.releasing,
     "beat": cluster.beating,
@@ -119,6 +123,8 @@ SHORT = frozenset(
         "fork",
         "prune",
         "record what a loop goes on with",
+        "record a review, the next round begins",
+        "record the last debater, they agree",
         "pause",
         "resume what was paused",
         "resume",
