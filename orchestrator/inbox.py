@@ -14,6 +14,7 @@ from orchestrator.store.borrowed import Lender
 from orchestrator.store.connect import AnyConn, Pool
 from orchestrator.store.refusals import translated
 from orchestrator.submitter import Terms, name_faults
+from schemas.base import Frozen
 from schemas.errors import Fault, IdempotencyConflict, InputError, NotFound
 from schemas.incoming import Emitted, EventType, IncomingEvent
 
@@ -21,6 +22,24 @@ MAX_PAYLOAD = 1_000_000
 """Bytes of an event's payload as JSON."""
 
 _TYPE: TypeAdapter[str] = TypeAdapter(EventType)
+
+
+class Line(Frozen):
+    """An event as a line of a file has it."""
+
+    type: str
+    payload: Any = None
+    key: str | None = None
+    id: str | None = None
+
+    @classmethod
+    def parse(cls, number: int, text: str) -> Line:
+        """Raises `InputError` naming every fault."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            faults = [Fault(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+            raise InputError(f"line {number}", faults) from None
 
 
 class Inbox:

@@ -50,6 +50,29 @@ def emit(
     typer.secho(f"next:  baton events show {made.id}", fg="cyan", err=True)
 
 
+@app.command("load")
+def load(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="Lines of JSON, or stdin.")],
+    tenant: Tenant = None,
+    json: options.Json = False,
+) -> None:
+    """Store the events of a file, each line `{"type": …, "payload": …}`, perhaps with `key` and `id`."""
+    from orchestrator.cli.environment import connected
+    from orchestrator.cli.inputs import read
+    from orchestrator.inbox import Line
+
+    lines = (read(file if file == "-" else f"@{file}") or "").splitlines()
+    # All of them are read before the first is stored.
+    given = [Line.parse(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    with connected() as client:
+        made = [client.emit(one.type, one.payload, key=one.key, id=one.id, tenant=tenant) for one in given]
+    if json:
+        print_json(made)
+    else:
+        new = sum(one.created for one in made)
+        typer.echo(f"{new} stored, {len(made) - new} were there already.")
+
+
 @app.command("ls")
 def ls(
     type: Annotated[str | None, typer.Option("--type", help="Only these.")] = None,
