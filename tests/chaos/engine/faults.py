@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import Any, cast
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from orchestrator import store
 from orchestrator.store.connect import Conn, Pool
@@ -133,15 +134,16 @@ class Watched:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """As psycopg's, with its BEGIN and COMMIT in view."""
-        self.execute("BEGIN")
+        """As psycopg's, with its BEGIN and COMMIT in view; one inside another one is a savepoint."""
+        inner = self._conn.info.transaction_status == TransactionStatus.INTRANS
+        self.execute("SAVEPOINT part" if inner else "BEGIN")
         try:
             yield
         except BaseException:
             if not self._conn.closed:
-                self._conn.execute("ROLLBACK")
+                self._conn.execute("ROLLBACK TO SAVEPOINT part" if inner else "ROLLBACK")
             raise
-        self.execute("COMMIT")
+        self.execute("RELEASE SAVEPOINT part" if inner else "COMMIT")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._conn, name)

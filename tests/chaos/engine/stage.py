@@ -100,7 +100,8 @@ class Stage(Bench):
     def clear(self) -> None:
         """Forget all runs: what is looked at afterwards is small again."""
         of_runs = ("events", "attempts", "steps", "waits", "journal", "notices", "runs", "dead_letters")
-        for table in (*of_runs, "workers", "idempotency_keys"):
+        of_events = ("incoming_events", "event_gates", "subscriptions")
+        for table in (*of_runs, *of_events, "workers", "idempotency_keys"):
             self.query(f"DELETE FROM {table}")  # noqa: S608  a name of ours
         self.messages.clear()
 

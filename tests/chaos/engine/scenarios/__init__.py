@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.vocabulary import approve, each, fan_out, loop, route
-from tests.chaos.engine.scenarios import cluster, intake, runs, steps, teams, waits
+from tests.chaos.engine.scenarios import cluster, events, intake, runs, steps, teams, waits
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario
 
 NESTED = fan_out(a=A, each=each(B >> C, parallel=1, within=3600), join=JOIN, require="any", within=3600)
@@ -74,6 +74,9 @@ SCENARIOS: dict[str, Scenario] = {
     "approve": waits.deciding("approved"),
     "reject": waits.deciding("rejected"),
     "look: a wait is late": cluster.looking(waits.a_wait_is_late),
+    "look: events start runs": events.at_once,
+    "look: events start runs at their pace": events.at_a_pace,
+    "look: events wake steps": cluster.looking(events.steps_wait),
     "cancel": runs.cancelling,
     "pause": runs.pausing,
     "resume what was paused": runs.resuming_what_was_paused,
@@ -117,6 +120,9 @@ SHORT = frozenset(
         "look: people are to be told",
         "record what goes on and is told",
         "look: a wait is late",
+        "look: events start runs",
+        "look: events start runs at their pace",
+        "look: events wake steps",
         "set a step aside",
         "retry what was set aside",
         "drop what was set aside",
