@@ -20,7 +20,7 @@ from schemas.waits import Asking
 from workers.asking import NOTHING, Question, names
 from workers.endings import SetAside
 from workers.journal import Journal
-from workers.state import Memory, Session, State, memory_of
+from workers.state import Memory, Session, State, block, memory_of
 
 
 @dataclass
@@ -158,7 +158,9 @@ class Context:
         if found is None:
             if isinstance(act, Question):
                 self._set_aside(act, position, name)
-            found = journal.keep(position, name, act())
+            with block(position):
+                result = act()
+            found = journal.keep(position, name, result)
         return read(found.value)
 
     async def _awaited(
@@ -173,9 +175,10 @@ class Context:
         if found is None:
             if isinstance(act, Question):
                 self._set_aside(act, position, name)
-            result = act()
-            if inspect.isawaitable(result):
-                result = await result
+            with block(position):
+                result = act()
+                if inspect.isawaitable(result):
+                    result = await result
             found = await journal.aside(journal.keep, position, name, result)
         return read(found.value)
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from orchestrator.engine import Claimed, Note
 from orchestrator.shared_state import Author, SharedState
 from schemas.errors import AgentError, AttemptTimeout, Permanent
+from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
@@ -36,7 +37,10 @@ MAX_DETAIL = 8_000
 
 
 HANDS = 4
-"""Threads that keep the journals of async agents; what an agent does in threads of its own does not hold them up."""
+"""Threads that keep the journals of async agents, and as many for the state they share.
+
+What an agent does in threads of its own does not hold them up.
+"""
 
 UNHEARD = 5.0
 """Seconds that an attempt may run on after its run's deadline: nobody told it to stop."""
@@ -73,6 +77,7 @@ class Runner:
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
         self._loop = loop
         self._shared = shared
+        self._sharing = ThreadPoolExecutor(HANDS, thread_name_prefix="state")
         self._threads = threads
         self._attempts = attempts
         self.stuck: set[Future[Any]] = set()
@@ -133,11 +138,13 @@ class Runner:
         hear it ends by itself a little later.
         """
         journal = Journal(self._keeper, claimed, self._hands)
+        author = Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
+        memory = Memory(self._shared, author, self._sharing)
         limit = agent.spec.timeout
         if claimed.run_left is None:
-            return _context(agent, claimed, journal, self._shared, limit), limit
+            return _context(agent, claimed, journal, memory, limit), limit
         left = max(claimed.run_left, 0.0)
-        ctx = _context(agent, claimed, journal, self._shared, min(limit, left))
+        ctx = _context(agent, claimed, journal, memory, min(limit, left))
         return ctx, min(limit, left + UNHEARD)
 
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
@@ -216,7 +223,9 @@ def _unless_it_asked(ctx: Context, result: Any) -> Any:
 
 def _set_aside(ctx: Context) -> Ended:
     assert ctx._asked is not None  # noqa: S101  it is raised by whoever has asked
-    return Ended(Waiting(asking=ctx._asked, usage=ctx.usage), None, tuple(ctx._notes))
+    # It decides again when it runs again from its start.
+    told = tuple(note for note in ctx._notes if note.kind is not EventKind.STEP_DECIDED)
+    return Ended(Waiting(asking=ctx._asked, usage=ctx.usage), None, told)
 
 
 def _not_its_own(error: SystemExit) -> AgentError:
@@ -242,7 +251,7 @@ def _name(claimed: Claimed) -> Attempt:
     return Attempt(claimed.run.id, claimed.path, claimed.attempt)
 
 
-def _context(agent: Agent, claimed: Claimed, journal: Journal, shared: SharedState, limit: float) -> Context:
+def _context(agent: Agent, claimed: Claimed, journal: Journal, memory: Memory, limit: float) -> Context:
     return Context(
         run_id=claimed.run.id,
         path=claimed.path,
@@ -252,7 +261,7 @@ def _context(agent: Agent, claimed: Claimed, journal: Journal, shared: SharedSta
         labels=claimed.labels,
         intent=pydantic_core.from_json(claimed.intent),
         deadline=time.monotonic() + limit,
-        _memory=Memory(shared, Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)),
+        _memory=memory,
         _journal=journal,
         _is_async=agent.spec.is_async,
     )

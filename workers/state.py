@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -16,31 +19,60 @@ from orchestrator.shared_state import Author, Cell, SharedState
 from schemas.errors import AgentError, Conflict
 from schemas.state import Merge, Scope
 
+ROOM = 100_000
+"""Numbers that the writes of one block have, and those outside of any."""
+
+_block: ContextVar[int] = ContextVar("block", default=0)
+
+
+@contextmanager
+def block(position: int) -> Iterator[None]:
+    """What is written meanwhile stands in a block of `ctx.once`, which a later attempt may leave out.
+
+    So it is numbered by itself, and what comes after it has the same number in every attempt.
+    """
+    token = _block.set((position + 1) * ROOM)
+    try:
+        yield
+    finally:
+        _block.reset(token)
+
 
 class Memory:
     """The shared state in the name of one attempt, which numbers its writes to each place."""
 
-    def __init__(self, store: SharedState, author: Author) -> None:
+    def __init__(self, store: SharedState, author: Author, hands: Executor) -> None:
+        """`hands` are threads that wait for Postgres while an event loop goes on."""
         self.store = store
         self.author = author
-        self._calls: Counter[Cell] = Counter()
+        self._hands = hands
+        self._calls: Counter[tuple[Cell, int]] = Counter()
 
     def write(self, cell: Cell, verb: Callable[[int], Any]) -> Any:
         """Do the next write to a place, numbered in the order in which the agent asked for it."""
-        self._calls[cell] += 1
-        return _answered(partial(self._numbered, cell, self._calls[cell], verb))
+        series = (cell, _block.get())
+        self._calls[series] += 1
+        return self._answered(partial(self._numbered, series, self._calls[series], verb))
 
     def read(self, verb: Callable[[], Any]) -> Any:
         """Look something up."""
-        return _answered(verb)
+        return self._answered(verb)
 
-    def _numbered(self, cell: Cell, call: int, verb: Callable[[int], Any]) -> Any:
+    def _answered(self, call: Callable[[], Any]) -> Any:
+        """The answer, or where an event loop must not be held up, what to await for it."""
         try:
-            return verb(call)
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return call()
+        return loop.run_in_executor(self._hands, call)
+
+    def _numbered(self, series: tuple[Cell, int], call: int, verb: Callable[[int], Any]) -> Any:
+        try:
+            return verb(series[1] + call)
         except Conflict:
             # Nothing was written: whoever tries again makes the same call.
-            if self._calls[cell] == call:
-                self._calls[cell] -= 1
+            if self._calls[series] == call:
+                self._calls[series] -= 1
             raise
 
 
@@ -115,12 +147,3 @@ def memory_of(memory: Memory | None) -> Memory:
 
 def _or_default(found: Any, default: Any) -> Any:
     return found.value if found.version else default
-
-
-def _answered(call: Callable[[], Any]) -> Any:
-    """The answer, or where an event loop must not be held up, what to await for it."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return call()
-    return asyncio.to_thread(call)

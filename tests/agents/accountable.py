@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import cache
 from typing import Any
 
+from orchestrator import Client
 from schemas import Assignment, Assignments, Brief, Case, Debated, Gathered, Review, Supervised, Verdict
 from tests.chaos.ledger import call
 from workers import AgentError, Context, Permanent, Retry, agent
 
+
+@cache
+def _client() -> Client:
+    """One for each process."""
+    return Client()
+
+
 SOON = Retry(max=4, base=0.1, factor=2)
 ONCE = Retry(max=0)
+PATIENT = Retry(max=10, base=0.2, factor=2)
 
 
 @agent
@@ -72,6 +82,14 @@ def press(ctx: Context, number: int) -> int:
     call(ctx, number)
     time.sleep(0.002)
     return number + 1
+
+
+@agent(retry=PATIENT)
+def tell(ctx: Context, number: int) -> int:
+    """The same number, and an event about it for whoever waits."""
+    call(ctx, number)
+    _client().emit("chaos.told", number, key=str(number), id=f"told {number}")
+    return number
 
 
 @agent

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import approve, debate, each, fan_out, supervise, workflow
+from orchestrator import approve, debate, each, fan_out, supervise, wait_for, workflow
 from schemas.workflows import Workflow
 from tests.agents.accountable import (
     accept_second,
@@ -30,6 +30,7 @@ from tests.agents.accountable import (
     step,
     stumble,
     stumble_twice,
+    tell,
     told,
     total,
     wander,
@@ -55,6 +56,7 @@ THREADED = (
     told,
     weigh,
     settled,
+    tell,
 )
 """Served by workers with threads and an event loop."""
 
@@ -103,6 +105,15 @@ both = workflow(
         left=numbers >> each(step, join=total),
         right=press >> fan_out(stumble, wander, join=total),
         join=gather,
+    ),
+)
+awaiting = workflow(
+    "chaos-awaiting",
+    fan_out(
+        tell,
+        heard=wait_for("chaos.told", key="string(input)", lookback=3600) >> step,
+        unheard=wait_for("chaos.never", within=0.5, default=5) >> press,
+        join=total,
     ),
 )
 alone = workflow("chaos-alone", step)
@@ -156,6 +167,7 @@ SHAPES = [
     Shape(debated, lambda n: {"answer": 2 * n + 3, "against": 2, "gaps": ["refuse"]}),
     Shape(looked_at, lambda n: 2 * (n + 2)),
     Shape(asked, lambda n: n + 3),
+    Shape(awaiting, lambda n: 2 * n + 1 + 6),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"delay": 1.0}),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"priority": 9}),
 ]

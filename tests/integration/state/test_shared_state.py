@@ -20,10 +20,12 @@ from schemas.errors import AgentError, Conflict
 from schemas.state import MAX_VALUE, Merge, Scope, Versioned
 from tests.integration.engine.bench import Bench, Boom, named
 from workers.context import Context
+from workers.journal import Journal
 from workers.state import Memory
 
 A, B, C = (named(name) for name in "abc")
 PAIR = workflow("pair", A >> B >> C)
+HANDS = ThreadPoolExecutor(8)
 BESIDE = workflow("beside", fan_out(A, B))
 
 
@@ -39,7 +41,7 @@ def context(bench: Bench, claimed: Claimed, store: SharedState | None = None) ->
         claimed.labels,
         intent=None,
         deadline=0.0,
-        _memory=Memory(store or SharedState(bench.pool), author),
+        _memory=Memory(store or SharedState(bench.pool), author, HANDS),
     )
 
 
@@ -331,3 +333,30 @@ def test_a_resumed_run_writes_nothing_twice(bench: Bench) -> None:
 
     assert bench.end(run).state == "completed"
     assert store.get("default", Cell(Scope.RUN, str(run), "n")).value == 3
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_what_is_written_in_a_block_that_is_not_done_again_has_numbers_of_its_own(
+    bench: Bench, awaited: bool
+) -> None:
+    async def counted(ctx: Context) -> None:
+        await ctx.state.merge("n", 1, "add")
+        await ctx.once("block", lambda: ctx.state.merge("n", 10, "add"))
+        await ctx.state.merge("n", 100, "add")
+
+    def counting(ctx: Context) -> None:
+        ctx.state.merge("n", 1, "add")
+        ctx.once("block", lambda: ctx.state.merge("n", 10, "add"))
+        ctx.state.merge("n", 100, "add")
+
+    run = bench.submit(PAIR, 1)
+    for _ in range(3):
+        claimed = bench.claim(run, "0")
+        ctx = context(bench, claimed)
+        ctx._journal, ctx._is_async = Journal(bench.engine, claimed, HANDS), awaited
+        if awaited:
+            asyncio.run(counted(ctx))
+        else:
+            counting(ctx)
+        assert ctx.state.get("n") == 111
+        bench.engine.release(Pointer(run, "0"), lost=False)
