@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.compile import parent_of
 from schemas.events import Event, EventKind
-from schemas.runs import Totals
+from schemas.runs import StepKind, Totals
 from schemas.usage import Usage
 
 
@@ -70,6 +70,15 @@ def spent_in_rows(rows: Iterable[Sequence[Any]]) -> dict[str, Spent]:
     return {
         path: Spent(number, Usage.model_validate(usage), busy, began)
         for path, number, usage, busy, began in rows
+    }
+
+
+def spent_in_children(rows: Iterable[Mapping[str, Any]]) -> dict[str, Spent]:
+    """What child runs have consumed that were awaited: their steps are told of it when they end."""
+    return {
+        row["path"]: Spent(0, Usage.model_validate(row["usage"]), 0.0, row["ready_at"])
+        for row in rows
+        if row["kind"] == StepKind.CHILD and row["usage"] and row["ready_at"]
     }
 
 

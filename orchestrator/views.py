@@ -21,7 +21,7 @@ from orchestrator.replay import Replay, Step
 from orchestrator.store import dead_letter_queries, wait_queries
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn, Pool
-from orchestrator.totals import RUN, Spent, spent_in_events, spent_in_rows, totals_of
+from orchestrator.totals import RUN, Spent, spent_in_children, spent_in_events, spent_in_rows, totals_of
 from schemas.agents import queue_of
 from schemas.errors import Fault, InputError, NotFound
 from schemas.events import Event
@@ -225,6 +225,7 @@ def _totals(
     run: Mapping[str, Any], rows: list[dict[str, Any]], spent: Mapping[str, Spent]
 ) -> dict[str, Totals]:
     """What the run and its steps came to, by path."""
+    spent = {**spent, **spent_in_children(rows)}
     return totals_of(spent, {row["path"]: row["finished_at"] for row in rows} | {RUN: run["finished_at"]})
 
 

@@ -91,7 +91,8 @@ WITH ended AS (
         usage = (SELECT jsonb_build_object('tokens', coalesce(sum((u.usage ->> 'tokens')::numeric), 0),
                                            'usd', coalesce(sum((u.usage ->> 'usd')::float8), 0),
                                            'model_calls', coalesce(sum((u.usage ->> 'model_calls')::numeric), 0))
-                 FROM steps u WHERE u.run_id = e.id AND u.usage IS NOT NULL)
+                 FROM (SELECT a.usage FROM attempts a WHERE a.run_id = e.id  -- a step has only that of its last attempt
+                       UNION ALL SELECT t.usage FROM steps t WHERE t.run_id = e.id AND t.kind = 'child') u)
     FROM (SELECT * FROM ended OFFSET 0) e
     WHERE s.run_id = e.parent_run AND s.path = e.parent_step AND s.state || '' = 'open'
     RETURNING s.run_id, s.path, s.state, s.usage, e.id, e.degraded, e.failure

@@ -61,7 +61,8 @@ FROM runs r CROSS JOIN LATERAL (
     SELECT coalesce(sum((a.usage ->> 'tokens')::bigint), 0) AS tokens,
            coalesce(sum((a.usage ->> 'usd')::float8), 0) AS usd,
            coalesce(sum((a.usage ->> 'model_calls')::bigint), 0) AS model_calls
-    FROM attempts a WHERE a.run_id = r.id
+    FROM (SELECT t.usage FROM attempts t WHERE t.run_id = r.id
+          UNION ALL SELECT c.usage FROM steps c WHERE c.run_id = r.id AND c.kind = 'child') a
 ) u
 WHERE r.id = ANY (%(runs)s::uuid[])
 """

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import each, fan_out, loop, workflow
+from orchestrator import child, each, fan_out, loop, workflow
 from orchestrator.engine import Finished
 from orchestrator.identify import new_id
 from orchestrator.replay import until
@@ -121,3 +121,21 @@ def test_a_moment_came_to_what_its_events_tell(bench: Bench) -> None:
     first_failure = next(event.number for event in events if event.kind == "step.retrying")
     assert moment(first_failure).totals.usage == ONE
     assert moment(first_failure - 1).totals == Totals()
+
+
+def test_what_child_runs_consumed_counts_in_the_run_around_them(bench: Bench) -> None:
+    inner = workflow("inner", named("a") >> named("b"))
+    middle = workflow("middle", child(inner) >> named("c"))
+    run = bench.submit(workflow("outer", loop(child(middle), max_rounds=1) >> named("d")))
+    work(bench, tries=2)
+
+    view = bench.view(run)
+    assert view.totals.usage == times(8)
+    assert steps(view)["0"].totals.usage == times(6)
+    assert view.totals.attempts == 2  # the others are those of other runs
+    (figures,) = bench.views.figures([run])
+    assert figures.usage == times(8)
+
+    events = bench.events(run)
+    last = bench.views.moment(run, events, len(events))
+    assert last.totals.usage == times(8)
