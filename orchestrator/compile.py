@@ -87,7 +87,7 @@ class Plan:
         """What the step at `path` takes."""
         found = self.at(path)
         if isinstance(found.node, Approve):
-            return self.passing[found.path] or self.input_schema
+            return self.passing[found.path] or self._wanted_after(found.path)
         return _wanted(found.node, self.workflow)
 
     def shape(self, reader: str, source: str) -> Shape:
@@ -95,6 +95,14 @@ class Plan:
         fan_out = self.at(source).node
         assert isinstance(fan_out, FanOut | Each)  # noqa: S101  only these have results
         return shape_of(_wanted(self.at(reader).node, self.workflow), fan_out)
+
+    def _wanted_after(self, path: str) -> JsonSchema:
+        """What is asked of a value that nothing has produced yet, and that a person looks at, by what comes next."""
+        above = parent_of(path)
+        node = self.nodes[above].node
+        if isinstance(node, Stage):
+            return self._wanted_after(above)
+        return _wanted(node, self.workflow) if isinstance(node, Pipeline) else {}
 
     def _static(self, path: str) -> str:
         static = ""
@@ -336,8 +344,7 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
         case Leaf(agent=agent):
             return inline(workflow.agents[agent].input_schema)
         case Pipeline(stages=stages):
-            # What stands before the first stage that does something only looks at what goes there.
-            first = next((one for one in stages if not isinstance(one, Approve)), stages[0])
+            first = next((one for one in stages if not _only_looks(one)), stages[0])
             return _wanted(first, workflow)
         case FanOut(branches=branches):
             return _all_of([_wanted(branch, workflow) for branch in branches.values()])
@@ -363,6 +370,13 @@ def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
         case Each(body=body, items=items, max_items=most):
             array = {"type": "array", "items": _wanted(body, workflow), "maxItems": most}
             return array if items is None else object_of({items: array})
+
+
+def _only_looks(node: Node) -> bool:
+    """Whether what comes in goes on as it is, if a person lets it."""
+    return isinstance(node, Approve) or (
+        isinstance(node, Stage) and node.fallback is None and _only_looks(node.body)
+    )
 
 
 def _task(workflow: Workflow, agent: str) -> JsonSchema:

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator.compile import compile_workflow
 from orchestrator.engine import Engine, Pointer, Refused, WorkerId
 from orchestrator.engine.values import error_text
 from orchestrator.engine.waits import WaitEnd
@@ -263,12 +264,30 @@ def test_types_are_checked_through_an_approval() -> None:
         workflow("w", giving >> approve("publish") >> taking)
 
 
-def test_the_input_of_a_run_is_what_the_first_agent_takes(bench: Bench) -> None:
-    taking = named("taking", takes={"type": "integer"})
-    plan = bench.plan(bench.submit(workflow("w", approve("publish") >> taking)))
+NUMBER: dict[str, Any] = {"type": "integer"}
+TAKING = named("taking", takes=NUMBER)
 
-    assert plan.input_schema == {"type": "integer"}
-    assert plan.input_schema_at("0") == {"type": "integer"}
+
+@pytest.mark.parametrize(
+    ("body", "takes", "path", "edited"),
+    [
+        (approve("publish") >> TAKING, NUMBER, "0", NUMBER),
+        (approve("publish").optional() >> TAKING, NUMBER, "0/do", NUMBER),
+        (approve("one") >> approve("two") >> TAKING, NUMBER, "1", NUMBER),
+        (each(approve("item") >> TAKING), {"type": "array", "items": NUMBER}, "0/*/0", NUMBER),
+        (each(approve("item")), {"type": "array", "items": {}}, "0/*", {}),
+        (fan_out(a=approve("a"), b=TAKING), {"allOf": [{}, NUMBER]}, "0/a", {}),
+        (named("giving", gives=NUMBER) >> approve("publish") >> A, {}, "1", NUMBER),
+    ],
+)
+def test_what_comes_by_is_what_the_next_agent_takes(
+    body: Composable, takes: dict[str, Any], path: str, edited: dict[str, Any]
+) -> None:
+    plan = compile_workflow(workflow("w", body))
+
+    found = {key: one for key, one in plan.input_schema.items() if key != "maxItems"}
+    assert found == takes
+    assert plan.input_schema_at(path) == edited
 
 
 # --- its time ---------------------------------------------------------------------------------------------
