@@ -202,9 +202,10 @@ SELECT ordinal, coalesce(output_ref, 'out:' || path) FROM steps
 WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'done' ORDER BY ordinal
 """
 
-# Attempts that failed were paid for, too.
+# Attempts that failed were paid for, too; so were runs that this one started, which their steps tell when they end.
 SELECT_SPENT: LiteralString = """
 SELECT coalesce(sum((usage ->> 'tokens')::bigint), 0)::bigint, coalesce(sum((usage ->> 'usd')::float8), 0),
        coalesce(sum((usage ->> 'model_calls')::bigint), 0)::bigint
-FROM attempts WHERE run_id = %(run)s
+FROM (SELECT usage FROM attempts WHERE run_id = %(run)s
+      UNION ALL SELECT usage FROM steps WHERE run_id = %(run)s AND kind = 'child' AND usage IS NOT NULL) AS u
 """

@@ -15,7 +15,7 @@ from orchestrator.identify import new_id
 from orchestrator.plan import bounds
 from orchestrator.replay import Replay
 from orchestrator.teams import supervise
-from orchestrator.vocabulary import Composable, Part, each, fan_out, route, rule, workflow
+from orchestrator.vocabulary import Composable, Part, child, each, fan_out, route, rule, workflow
 from schemas import AgentSpec, Assignments, Brief, Budget, Review, Supervised, Usage
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
@@ -261,6 +261,20 @@ def test_no_further_round_begins_when_the_budget_is_used_up(bench: Bench) -> Non
     assert (end["answer"], end["ended"], end["rounds"]) == ("so far", "budget", 1)
 
 
+def test_what_a_child_run_consumed_counts_as_well(bench: Bench) -> None:
+    inner = child(workflow("inner", named("a")))
+    cast = Cast(planner=to(("inner", "x")), reviewer=NO | {"answer": "so far"})
+    run = bench.submit(workflow("w", team(A, inner=inner), budget=Budget(usd=1.0)), "task")
+    bench.drain(cast, rounds=1)
+    (below,) = [one for one in bench.messages if one.run.id != run]
+
+    worker = bench.claim(below.run.id, below.path)
+    bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.5))))
+    bench.drain(cast)
+
+    assert bench.end(run).output["ended"] == "budget"
+
+
 # --- depth ------------------------------------------------------------------------------------------------
 
 
@@ -298,6 +312,9 @@ def test_no_agent_can_delegate_deeper_than_it_may(bench: Bench) -> None:
 def test_three_supervisors_below_each_other_are_refused_at_once() -> None:
     with pytest.raises(DefinitionError, match="supervisor 3 below each other, more than 2"):
         workflow("w", team(each=each(nested()).part))
+    # Neither can one of them be in a run of its own
+    with pytest.raises(DefinitionError, match="below each other, more than 2"):
+        workflow("w", team(inner=child(workflow("inner", nested()))))
 
 
 # --- what becomes of a worker -----------------------------------------------------------------------------
