@@ -11,6 +11,11 @@ import pytest
 
 from examples import purchase_approval
 from examples.purchase_approval import Purchase, assess, purchases
+from tests.integration.cli.test_moving_runs import Baton, told
+from tests.integration.cli.test_moving_runs import baton as baton
+from tests.integration.cli.test_moving_runs import bench as bench
+from tests.integration.cli.test_moving_runs import url as url
+from tests.integration.engine.bench import Bench
 from tests.integration.worker.test_asking import Desk, later
 from tests.integration.worker.test_asking import desk as desk
 from workers import Agent
@@ -85,3 +90,19 @@ def test_what_nobody_looks_at_in_time_is_not_bought(desk: Desk) -> None:
     found = report(desk, run)
     assert found["declined"] == ["GPU server with 2 accelerators", "Team dinner voucher"]
     assert {one["cost_center"] for one in found["ordered"]} == {"ops", "people", "general"}
+
+
+def test_the_commands_of_the_readme_start_it_and_decide(baton: Baton, bench: Bench) -> None:
+    file = Path(purchase_approval.__file__).parent / "purchases.csv"
+    app = ("--app", "examples.purchase_approval")
+
+    started = told(baton("run", "purchases", f"@{file}", *app, "--json"))
+
+    run = UUID(started["id"])
+    assert bench.query("SELECT input ->> 'text' FROM runs WHERE id = %s", run) == [(SHEET,)]
+    bench.finish(bench.claim(run, "0"), [{"item": "Standing desk"}])
+    request = {"item": "Standing desk", "risk": "high", "quantity": 2}
+    bench.finish(bench.claim(run, "1/0/0"), request)
+    (one,) = told(baton("approvals", "ls", "--json"))
+    baton("approvals", "reject", str(one["id"]), "--reason", "rent it")
+    assert bench.claim(run, "1/0/1/else").input
