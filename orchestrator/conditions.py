@@ -28,6 +28,11 @@ def fault(text: str, names: Collection[str]) -> str | None:
     return None
 
 
+def uses(text: str, name: str) -> bool:
+    """Whether a condition that has no fault uses a name."""
+    return name in _program(text).variables()
+
+
 def holds(text: str, values: Mapping[str, Any]) -> bool:
     """Whether a condition holds. Raises `ConditionError` if it cannot be told, or is no yes or no."""
     found = result(text, values)

@@ -6,6 +6,7 @@ commit has done nothing, and one that dies after it leaves first steps that are 
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,12 @@ from psycopg import DataError, IntegrityError
 
 from orchestrator.engine import Engine, Ready, Submission
 from orchestrator.gates import Gate
-from orchestrator.judging import Arrival, Faulty, Judge, Verdict
+from orchestrator.judging import Arrival, Faulty, Judge, State, Verdict
 from orchestrator.store import delivery_queries as sql
+from orchestrator.store import state_queries
 from orchestrator.store.connect import Conn
 from schemas.errors import BatonError, IdempotencyConflict
+from schemas.state import Scope
 from schemas.subscriptions import Subscription
 
 log = logging.getLogger(__name__)
@@ -95,19 +98,21 @@ class Deliverer:
         with self._engine.pool.connection() as conn, conn.transaction():
             keys = {"name": judge.name, "version": judge.version, "most": MOST}
             arrivals = [Arrival(*row) for row in conn.execute(sql.TAKE_DELIVERIES, keys).fetchall()]
+            states = _States(conn, judge)
             verdicts: dict[int, Verdict] = {}
             groups: list[tuple[Arrival, str | None]] = []
             passed = []
             for one in arrivals:
                 try:
-                    if judge.concerns(one):
+                    about = judge.key(one) if judge.asks_state else None
+                    if judge.concerns(one, states.of(one, about)):
                         groups.append((one, judge.key(one)))
                     else:
                         passed.append(one.number)
                 except Faulty as fault:
                     verdicts[one.number] = Verdict("failed", reason=str(fault))
             at_once = self._gated(conn, judge, groups, verdicts)
-            verdicts |= self._started(conn, judge, at_once)
+            verdicts |= self._started(conn, judge, at_once, states)
             if passed:
                 conn.execute(sql.DELETE_UNCONCERNED, {"name": judge.name, "events": passed})
             _settle(conn, judge, verdicts)
@@ -138,14 +143,14 @@ class Deliverer:
         return at_once
 
     def _started(
-        self, conn: Conn, judge: Judge, events: Sequence[tuple[Arrival, str | None]]
+        self, conn: Conn, judge: Judge, events: Sequence[tuple[Arrival, str | None]], states: _States
     ) -> dict[int, Verdict]:
         """Start a run for each of these events."""
         verdicts: dict[int, Verdict] = {}
         wanted = []
         for one, key in events:
             try:
-                wanted.append((one.number, key, judge.submission([one], key)))
+                wanted.append((one.number, key, judge.submission([one], key, states.of(one, key))))
             except Faulty as fault:
                 verdicts[one.number] = Verdict("failed", key, reason=str(fault))
         answers = self._submitted(conn, judge, [run for _, _, run in wanted])
@@ -168,7 +173,8 @@ class Deliverer:
             chosen = judge.chosen(held)
             key = group[1] or None
             try:
-                (answer,) = self._submitted(conn, judge, [judge.submission(chosen, key)])
+                state = _States(conn, judge).of(held[0], key)
+                (answer,) = self._submitted(conn, judge, [judge.submission(chosen, key, state)])
             except Faulty as fault:
                 answer = str(fault)
             _settle(conn, judge, _verdicts(held, chosen, key, answer))
@@ -186,6 +192,26 @@ class Deliverer:
             if len(wanted) > 1:
                 return [made for one in wanted for made in self._submitted(conn, judge, [one])]
             return [str(error).splitlines()[0]]
+
+
+class _States:
+    """What the runs of each key share, read once in a transaction, where a subscription asks for it."""
+
+    def __init__(self, conn: Conn, judge: Judge) -> None:
+        self._conn = conn
+        self._judge = judge
+        self._known: dict[_Group, State] = {}
+
+    def of(self, one: Arrival, key: str | None) -> State:
+        """The state of an event's key; empty for one without a key."""
+        group = _group(one, key)
+        if not self._judge.asks_state or key is None:
+            return {}
+        if group not in self._known:
+            keys = {"tenant": one.tenant, "scope": Scope.KEY, "owner": key}
+            rows = self._conn.execute(state_queries.SELECT_STATES, keys).fetchall()
+            self._known[group] = {name: json.loads(text) for name, text, _ in rows}
+        return self._known[group]
 
 
 def _group(one: Arrival, key: str | None) -> _Group:

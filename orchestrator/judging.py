@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,12 +12,15 @@ from uuid import UUID
 import jsonschema_rs
 
 from orchestrator.compile import Plan
-from orchestrator.conditions import ConditionError, holds, result
+from orchestrator.conditions import ConditionError, holds, result, uses
 from orchestrator.engine import Submission
 from orchestrator.identify import new_id
 from orchestrator.submitter import json_text, name_faults
 from schemas.errors import InputError
 from schemas.subscriptions import MOST_HELD, Subscription, Take
+
+State = Mapping[str, Any]
+"""What the runs of a key share, by name; empty where nobody asks for it."""
 
 
 class Arrival(NamedTuple):
@@ -52,11 +55,17 @@ class Judge:
     def name(self) -> str:
         return self.subscription.name
 
-    def concerns(self, one: Arrival) -> bool:
+    @cached_property
+    def asks_state(self) -> bool:
+        """Whether it has to know what the runs of a key share."""
+        texts = (self.subscription.when, self.subscription.input)
+        return any(text is not None and uses(text, "state") for text in texts)
+
+    def concerns(self, one: Arrival, state: State) -> bool:
         """Whether the condition holds. Raises `Faulty`."""
         text = self.subscription.when
         try:
-            return text is None or holds(text, one.values)
+            return text is None or holds(text, {**one.values, "state": state})
         except ConditionError as error:
             raise Faulty(str(error)) from None
 
@@ -85,21 +94,21 @@ class Judge:
             case Take.ALL:
                 return held[-MOST_HELD:]
 
-    def submission(self, events: Sequence[Arrival], key: str | None) -> Submission:
+    def submission(self, events: Sequence[Arrival], key: str | None, state: State) -> Submission:
         """The run that these events start. Raises `Faulty` if its input would not fit the workflow."""
         last, said = events[-1], self.subscription
         ours = {"subscription": said.name, "event": last.id} | ({"key": key} if key is not None else {})
         return Submission(
             new_id(),
-            self._input(events),
+            self._input(events, state),
             tenant=last.tenant,
             priority=said.priority,
             labels={**ours, **said.labels},
             idempotency_key=f"event {events[0].number} {said.name}",
         )
 
-    def _input(self, events: Sequence[Arrival]) -> str:
-        values, said = events[-1].values, self.subscription
+    def _input(self, events: Sequence[Arrival], state: State) -> str:
+        values, said = {**events[-1].values, "state": state}, self.subscription
         gathered = [json.loads(one.payload) for one in events]
         try:
             if said.input is not None:

@@ -15,6 +15,9 @@ from schemas.workflows import Workflow
 NAMES = ("event", "id", "key", "type")
 """What the texts of a subscription may use: `event` is the payload."""
 
+WITH_STATE = (*NAMES, "state")
+"""What a condition or an input may use: `state` is what the runs of the event's key share, by name."""
+
 PATIENCE = 10.0
 """How many quiet periods a debounce lasts at most, where it does not say so."""
 
@@ -47,8 +50,9 @@ def on(
 ) -> Reaction:
     """Start a run of a workflow for every event of a type (or of all like `ticket.*`) for which `when` holds.
 
-    `when`, `key` and `input` are CEL over `event` (the payload), `type`, `key` (that of the event) and `id`. The input
-    of the run is what `input` gives, or the payload. `key` says what belongs together: `debounce` starts a run when no
+    `when`, `key` and `input` are CEL over `event` (the payload), `type`, `key` (that of the event) and `id`; `when` and
+    `input` also over `state`: what `ctx.shared()` of the key holds when the event is looked at. The input of the run
+    is what `input` gives, or the payload. `key` says what belongs together: `debounce` starts a run when no
     event of the key has come for so many seconds, `throttle` at most one in so many seconds, and `take` which of the
     events that were held back the run gets (with `all`, `events` is the list of their payloads). Raises
     `DefinitionError` with every fault at once.
@@ -79,7 +83,8 @@ def on(
 
 
 def _faults(made: Subscription) -> Iterator[Fault]:
-    names = {"when": NAMES, "key": NAMES, "input": (*NAMES, "events") if made.take is Take.ALL else NAMES}
+    given = (*WITH_STATE, "events") if made.take is Take.ALL else WITH_STATE
+    names = {"when": WITH_STATE, "key": NAMES, "input": given}
     for field, allowed in names.items():
         text = getattr(made, field)
         found = fault(text, allowed) if text is not None else None

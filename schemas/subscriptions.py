@@ -40,17 +40,18 @@ class Debounce(Frozen):
 
 
 class Subscription(Frozen):
-    """What starts runs of a workflow, as data. Its texts are CEL over `event`, `type`, `key`, `id` and `state`."""
+    """What starts runs of a workflow, as data. Its texts are CEL over `event`, `type`, `key` and `id`."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$")
     type: EventPattern
     start: str
     """The name of the workflow."""
     when: Condition | None = None
+    """Also over `state`: what the runs of the key share."""
     key: Condition | None = None
     """What belongs together: debounce and throttle are for each key, and its runs share the state of that key."""
     input: Condition | None = None
-    """The input of the run; without it the payload of the event, or the list of payloads with `take="all"`."""
+    """The input of the run, also over `state`; without it the payload, or with `take="all"` the list of payloads."""
     debounce: Debounce | None = None
     throttle: float | None = Field(default=None, gt=0)
     """Seconds between two starts for one key at least; what comes meanwhile is held back until then."""

@@ -137,6 +137,7 @@ def test_a_faulty_condition_sets_events_aside_and_is_no_concern_of_others(
             on("a", start=AUDIT, name="no-bool", when="event.x"),
             on("a", start=AUDIT, name="no-key", key="event.x == 1"),
             on("a", start=STRICT, name="misfit"),
+            on("a", start=AUDIT, name="elsewhere", when="event.x == 2", key="event.missing"),
             on("a", start=AUDIT, name="zero", input="1 / (event.x - 1)"),
             on("a", start=TRIAGE),
         ]
@@ -147,6 +148,7 @@ def test_a_faulty_condition_sets_events_aside_and_is_no_concern_of_others(
 
     found = deliveries(client, "1")
     assert found.pop("triage.a").state == "started"
+    assert "elsewhere" not in found
     assert {one.state.value for one in found.values()} == {"failed"}
     assert "missing" in (found["faulty"].reason or "")
     assert "instead of true or false" in (found["no-bool"].reason or "")
@@ -187,6 +189,30 @@ def test_what_this_process_cannot_read_waits_for_one_that_can(client: Client, be
     bench.query("UPDATE subscriptions SET body = (body::jsonb - 'later')::json")
     bench.fire()
     assert states(client, "1") == {"audit.a": "started", "triage.a": "started"}
+
+
+def test_a_condition_and_an_input_see_the_state_of_the_events_key(client: Client, bench: Bench) -> None:
+    client.subscriptions.deploy(
+        [
+            on("a", start=AUDIT, key="event.k", when="!has(state.muted)", input="[event.k, state.open]"),
+            on("a", start=TRIAGE, key="event.k", debounce=60, input="{'held': has(state.open)}"),
+        ]
+    )
+    bench.query(
+        "INSERT INTO states (tenant, scope, owner, name, value, version) VALUES"
+        " ('default', 'key', 'x', 'open', '3', 1), ('default', 'key', 'y', 'open', '1', 1),"
+        " ('default', 'key', 'y', 'muted', 'true', 1), ('other', 'key', 'z', 'open', '9', 1)"
+    )
+    for key in ("x", "y", "z"):
+        client.emit("a", {"k": key}, id=key)
+    bench.fire()
+    later(bench, 61)
+    bench.fire()
+
+    assert inputs(bench, "audit") == [["x", 3]]
+    assert states(client, "y") == {"triage.a": "started"}
+    assert "open" in (deliveries(client, "z")["audit.a"].reason or "")
+    assert sorted(one["held"] for one in inputs(bench)) == [False, True, True]
 
 
 # --- debounce and throttle --------------------------------------------------------------------------------
