@@ -27,6 +27,7 @@ from orchestrator.inbox import Inbox
 from orchestrator.places import find
 from orchestrator.replay import until
 from orchestrator.schedules import Schedules
+from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
 from orchestrator.submitter import Submitter, Terms
@@ -109,6 +110,8 @@ class Client(Approvals):
         """Events from outside, and what became of them."""
         self.subscriptions = Subscriptions(self._pool, self._engine.plans)
         """What starts runs when events come in."""
+        self.shared = SharedState(self._pool)
+        """What agents share, to look at."""
 
     # --- producing ----------------------------------------------------------------------------------------
 

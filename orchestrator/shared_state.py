@@ -20,6 +20,7 @@ from orchestrator.engine.patience import patiently
 from orchestrator.merging import merged
 from orchestrator.store import state_queries as sql
 from orchestrator.store.connect import Conn, Pool
+from orchestrator.store.refusals import translated
 from orchestrator.submitter import name_faults
 from schemas.errors import AgentError, Conflict, Permanent
 from schemas.state import MAX_HISTORY, MAX_VALUE, Merge, Scope, SessionMessage, Versioned
@@ -58,7 +59,10 @@ class _Write(NamedTuple):
 
 
 class SharedState:
-    """The state of one database; safe from many threads. Waits while Postgres is away."""
+    """The state of one database; safe from many threads.
+
+    What agents do waits while Postgres is away; who only looks (`values`, `conversation`) is told so.
+    """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -75,6 +79,9 @@ class SharedState:
     @patiently
     def all(self, tenant: str, scope: Scope, owner: str) -> dict[str, Versioned]:
         """Every value of an owner, by name."""
+        return self._all(tenant, scope, owner)
+
+    def _all(self, tenant: str, scope: Scope, owner: str) -> dict[str, Versioned]:
         keys = {"tenant": tenant, "scope": scope, "owner": owner}
         with self._pool.connection() as conn:
             rows = conn.execute(sql.SELECT_STATES, keys).fetchall()
@@ -107,6 +114,11 @@ class SharedState:
         found = self._once(author, cell, call, how, given, write)
         return found if found is not None else self.get(author.tenant, cell).value
 
+    @translated()
+    def values(self, tenant: str, scope: Scope, owner: str) -> dict[str, Versioned]:
+        """Every value of an owner, by name. Raises `Unavailable`."""
+        return self._all(tenant, scope, owner)
+
     # --- conversations ------------------------------------------------------------------------------------
 
     def append(self, author: Author, session: Cell, call: int, message: Any) -> int:
@@ -123,6 +135,14 @@ class SharedState:
     @patiently
     def history(self, tenant: str, session: str, last: int) -> list[SessionMessage]:
         """The latest messages, the oldest of them first."""
+        return self._latest(tenant, session, last)
+
+    @translated()
+    def conversation(self, tenant: str, session: str, last: int) -> list[SessionMessage]:
+        """The same. Raises `Unavailable`."""
+        return self._latest(tenant, session, last)
+
+    def _latest(self, tenant: str, session: str, last: int) -> list[SessionMessage]:
         keys = {"tenant": tenant, "session": session, "last": min(last, MAX_HISTORY)}
         with self._pool.connection() as conn, conn.cursor(row_factory=dict_row) as cursor:
             rows = cursor.execute(sql.SELECT_HISTORY, keys).fetchall()

@@ -69,6 +69,14 @@ def test_the_events_of_its_file_become_incidents_and_a_digest(alone: Stack) -> N
     (faulty,) = alone.client.inbox.recent(failed=True)
     assert (faulty.id, "severity" in (faulty.deliveries[0].reason or "")) == ("a-6", True)
 
+    # What they share can be looked at
+    shared = CliRunner().invoke(app, ["state", "key", "checkout", "--json"])
+    assert json.loads(shared.stdout)["incidents"] == {"value": 1, "version": 1}
+    told = CliRunner().invoke(app, ["state", "session", "search"]).stdout
+    assert "incident 1 began: no healthy replica" in told
+    run = CliRunner().invoke(app, ["state", "run", str(incidents(alone)["search"].id)]).stdout
+    assert "no healthy replica" in run
+
     # And a schedule tells of both, once
     alone.client.schedule("digest", incident_response.incident_digest, {}, cron="0 7 * * *")
     first = alone.client.fire_schedule("digest").result(40)
