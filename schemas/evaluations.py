@@ -170,7 +170,7 @@ class RouteEvaluation(Frozen):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def asked(self) -> float:
+    def left_open(self) -> float:
         """The share of cases that rules left open."""
         return self.share(one.by != "rule" for one in self.results)
 

@@ -139,7 +139,10 @@ def route(
     app: options.App = None,
     json: options.Json = False,
 ) -> None:
-    """Ask a router about every case, and compare its choices with the expected ones; nobody is sent anywhere."""
+    """Ask a router about every case, and compare its choices with the expected ones; nobody is sent anywhere.
+
+    The `input` of a case is what the router receives, and `expected` is the name of a way.
+    """
     from orchestrator.cli import environment
     from orchestrator.cli.evaluation_report import show_route
     from orchestrator.compile import compile_workflow

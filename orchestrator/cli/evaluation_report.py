@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from schemas.evaluations import CaseResult, Change, Evaluation, Measured, RouteEvaluation
 
+_SILENT = "none told"  # agents say what they consume, or nobody knows
 _SHOWN = 20
 """Cases of a kind that are shown one by one; --json has them all."""
 
@@ -42,7 +43,7 @@ def show_route(told: RouteEvaluation) -> None:
     typer.secho(f"{told.workflow}, version {told.version}, router {told.step}: {number} cases", bold=True)
     shares = (
         ("accuracy", told.accuracy),
-        ("asked the agent, or nobody", told.asked),
+        ("left open by the rules", told.left_open),
         ("unsure", told.unsure),
     )
     print_table(
@@ -101,9 +102,11 @@ def _figures(arms: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
     ):
         yield row(what, (f"{one.endings[ending]:,}" for one in arms))
     yield row("degraded", (f"{sum(result.degraded for result in one.results):,}" for one in arms))
-    yield row("cost", (f"{one.usage.usd:.4g} USD" for one in arms))
-    yield row("tokens", (f"{one.usage.tokens:,}" for one in arms))
-    yield row("model calls", (f"{one.usage.model_calls:,}" for one in arms))
+    yield row("cost", (f"{one.usage.usd:.4g} USD" if one.usage.usd else _SILENT for one in arms))
+    yield row("tokens", (f"{one.usage.tokens:,}" if one.usage.tokens else _SILENT for one in arms))
+    yield row(
+        "model calls", (f"{one.usage.model_calls:,}" if one.usage.model_calls else _SILENT for one in arms)
+    )
     yield row("latency p50", (_time(one.p50) for one in arms))
     yield row("latency p95", (_time(one.p95) for one in arms))
 

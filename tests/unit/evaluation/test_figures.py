@@ -82,7 +82,7 @@ def test_the_shares_of_a_router() -> None:
         ),
     )
     assert told.accuracy == pytest.approx(3 / 5)
-    assert told.asked == pytest.approx(3 / 5)
+    assert told.left_open == pytest.approx(3 / 5)
     assert (told.unsure, told.fallback) == (0.2, 0.2)
     assert told.confusion == {"a": {"a": 1, "b": 1, "nowhere": 1}, "b": {"b": 2}}
     assert [(one.name, one.decided, one.right) for one in told.deciders] == [
