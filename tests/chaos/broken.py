@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -74,8 +73,8 @@ def hasty_join() -> None:
 
 
 def hangs_when_told() -> None:
-    """The consumer's thread gets stuck at SIGUSR2; the others go on."""
-    signal.signal(signal.SIGUSR2, lambda *_: time.sleep(600))
+    """The consumer's thread gets stuck at SIGUSR2, until the next signal comes; the others go on."""
+    signal.signal(signal.SIGUSR2, lambda *_: signal.pause())
 
 
 def unstable_key() -> None:
