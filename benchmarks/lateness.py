@@ -17,8 +17,8 @@ import psycopg
 from benchmarks import agents
 from benchmarks.scenarios import Sizes
 from benchmarks.sides import PATIENCE, Baton
+from orchestrator.clock.timers import TURN
 from orchestrator.store.timer_queries import SELECT_DUE
-from orchestrator.timers import TURN
 from schemas.workflows import Workflow
 
 Conn = psycopg.Connection[tuple[Any, ...]]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
-    from orchestrator.reactions import on
-    from orchestrator.teams import debate, supervise
-    from orchestrator.vocabulary import (
+    from orchestrator.definitions.reactions import on
+    from orchestrator.definitions.teams import debate, supervise
+    from orchestrator.definitions.vocabulary import (
         approve,
         child,
         each,
@@ -42,11 +42,11 @@ __all__ = [
     "workflow",
 ]
 
-_HOMES = dict.fromkeys(__all__, "vocabulary") | {
+_HOMES = dict.fromkeys(__all__, "definitions.vocabulary") | {
     "Client": "client",
-    "debate": "teams",
-    "on": "reactions",
-    "supervise": "teams",
+    "debate": "definitions.teams",
+    "on": "definitions.reactions",
+    "supervise": "definitions.teams",
 }
 
 

@@ -12,27 +12,27 @@ from types import TracebackType
 from typing import Any, TypeVar
 from uuid import UUID
 
-from orchestrator.approvals import Approvals
-from orchestrator.bell import Bell
-from orchestrator.broker import shared_app
-from orchestrator.bulk import Selection, move_each
-from orchestrator.compile import compile_workflow
+from orchestrator.clock.schedules import Schedules
 from orchestrator.dead_letters import DeadLetters
-from orchestrator.dispatch import Dispatcher
+from orchestrator.definitions.compile import compile_workflow
 from orchestrator.engine import Engine, Submitted
 from orchestrator.engine.patience import steadily
-from orchestrator.feed import Feed
-from orchestrator.forker import AS_IT_WAS, Forker
-from orchestrator.inbox import Inbox
+from orchestrator.incoming.inbox import Inbox
+from orchestrator.incoming.subscriptions import Subscriptions
+from orchestrator.intake.bulk import Selection, move_each
+from orchestrator.intake.forker import AS_IT_WAS, Forker
+from orchestrator.intake.submitter import Submitter, Terms
+from orchestrator.messaging.bell import Bell
+from orchestrator.messaging.broker import shared_app
+from orchestrator.messaging.dispatch import Dispatcher
+from orchestrator.people.approvals import Approvals
 from orchestrator.places import find
-from orchestrator.replay import until
-from orchestrator.schedules import Schedules
 from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
-from orchestrator.submitter import Submitter, Terms
-from orchestrator.subscriptions import Subscriptions
-from orchestrator.views import RunEnd, Views
+from orchestrator.watching.feed import Feed
+from orchestrator.watching.replay import until
+from orchestrator.watching.views import RunEnd, Views
 from schemas.agents import JsonSchema
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
@@ -139,7 +139,7 @@ class Client(Approvals):
 
         With `strict`, a workflow that could exceed its budget or its timeout is refused (`BudgetTooSmall`).
 
-        Raises `InputError`, `NotFound`, `IdempotencyConflict` (see `orchestrator.submitter`), and `Unavailable`
+        Raises `InputError`, `NotFound`, `IdempotencyConflict` (see `orchestrator.intake.submitter`), and `Unavailable`
         when Postgres cannot be reached: whether the run exists is then unknown, so repeat it with the same key.
         """
         terms = Terms(tenant, priority, labels, delay)

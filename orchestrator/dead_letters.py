@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from psycopg.rows import dict_row
 
-from orchestrator.canvas import pointer_of
-from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Pointer
+from orchestrator.messaging.canvas import pointer_of
+from orchestrator.messaging.dispatch import Dispatcher
 from orchestrator.store import dead_letter_queries as sql
 from orchestrator.store import view_queries
 from orchestrator.store.connect import Pool

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from orchestrator.reactions import Reaction
-from orchestrator.vocabulary import Composable
+from orchestrator.definitions.reactions import Reaction
+from orchestrator.definitions.vocabulary import Composable
 from schemas.agents import AgentSpec
 from schemas.errors import BatonError, DefinitionError, Fault, NotFound
 from schemas.workflows import Workflow

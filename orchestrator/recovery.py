@@ -9,9 +9,9 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from orchestrator.broker import VISIBILITY_TIMEOUT
-from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, Ready
+from orchestrator.messaging.broker import VISIBILITY_TIMEOUT
+from orchestrator.messaging.dispatch import Dispatcher
 from orchestrator.store import recovery_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.agents import agent_of, is_queue

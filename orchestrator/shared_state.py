@@ -17,11 +17,11 @@ from psycopg import DataError
 from psycopg.rows import dict_row
 
 from orchestrator.engine.patience import patiently
+from orchestrator.intake.submitter import name_faults
 from orchestrator.merging import merged
 from orchestrator.store import state_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from orchestrator.store.refusals import translated
-from orchestrator.submitter import name_faults
 from schemas.errors import AgentError, Conflict, Permanent
 from schemas.state import MAX_HISTORY, MAX_VALUE, Merge, Scope, SessionMessage, Versioned
 

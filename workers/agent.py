@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints, overload
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from orchestrator.vocabulary import Composable, Part
+from orchestrator.definitions.vocabulary import Composable, Part
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault
 from schemas.usage import Bounds

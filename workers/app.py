@@ -11,16 +11,16 @@ from typing import Any
 from celery import Celery, concurrency, signals
 from kombu.transport import TRANSPORT_ALIASES
 
-from orchestrator import redis_transport
-from orchestrator.broker import TRANSPORT, make_app
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.reactions import Reaction
 from orchestrator.engine.plans import Plans
+from orchestrator.incoming.subscriptions import Subscriptions
 from orchestrator.loading import Loaded, load
+from orchestrator.messaging import redis_transport
+from orchestrator.messaging.broker import TRANSPORT, make_app
 from orchestrator.places import Places, find
-from orchestrator.reactions import Reaction
 from orchestrator.store.connect import Pool
 from orchestrator.store.revision import check
-from orchestrator.subscriptions import Subscriptions
 from schemas.agents import DEFAULT_CONCURRENCY
 from schemas.errors import BatonError
 from schemas.intake import SUBMIT

@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 
 from celery.worker.state import active_requests
 
-from orchestrator.canvas import step_of
 from orchestrator.engine.values import Pointer
+from orchestrator.messaging.canvas import step_of
 from workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)

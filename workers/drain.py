@@ -25,7 +25,7 @@ import psycopg
 from celery import bootsteps
 from celery.worker import state
 
-from orchestrator.redis_transport import Channel
+from orchestrator.messaging.redis_transport import Channel
 from schemas.settings import settings
 from workers.children import accepted
 from workers.process import WorkerProcess

@@ -15,8 +15,8 @@ from celery import Celery, bootsteps
 from celery.worker import state
 from kombu.message import Message
 
-from orchestrator.canvas import task_id
 from orchestrator.engine import Claimed, Pointer
+from orchestrator.messaging.canvas import task_id
 from schemas.agents import queue_of
 from workers.step import StepTask
 

@@ -18,13 +18,13 @@ import psycopg
 from celery import bootsteps
 from celery.worker.state import reserved_requests
 
-from orchestrator.canvas import step_of
+from orchestrator.clock.timers import Timers
 from orchestrator.engine.patience import passes
 from orchestrator.engine.values import Holding, Pointer, Ready, WorkerBeat, WorkerId
-from orchestrator.notices import PAUSE, Notifier
+from orchestrator.messaging.canvas import step_of
 from orchestrator.outages import BROKER, POSTGRES
+from orchestrator.people.notices import PAUSE, Notifier
 from orchestrator.recovery import Recovery
-from orchestrator.timers import Timers
 from schemas.settings import settings
 from workers.attempts import Attempt
 from workers.children import Children, accepted

@@ -21,8 +21,8 @@ from typing import Any, Generic, TypeVar
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import TaskPool
 
-from orchestrator.canvas import step_of, task_id
 from orchestrator.engine import Claimed, Finished, Onward, Pointer, Recorded, Refused
+from orchestrator.messaging.canvas import step_of, task_id
 from workers.endings import Superseded
 from workers.handover import HandOver
 from workers.process import WorkerProcess

@@ -14,13 +14,13 @@ from uuid import UUID, uuid4
 import psycopg
 from celery import Celery
 
-from orchestrator.dispatch import Dispatcher
 from orchestrator.engine import Engine, WorkerId
-from orchestrator.notify_targets import targets
+from orchestrator.intake.submitter import Submitter
+from orchestrator.messaging.dispatch import Dispatcher
+from orchestrator.people.targets import targets
 from orchestrator.places import Places
 from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
-from orchestrator.submitter import Submitter
 from schemas.settings import settings
 from workers.attempts import Attempts
 from workers.execute import Runner

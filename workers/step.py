@@ -14,9 +14,9 @@ from celery.exceptions import Ignore, Retry
 from celery.worker.request import Request
 from kombu.exceptions import EncodeError
 
-from orchestrator.canvas import pointer_of, task_id
-from orchestrator.dispatch import UNREACHABLE
 from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused
+from orchestrator.messaging.canvas import pointer_of, task_id
+from orchestrator.messaging.dispatch import UNREACHABLE
 from orchestrator.outages import BROKER
 from schemas.errors import BatonError
 from schemas.outcomes import ErrorInfo, Failed, Waiting

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from uuid import UUID
 
-    from orchestrator.bulk import Moved
     from orchestrator.client import Client
+    from orchestrator.intake.bulk import Moved
     from schemas.runs import RunState
 
 Runs = Annotated[
@@ -114,8 +114,8 @@ def _chosen(
     states: Iterable[RunState],
 ) -> list[UUID]:
     """The runs that are named, or those in one of `states` that the options describe."""
-    from orchestrator.bulk import Selection
     from orchestrator.cli.inputs import labels
+    from orchestrator.intake.bulk import Selection
 
     described = workflow is not None or bool(label) or tenant is not None
     if bool(runs) == described:
@@ -140,8 +140,8 @@ def _move_all(
     runs: Sequence[UUID], move: Callable[[UUID], object], done: str, *, named: bool, json: bool
 ) -> None:
     """Move them and say so; a named one that refuses is an error, one of many that ended meanwhile is not."""
-    from orchestrator.bulk import move_each
     from orchestrator.cli.errors import tell
+    from orchestrator.intake.bulk import move_each
 
     moved = list(_shown(move_each(runs, move), len(runs)))
     refused = [(one.run_id, one.refusal) for one in moved if one.refusal is not None]

@@ -96,7 +96,7 @@ def run(
     """Run every case of a file through a workflow, and say how good, how dear and how fast that was."""
     from orchestrator.cli import environment
     from orchestrator.cli.evaluation_report import show
-    from orchestrator.compile import compile_workflow
+    from orchestrator.definitions.compile import compile_workflow
     from orchestrator.evaluation.cases import expects_something, read_cases
     from orchestrator.evaluation.checks import load_check
     from orchestrator.evaluation.measuring import evaluate
@@ -145,7 +145,7 @@ def route(
     """
     from orchestrator.cli import environment
     from orchestrator.cli.evaluation_report import show_route
-    from orchestrator.compile import compile_workflow
+    from orchestrator.definitions.compile import compile_workflow
     from orchestrator.evaluation.cases import read_cases
     from orchestrator.evaluation.routing import evaluate_route, expects_a_way, find_router
 

@@ -59,7 +59,7 @@ def load(
     """Store the events of a file, each line `{"type": …, "payload": …}`, perhaps with `key` and `id`."""
     from orchestrator.cli.environment import connected
     from orchestrator.cli.inputs import read
-    from orchestrator.inbox import Line
+    from orchestrator.incoming.inbox import Line
 
     lines = (read(file if file == "-" else f"@{file}") or "").splitlines()
     # All of them are read before the first is stored.
@@ -155,8 +155,8 @@ def listen(
     import uvicorn
 
     from orchestrator.cli.environment import connected
-    from orchestrator.signatures import secrets_of
-    from orchestrator.webhooks import Webhooks
+    from orchestrator.incoming.signatures import secrets_of
+    from orchestrator.incoming.webhooks import Webhooks
     from schemas.errors import BatonError
     from schemas.settings import settings
 

@@ -58,7 +58,7 @@ def add(
     """Set a schedule; its runs have the label schedule=NAME."""
     from orchestrator.cli import environment
     from orchestrator.cli.inputs import labels, parse, read, seconds
-    from orchestrator.compile import compile_workflow
+    from orchestrator.definitions.compile import compile_workflow
 
     environment.apply(app=app)
     labelled = labels(label or [])
@@ -109,7 +109,7 @@ def show(name: Name, json: options.Json = False) -> None:
 
     from orchestrator.cli.environment import connected
     from orchestrator.cli.output import as_json
-    from orchestrator.timetable import upcoming
+    from orchestrator.clock.timetable import upcoming
 
     with connected() as client:
         one = client.schedule_named(name)

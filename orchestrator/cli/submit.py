@@ -51,7 +51,7 @@ def run(
     """Start a run of a workflow. With --watch the exit code is 1 unless the run completed."""
     from orchestrator.cli import environment
     from orchestrator.cli.inputs import labels, parse, read
-    from orchestrator.compile import compile_workflow
+    from orchestrator.definitions.compile import compile_workflow
 
     environment.apply(app=app)
     labelled = labels(label or [])

@@ -105,7 +105,7 @@ def _greet(stack: Stack, found: Loaded) -> None:
 
 def required(workflow: Workflow) -> bool:
     """Whether a run of this workflow needs an input."""
-    from orchestrator.compile import compile_workflow
+    from orchestrator.definitions.compile import compile_workflow
 
     schema = compile_workflow(workflow).input_schema
     return schema.get("type") != "object" or bool(schema.get("required"))

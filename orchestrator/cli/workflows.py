@@ -83,8 +83,8 @@ def plan(
 ) -> None:
     """Show what a run of a workflow can cost at most, what it takes as input, and how it looks."""
     from orchestrator.cli import environment
-    from orchestrator.mermaid import mermaid as chart
-    from orchestrator.strict import refuse_excess
+    from orchestrator.planning.mermaid import mermaid as chart
+    from orchestrator.planning.strict import refuse_excess
 
     environment.apply(app=app)
     definition = environment.find_workflow(workflow)
@@ -102,7 +102,7 @@ def plan(
 
 def _draw(workflow: Workflow, file: Path) -> None:
     """Raises `InputError` for a file that cannot be written."""
-    from orchestrator.svg import svg
+    from orchestrator.planning.svg import svg
     from schemas.errors import Fault, InputError
 
     try:
@@ -114,10 +114,10 @@ def _draw(workflow: Workflow, file: Path) -> None:
 
 
 def _facts(workflow: Workflow) -> dict[str, Any]:
-    from orchestrator.compile import compile_workflow
-    from orchestrator.mermaid import mermaid
-    from orchestrator.plan import bounds
-    from orchestrator.strict import excesses
+    from orchestrator.definitions.compile import compile_workflow
+    from orchestrator.planning.bounds import bounds
+    from orchestrator.planning.mermaid import mermaid
+    from orchestrator.planning.strict import excesses
     from schemas.workflows import agents_of
 
     worst = bounds(workflow)

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.broker import VISIBILITY_TIMEOUT
 from orchestrator.doctor.finding import Finding, fail, ok, warn
 from orchestrator.doctor.places import is_redis
+from orchestrator.messaging.broker import VISIBILITY_TIMEOUT
 
 _OURS = ("agent.", "baton.")
 _LOOKED_AT = 50  # messages of one queue

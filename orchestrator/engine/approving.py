@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.conditions import ConditionError, number, result
+from orchestrator.definitions.conditions import ConditionError, number, result
 from orchestrator.engine.moves import Moves, Place
 from schemas.events import EventKind
 from schemas.waits import Asking, Expiry, WaitKind

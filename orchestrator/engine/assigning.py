@@ -11,11 +11,11 @@ from typing import Any
 import jsonschema_rs
 from pydantic import ValidationError
 
-from orchestrator.compile import Plan
+from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.structure import supervisors
 from orchestrator.engine.budgets import shortage, spent
 from orchestrator.engine.json_texts import write
 from orchestrator.engine.moves import Moves, Place
-from orchestrator.structure import supervisors
 from schemas.supervision import Assignment
 from schemas.usage import Budget, Usage
 from schemas.workflows import Assigned, Leaf, Node, Supervise

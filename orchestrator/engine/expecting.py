@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from orchestrator.conditions import ConditionError, holds, result
+from orchestrator.definitions.conditions import ConditionError, holds, result
 from orchestrator.engine.moves import Moves, Place
 from schemas.waits import Asking, Expiry, WaitKind
 from schemas.workflows import WaitFor

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from orchestrator.compile import Plan
-from orchestrator.produced import Shape
+from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.produced import Shape
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import AnyConn
 from schemas.workflows import FanOut

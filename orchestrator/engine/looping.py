@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.conditions import ConditionError, holds, number
+from orchestrator.definitions.conditions import ConditionError, holds, number
 from orchestrator.engine.moves import Moves, Part, Place
 from schemas.events import EventKind
 from schemas.workflows import WARN_AT, Loop

@@ -6,7 +6,7 @@ transaction, in which other runs' outcomes may be recorded too.
 
 from __future__ import annotations
 
-from orchestrator.conditions import ConditionError, holds
+from orchestrator.definitions.conditions import ConditionError, holds
 from orchestrator.engine import approving, assigning, debating, expecting, looping, routing, supervising
 from orchestrator.engine.json_texts import Unreadable
 from orchestrator.engine.moves import Moves, Part, Place

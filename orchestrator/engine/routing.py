@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.conditions import ConditionError, holds
+from orchestrator.definitions.conditions import ConditionError, holds
 from orchestrator.engine.moves import Moves, Part, Place
 from schemas.events import EventKind
 from schemas.outcomes import Choice

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.compile import Plan
+from orchestrator.definitions.compile import Plan
 from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
 

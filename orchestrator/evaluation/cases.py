@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from orchestrator.submitter import json_text
+from orchestrator.intake.submitter import json_text
 from schemas.agents import JsonSchema
 from schemas.errors import Fault, InputError
 from schemas.evaluations import Case

@@ -13,8 +13,8 @@ from typing import Any
 from celery import maybe_signature, states
 from celery.exceptions import TaskRevokedError
 
-from orchestrator.canvas import step_of
 from orchestrator.engine.values import Pointer
+from orchestrator.messaging.canvas import step_of
 from orchestrator.results.backend import Backend
 from orchestrator.store import view_queries as sql
 from schemas.errors import RunFailed

@@ -55,12 +55,15 @@ def test_the_contracts_are_kept() -> None:
         ),
         pytest.param(
             "orchestrator/store/new.py",
-            "import orchestrator.compile",
+            "import orchestrator.definitions.compile",
             "The middle floor",
             id="store-knows-plans",
         ),
         pytest.param(
-            "orchestrator/engine/new.py", "import orchestrator.canvas", "The middle floor", id="engine-sends"
+            "orchestrator/engine/new.py",
+            "import orchestrator.messaging.canvas",
+            "The middle floor",
+            id="engine-sends",
         ),
         pytest.param("workers/new.py", "import sqlalchemy", "Tables and migrations", id="tables-in-workers"),
         pytest.param(

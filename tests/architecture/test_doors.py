@@ -82,7 +82,7 @@ def test_only_the_canvas_imports_celery_canvas() -> None:
         if name in names
     }
 
-    assert doors == {"orchestrator/canvas.py"}
+    assert doors == {"orchestrator/messaging/canvas.py"}
 
 
 def test_the_middle_floor_names_no_code_of_the_top_floor() -> None:

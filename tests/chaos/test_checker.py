@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
 from orchestrator.engine import Submission, intake
 from orchestrator.identify import new_id
 from schemas.errors import ResultTimeout

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import redis
 
-from orchestrator.amnesia import LONGEST, MARK, TURN, Memory
+from orchestrator.messaging.amnesia import LONGEST, MARK, TURN, Memory
 from tests.agents.accountable import linger, muse, ponder, step
 from tests.chaos import broken
 from tests.chaos.arena import Arena, Pool, Servers

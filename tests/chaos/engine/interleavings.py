@@ -13,8 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
+from orchestrator.definitions.vocabulary import fan_out
 from orchestrator.engine import Claimed, Engine, Pointer, Ready, Recorded, Refused
-from orchestrator.vocabulary import fan_out
 from schemas.errors import Conflict
 from tests.chaos.engine.invariants import unfinished, violations
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, new

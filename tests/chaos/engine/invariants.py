@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.compile import Plan, compile_workflow
+from orchestrator.definitions.compile import Plan, compile_workflow
 from orchestrator.store.connect import Conn
 from schemas.runs import RUN_ENDED, STEP_ENDED
 from schemas.workflows import Joining, Route, Stage, Workflow

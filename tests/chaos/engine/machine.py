@@ -12,10 +12,10 @@ from uuid import UUID
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Claimed, Engine, Finished, Pointer, Ready, Recorded, Refused
 from orchestrator.engine.values import Onward, WorkerBeat
 from orchestrator.recovery import RARELY, Recovery
-from orchestrator.vocabulary import each, fan_out, workflow
 from schemas.errors import Conflict
 from schemas.runs import RUN_ENDED
 from tests.chaos.engine.invariants import violations

@@ -12,7 +12,7 @@ from orchestrator.engine import Engine, Ready, WorkerId
 from orchestrator.engine.values import WorkerBeat
 from orchestrator.recovery import RARELY, Recovery
 from orchestrator.store.connect import Pool
-from orchestrator.views import Views
+from orchestrator.watching.views import Views
 from tests.chaos.engine.faults import FaultyPool
 from tests.chaos.engine.invariants import unfinished, violations
 from tests.integration.engine.bench import Act, Bench, echo

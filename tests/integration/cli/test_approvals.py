@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.vocabulary import approve, each, workflow
+from orchestrator.definitions.vocabulary import approve, each, workflow
 from schemas.errors import BatonError, Conflict, InputError, NotFound, ResultTimeout
 from schemas.events import EventKind
 from tests.integration.cli.test_moving_runs import Baton, told

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from orchestrator.cli.app import app
 from orchestrator.client import Client
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.engine import Pointer
 from orchestrator.store.schema import upgrade
-from orchestrator.vocabulary import workflow
 from schemas.settings import settings
 from tests.integration.engine.bench import Bench, named
 from tests.support import Databases

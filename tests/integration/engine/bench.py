@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from orchestrator.approvals import Approvals
-from orchestrator.compile import Plan, compile_workflow
+from orchestrator.clock.timers import Timers
+from orchestrator.definitions.compile import Plan, compile_workflow
+from orchestrator.definitions.vocabulary import Part
 from orchestrator.engine import (
     Claimed,
     Engine,
@@ -29,13 +30,12 @@ from orchestrator.engine import (
 )
 from orchestrator.engine.values import error_text
 from orchestrator.engine.waits import WaitEnd
-from orchestrator.feed import Feed
 from orchestrator.identify import new_id
+from orchestrator.people.approvals import Approvals
 from orchestrator.recovery import RARELY, Recovery
 from orchestrator.store.connect import Pool
-from orchestrator.timers import Timers
-from orchestrator.views import RunEnd, Views
-from orchestrator.vocabulary import Part
+from orchestrator.watching.feed import Feed
+from orchestrator.watching.views import RunEnd, Views
 from schemas.agents import AgentSpec
 from schemas.events import Event
 from schemas.outcomes import Done, ErrorInfo, Failed

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.teams import debate, supervise
-from orchestrator.vocabulary import (
+from orchestrator.definitions.teams import debate, supervise
+from orchestrator.definitions.vocabulary import (
     Composable,
     approve,
     child,

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from orchestrator import each, fan_out, loop, route, rule, workflow
+from orchestrator.definitions.vocabulary import Composable
 from orchestrator.engine import Claimed
-from orchestrator.plan import bounds
-from orchestrator.vocabulary import Composable
+from orchestrator.planning.bounds import bounds
 from tests.integration.engine.bench import Bench, Boom, named
 from tests.integration.engine.reference import Generator, act, decide
 

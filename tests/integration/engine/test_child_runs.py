@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.definitions.vocabulary import Composable, child, each, fan_out, workflow
 from orchestrator.engine import Pointer
-from orchestrator.vocabulary import Composable, child, each, fan_out, workflow
 from schemas.errors import Conflict, DefinitionError
 from schemas.workflows import Workflow
 from tests.integration.engine.bench import Bench, Boom, named

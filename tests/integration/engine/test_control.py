@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Claimed, Engine, Finished, Pointer, Refused, Submission, WorkerId
 from orchestrator.engine.values import WorkerBeat
 from orchestrator.identify import new_id
 from orchestrator.store.connect import Pool
-from orchestrator.vocabulary import each, fan_out, workflow
 from schemas.errors import Conflict, IdempotencyConflict, NotFound
 from schemas.outcomes import Done
 from schemas.usage import Usage

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.definitions.vocabulary import each, workflow
 from orchestrator.engine import Claimed, Pointer
-from orchestrator.vocabulary import each, workflow
 from schemas.workflows import WINDOW
 from tests.integration.engine.bench import Bench, done, named
 

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 
 from orchestrator.dead_letters import DeadLetters
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Pointer
-from orchestrator.vocabulary import each, fan_out, workflow
 from schemas.errors import Conflict, NotFound
 from tests.integration.engine.bench import Bench, named
 

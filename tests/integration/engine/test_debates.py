@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.definitions.teams import debate
+from orchestrator.definitions.vocabulary import Composable, fan_out, workflow
 from orchestrator.engine import Claimed, Pointer
 from orchestrator.identify import new_id
-from orchestrator.teams import debate
-from orchestrator.vocabulary import Composable, fan_out, workflow
 from schemas import Budget, Case, Debated, Usage, Verdict
 from schemas.errors import DefinitionError
 from schemas.events import EventKind

@@ -6,9 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
+from orchestrator.definitions.vocabulary import each, workflow
 from orchestrator.engine import Engine, WorkerId
-from orchestrator.feed import Feed
-from orchestrator.vocabulary import each, workflow
+from orchestrator.watching.feed import Feed
 from schemas.events import Event
 from tests.integration.engine.bench import Bench, done, named
 

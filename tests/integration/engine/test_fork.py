@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Claimed, Engine, Pointer, fork
 from orchestrator.engine.fork import beginning
 from orchestrator.engine.values import WorkerBeat
 from orchestrator.identify import new_id
-from orchestrator.vocabulary import each, fan_out, workflow
 from schemas import workflows
 from schemas.errors import Conflict, NotFound
 from schemas.runs import RunState

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.definitions.vocabulary import Part, each, fan_out, workflow
 from orchestrator.engine import Claimed, Engine
 from orchestrator.store.connect import Pool
-from orchestrator.vocabulary import Part, each, fan_out, workflow
 from schemas import workflows
 from tests.integration.engine.bench import Bench, Boom, done, named
 from tests.support import eventually

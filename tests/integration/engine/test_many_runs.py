@@ -8,10 +8,10 @@ from uuid import UUID
 import pytest
 
 from orchestrator.client import Client
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.engine import Claimed, Engine, Pointer, WorkerId
 from orchestrator.identify import new_id
 from orchestrator.store.connect import Pool
-from orchestrator.vocabulary import workflow
 from schemas.errors import InputError, ResultTimeout
 from schemas.runs import RunState
 from tests.integration.engine.bench import failed, named

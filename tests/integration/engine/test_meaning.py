@@ -8,8 +8,8 @@ from zlib import crc32
 
 import pytest
 
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Claimed
-from orchestrator.vocabulary import each, fan_out, workflow
 from schemas import workflows
 from tests.integration.engine.bench import Bench, Boom, named
 from tests.integration.engine.reference import AGENTS, Generator, act, decide, meaning, nameless

@@ -14,12 +14,12 @@ from uuid import UUID
 import httpx
 import pytest
 
-from orchestrator import notices
-from orchestrator.notices import TRIES, Notifier, again
-from orchestrator.notify_targets import targets
-from orchestrator.notify_webhook import Webhook
-from orchestrator.signatures import fault, secrets_of
-from orchestrator.vocabulary import approve, fan_out, workflow
+from orchestrator.definitions.vocabulary import approve, fan_out, workflow
+from orchestrator.incoming.signatures import fault, secrets_of
+from orchestrator.people import notices
+from orchestrator.people.notices import TRIES, Notifier, again
+from orchestrator.people.targets import targets
+from orchestrator.people.webhook import Webhook
 from schemas.errors import InputError
 from schemas.notices import Notice
 from schemas.settings import Settings

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.definitions.vocabulary import fan_out, workflow
 from orchestrator.engine import Claimed, Onward, Pointer, Recorded, Refused
-from orchestrator.vocabulary import fan_out, workflow
 from tests.integration.engine.bench import Bench, done, named
 
 A, B, C = (named(name) for name in "abc")

@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
+from orchestrator.definitions.vocabulary import (
+    Composable,
+    each,
+    fan_out,
+    loop,
+    pipeline,
+    route,
+    rule,
+    workflow,
+)
 from orchestrator.engine import Claimed
-from orchestrator.vocabulary import Composable, each, fan_out, loop, pipeline, route, rule, workflow
 from schemas.events import EventKind
 from tests.integration.engine.bench import Bench, Boom, named
 

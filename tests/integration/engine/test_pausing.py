@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Claimed, Engine, Pointer, Refused, WorkerId
 from orchestrator.store.connect import Pool
-from orchestrator.vocabulary import each, fan_out, workflow
 from schemas.errors import Conflict, NotFound
 from tests.integration.engine.bench import Bench, done, named
 

@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from orchestrator.definitions.vocabulary import fan_out, workflow
 from orchestrator.engine import Engine, Pointer, Refused, WorkerId
 from orchestrator.engine.values import WorkerBeat
-from orchestrator.vocabulary import fan_out, workflow
 from schemas.errors import Conflict
 from schemas.settings import settings
 from tests.integration.engine.bench import Bench, named

@@ -12,10 +12,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from orchestrator.dead_letters import DeadLetters
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Claimed, Engine, Pointer, Ready, WorkerId
-from orchestrator.feed import Feed
-from orchestrator.replay import Replay
-from orchestrator.vocabulary import each, fan_out, workflow
+from orchestrator.watching.feed import Feed
+from orchestrator.watching.replay import Replay
 from schemas import workflows
 from schemas.errors import Conflict
 from schemas.events import Event

@@ -13,10 +13,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
+from orchestrator.definitions.vocabulary import each, workflow
 from orchestrator.store import revision as revisions
 from orchestrator.store import schema
 from orchestrator.store.schema import check, head, metadata, revision, upgrade
-from orchestrator.vocabulary import each, workflow
 from schemas.errors import SchemaOutdated
 from tests.integration.engine.bench import Bench, named
 

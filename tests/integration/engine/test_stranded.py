@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.engine.values import WorkerBeat
-from orchestrator.vocabulary import workflow
 from schemas.workflows import Workflow
 from tests.integration.engine.bench import Bench, named
 

@@ -9,13 +9,13 @@ from uuid import UUID
 
 import pytest
 
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.teams import supervise
+from orchestrator.definitions.vocabulary import Composable, Part, child, each, fan_out, route, rule, workflow
 from orchestrator.engine import Claimed, Pointer
 from orchestrator.identify import new_id
-from orchestrator.plan import bounds
-from orchestrator.replay import Replay
-from orchestrator.teams import supervise
-from orchestrator.vocabulary import Composable, Part, child, each, fan_out, route, rule, workflow
+from orchestrator.planning.bounds import bounds
+from orchestrator.watching.replay import Replay
 from schemas import AgentSpec, Assignments, Brief, Budget, Review, Supervised, Usage
 from schemas.errors import DefinitionError
 from schemas.events import EventKind

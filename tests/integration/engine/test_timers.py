@@ -14,16 +14,16 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from orchestrator import timers
-from orchestrator.compile import compile_workflow
+from orchestrator.clock import timers
+from orchestrator.clock.timers import Timers
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Engine, Pointer, Ready, Refused, Submission, WorkerId
 from orchestrator.engine.run_locks import owning, sharing
 from orchestrator.engine.values import WorkerBeat
 from orchestrator.identify import new_id
 from orchestrator.store import timer_queries
 from orchestrator.store.connect import Pool
-from orchestrator.timers import Timers
-from orchestrator.vocabulary import each, fan_out, workflow
 from tests.integration.engine.bench import Bench, named
 from tests.support import eventually
 from workers import Retry, agent

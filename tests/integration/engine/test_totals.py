@@ -9,7 +9,7 @@ import pytest
 from orchestrator import child, each, fan_out, loop, workflow
 from orchestrator.engine import Finished
 from orchestrator.identify import new_id
-from orchestrator.replay import until
+from orchestrator.watching.replay import until
 from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunView, StepView, Totals
 from schemas.usage import Usage

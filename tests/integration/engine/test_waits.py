@@ -9,13 +9,23 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import (
+    Composable,
+    approve,
+    each,
+    fan_out,
+    loop,
+    pipeline,
+    route,
+    rule,
+    workflow,
+)
 from orchestrator.engine import Engine, Pointer, Refused, WorkerId
 from orchestrator.engine.values import error_text
 from orchestrator.engine.waits import WaitEnd
 from orchestrator.identify import new_id
-from orchestrator.replay import Replay
-from orchestrator.vocabulary import Composable, approve, each, fan_out, loop, pipeline, route, rule, workflow
+from orchestrator.watching.replay import Replay
 from schemas.errors import Conflict, DefinitionError
 from schemas.events import EventKind
 from schemas.runs import RunState

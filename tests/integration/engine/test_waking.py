@@ -10,14 +10,23 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
+from orchestrator.definitions.reactions import on
+from orchestrator.definitions.vocabulary import (
+    Composable,
+    each,
+    fan_out,
+    loop,
+    route,
+    rule,
+    wait_for,
+    workflow,
+)
 from orchestrator.engine.waking import Waking
 from orchestrator.identify import new_id
-from orchestrator.inbox import Inbox
+from orchestrator.incoming.inbox import Inbox
+from orchestrator.incoming.subscriptions import Subscriptions
 from orchestrator.prune import Pruner, Rule
-from orchestrator.reactions import on
 from orchestrator.store import delivery_queries, waking_queries
-from orchestrator.subscriptions import Subscriptions
-from orchestrator.vocabulary import Composable, each, fan_out, loop, route, rule, wait_for, workflow
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
 from tests.integration.engine.bench import Bench, named

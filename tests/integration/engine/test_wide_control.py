@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from orchestrator.vocabulary import each, workflow
+from orchestrator.definitions.vocabulary import each, workflow
 from tests.integration.engine.bench import Bench, named
 
 WIDE = 10_000

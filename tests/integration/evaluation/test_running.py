@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator import fan_out, route, rule, workflow
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
 from orchestrator.engine import Finished, Submission, Submitted
 from orchestrator.evaluation.checks import load_check
 from orchestrator.evaluation.measuring import evaluate

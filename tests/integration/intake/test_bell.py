@@ -11,11 +11,11 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
-from orchestrator import bell
-from orchestrator.bell import Bell, ring
 from orchestrator.client import Client
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.local.redis import Redis
-from orchestrator.vocabulary import workflow
+from orchestrator.messaging import bell
+from orchestrator.messaging.bell import Bell, ring
 from tests.integration.engine.bench import Bench, done, named
 from tests.support import eventually
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from orchestrator.client import Client, RunHandle
-from orchestrator.vocabulary import each, fan_out, workflow
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from schemas.errors import IdempotencyConflict, InputError, NotFound, Unavailable
 from tests.integration.engine.bench import Bench, named
 from tests.support import Databases, eventually

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.client import Client
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine.values import WorkerBeat
-from orchestrator.vocabulary import each, fan_out, workflow
 from schemas.errors import Conflict, InputError, NotFound
 from schemas.runs import RunState, StepState
 from tests.integration.engine.bench import Bench, Boom, named

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from orchestrator.client import Client
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.store.refusals import translation
-from orchestrator.vocabulary import workflow
 from schemas.errors import (
     BatonError,
     BudgetTooSmall,

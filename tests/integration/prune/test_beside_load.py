@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
-from orchestrator.feed import Feed
+from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.prune import Pruner, Removed, Rule
-from orchestrator.vocabulary import each, fan_out, workflow
+from orchestrator.watching.feed import Feed
 from schemas.errors import Conflict, NotFound
 from tests.agents import arithmetic
 from tests.integration.engine.bench import Bench, Boom, named

@@ -15,13 +15,13 @@ from typer.testing import CliRunner, Result
 
 from orchestrator import prune
 from orchestrator.cli.app import app
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import approve, each, workflow
 from orchestrator.engine import Submission
 from orchestrator.engine.run_locks import run_key
 from orchestrator.identify import new_id
 from orchestrator.prune import Pruner, Removed, Rule
 from orchestrator.store import lock_queries
-from orchestrator.vocabulary import approve, each, workflow
 from schemas.errors import Conflict, IdempotencyConflict
 from schemas.runs import RunState
 from schemas.settings import settings

@@ -11,10 +11,10 @@ from uuid import UUID
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.deliverer import Deliverer
+from orchestrator.definitions.reactions import Reaction, on
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.engine import Ready
-from orchestrator.reactions import Reaction, on
-from orchestrator.vocabulary import workflow
+from orchestrator.incoming.deliverer import Deliverer
 from schemas.incoming import Delivery
 from schemas.subscriptions import Debounce
 from tests.integration.engine.bench import Bench, named

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.inbox import MAX_PAYLOAD
+from orchestrator.incoming.inbox import MAX_PAYLOAD
 from schemas.errors import IdempotencyConflict, InputError, NotFound
 from tests.integration.engine.bench import Bench
 

@@ -14,10 +14,10 @@ import httpx
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.inbox import MAX_PAYLOAD, Inbox
-from orchestrator.signatures import secrets_of, sign
+from orchestrator.incoming.inbox import MAX_PAYLOAD, Inbox
+from orchestrator.incoming.signatures import secrets_of, sign
+from orchestrator.incoming.webhooks import Webhooks
 from orchestrator.store.connect import Pool
-from orchestrator.webhooks import Webhooks
 from schemas.errors import InputError
 from tests.support import Process, Processes, eventually
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.compile import compile_workflow
+from orchestrator.clock.recurrence import Recurrence
+from orchestrator.clock.timers import Timers
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.engine import Ready
-from orchestrator.recurrence import Recurrence
-from orchestrator.timers import Timers
-from orchestrator.vocabulary import workflow
 from tests.integration.engine.bench import Bench, named
 from tests.integration.engine.test_timers import Copy
 from tests.support import eventually

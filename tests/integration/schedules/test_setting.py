@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.vocabulary import workflow
+from orchestrator.definitions.vocabulary import workflow
 from schemas.errors import Conflict, InputError, NotFound
 from tests.integration.engine.bench import Bench, named
 

@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.definitions.vocabulary import fan_out, workflow
 from orchestrator.engine import Claimed, Pointer
 from orchestrator.merging import MergeError
 from orchestrator.prune import Pruner, Rule
 from orchestrator.shared_state import Author, Cell, SharedState, StaleAttempt, StateError
 from orchestrator.store.connect import Pool
-from orchestrator.vocabulary import fan_out, workflow
 from schemas.errors import AgentError, Conflict
 from schemas.state import MAX_VALUE, Merge, Scope, Versioned
 from tests.integration.engine.bench import Bench, Boom, named

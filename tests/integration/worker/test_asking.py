@@ -13,18 +13,18 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from orchestrator.approvals import Approvals
-from orchestrator.broker import shared_app
-from orchestrator.canvas import task_id
-from orchestrator.compile import parent_of
+from orchestrator.definitions.compile import parent_of
+from orchestrator.definitions.vocabulary import fan_out, workflow
 from orchestrator.engine import Claimed, Finished, Pointer
 from orchestrator.engine.journals import Entry
 from orchestrator.identify import new_id
+from orchestrator.messaging.broker import shared_app
+from orchestrator.messaging.canvas import task_id
+from orchestrator.people.approvals import Approvals
 from orchestrator.places import Places
-from orchestrator.replay import Replay
 from orchestrator.shared_state import SharedState
 from orchestrator.store.schema import upgrade
-from orchestrator.vocabulary import fan_out, workflow
+from orchestrator.watching.replay import Replay
 from schemas.errors import Conflict, InputError, Permanent
 from schemas.events import EventKind
 from tests.agents import asking

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.broker import make_app
+from orchestrator.messaging.broker import make_app
 from orchestrator.places import Places
 from orchestrator.store.schema import upgrade
 from tests.agents import relays

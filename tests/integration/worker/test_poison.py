@@ -12,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.canvas import task_id
 from orchestrator.client import RunHandle
 from orchestrator.engine import Engine, Pointer, WorkerId
 from orchestrator.engine.values import WorkerBeat
+from orchestrator.messaging.canvas import task_id
 from orchestrator.store.connect import Pool
 from orchestrator.store.schema import upgrade
 from schemas.errors import Conflict

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.broker import shared_app
-from orchestrator.canvas import task_id
 from orchestrator.client import RunHandle
 from orchestrator.engine import Pointer
+from orchestrator.messaging.broker import shared_app
+from orchestrator.messaging.canvas import task_id
 from orchestrator.places import Places
 from schemas.runs import RunState
 from schemas.workflows import Workflow

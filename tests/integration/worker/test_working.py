@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.bell import Bell
-from orchestrator.canvas import task_id
 from orchestrator.engine import Pointer
+from orchestrator.messaging.bell import Bell
+from orchestrator.messaging.canvas import task_id
 from schemas.errors import RunFailed
 from schemas.runs import RunState
 from tests.agents import arithmetic, misbehaving
@@ -72,7 +72,7 @@ def test_the_stream_of_a_run_ends_with_the_run(shared: Stack) -> None:
 def test_celery_knows_the_result_of_a_step(shared: Stack) -> None:
     run = shared.submit(arithmetic.line, 1)
     run.result(40)
-    from orchestrator.broker import shared_app
+    from orchestrator.messaging.broker import shared_app
     from orchestrator.places import Places
 
     app = shared_app(Places(shared.database_url, shared.broker_url))

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from orchestrator import each, fan_out, workflow
-from orchestrator.mermaid import mermaid
-from orchestrator.plan import Bounds, bounds, longest_attempts
+from orchestrator.planning.bounds import Bounds, bounds, longest_attempts
+from orchestrator.planning.mermaid import mermaid
 from schemas.workflows import WINDOW, Workflow
 from tests.unit.cli import apps
 

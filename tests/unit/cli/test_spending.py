@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator import approve, debate, each, fan_out, loop, route, rule, supervise, workflow
-from orchestrator.amounts import Amount
 from orchestrator.cli.app import app
-from orchestrator.compile import compile_workflow
-from orchestrator.plan import bounds
-from orchestrator.strict import excesses, refuse_excess
-from orchestrator.vocabulary import Composable
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import Composable
+from orchestrator.planning.amounts import Amount
+from orchestrator.planning.bounds import bounds
+from orchestrator.planning.strict import excesses, refuse_excess
 from schemas import AgentSpec, Bounds, Budget, BudgetTooSmall, Retry
 from schemas.workflows import Workflow
 from tests.unit.cli.apps import Note

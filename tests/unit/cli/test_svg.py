@@ -11,7 +11,7 @@ import pytest
 from examples.dependency_review import dependency_review
 from examples.support_triage import triage
 from orchestrator import approve, debate, fan_out, loop, route, rule, supervise, workflow
-from orchestrator.svg import svg
+from orchestrator.planning.svg import svg
 from schemas import Assignments, Brief, Case, Review, Verdict
 from schemas.workflows import Approve, Leaf, Workflow, walk
 from tests.integration.engine.bench import named

@@ -12,7 +12,7 @@ import pytest
 from examples import contract_risk as example
 from examples.contract_risk import Assessment, contract_risk, duties, exposure, judge, report, rights
 from examples.contract_risk.clauses import Clause, clauses
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
 from schemas import Case, Debated, Dissent, Gathered
 
 TEXT = (Path(example.__file__).parent / "mpl-2.0.txt").read_text()

@@ -18,8 +18,8 @@ from examples.dependency_review import (
     verdict,
 )
 from examples.dependency_review.models import Environment, Report, Reviews
-from orchestrator.compile import compile_workflow
-from orchestrator.produced import Shape
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.produced import Shape
 from schemas import Gap, Gathered
 from tests.unit.examples.installed import DAY, assert_supported, install, material, review_all
 from tests.unit.examples.license_texts import GPL_3, MIT

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from examples import hello as module
 from examples.hello import Greeting, Name, casual, formal, hello, letter, tidy
-from orchestrator.compile import compile_workflow
-from orchestrator.produced import Shape
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.produced import Shape
 
 
 def test_it_is_as_short_as_promised() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from examples import support_triage
 from examples.support_triage import LONGEST, Reply, Ticket, billing, classify, desk, shorten, triage
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
 from orchestrator.engine.routing import by_answer, by_rules
 
 TICKETS = json.loads((Path(support_triage.__file__).parent / "tickets.json").read_text())

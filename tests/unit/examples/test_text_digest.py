@@ -20,7 +20,7 @@ from examples.text_digest import (
     split_sections,
     text_digest,
 )
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
 from schemas import Gap, Gathered
 
 SOURCE = Path(__file__).with_name("license_texts.py")

@@ -11,14 +11,14 @@ from uuid import UUID
 import pytest
 from celery import Celery
 
-from orchestrator.broker import configuration
-from orchestrator.canvas import CHAIN_LINKS, fragments, pointer_of, publish, step_of, task_id
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import Part, fan_out, workflow
 from orchestrator.engine import Pointer, Ready
 from orchestrator.engine.values import RunRef
 from orchestrator.identify import new_id
+from orchestrator.messaging.broker import configuration
+from orchestrator.messaging.canvas import CHAIN_LINKS, fragments, pointer_of, publish, step_of, task_id
 from orchestrator.places import Places
-from orchestrator.vocabulary import Part, fan_out, workflow
 from tests.integration.engine.bench import named
 
 

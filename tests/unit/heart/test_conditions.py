@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.conditions import ConditionError, fault, holds, number
-from orchestrator.vocabulary import loop, pipeline, route, rule, workflow
+from orchestrator.definitions.conditions import ConditionError, fault, holds, number
+from orchestrator.definitions.vocabulary import loop, pipeline, route, rule, workflow
 from schemas.errors import DefinitionError
 from tests.integration.engine.bench import named
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.definitions.reactions import on
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.loading import _Search
-from orchestrator.reactions import on
-from orchestrator.vocabulary import workflow
 from schemas.errors import DefinitionError
 from schemas.subscriptions import Debounce
 from tests.integration.engine.bench import named

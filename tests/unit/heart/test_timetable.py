@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestrator.timetable import GRACE, MOST, due, faults, next_after, upcoming
+from orchestrator.clock.timetable import GRACE, MOST, due, faults, next_after, upcoming
 from schemas.schedules import Missed, Timetable
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from orchestrator.timers import BREATH, LONGEST, TURN, Seen, pause
+from orchestrator.clock.timers import BREATH, LONGEST, TURN, Seen, pause
 
 LATENCY = 0.001
 """Seconds by which a look comes late."""

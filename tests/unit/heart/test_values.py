@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.produced import Shape
+from orchestrator.definitions.vocabulary import Part, each, fan_out, workflow
 from orchestrator.identify import new_id
-from orchestrator.produced import Shape
-from orchestrator.vocabulary import Part, each, fan_out, workflow
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError
 from schemas.fit import faults, inline

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.vocabulary import approve, each, fan_out, loop, route
+from orchestrator.definitions.vocabulary import approve, each, fan_out, loop, route
 from tests.chaos.engine.scenarios import cluster, events, intake, runs, steps, teams, waits
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario
 

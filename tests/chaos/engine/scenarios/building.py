@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 from uuid import UUID
 
-from orchestrator.vocabulary import Composable, workflow
+from orchestrator.definitions.vocabulary import Composable, workflow
 from schemas.errors import Conflict
 from schemas.workflows import Workflow
 from tests.chaos.engine.stage import Stage

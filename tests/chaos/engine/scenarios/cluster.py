@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
+from orchestrator.definitions.vocabulary import Composable, fan_out
 from orchestrator.engine import Pointer
 from orchestrator.engine.values import Holding, WorkerBeat
-from orchestrator.vocabulary import Composable, fan_out
 from schemas.settings import settings
 from tests.chaos.engine.scenarios.building import (
     GAPS,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from orchestrator.inbox import Inbox
-from orchestrator.reactions import on
-from orchestrator.subscriptions import Subscriptions
-from orchestrator.vocabulary import wait_for
+from orchestrator.definitions.reactions import on
+from orchestrator.definitions.vocabulary import wait_for
+from orchestrator.incoming.inbox import Inbox
+from orchestrator.incoming.subscriptions import Subscriptions
 from tests.chaos.engine.scenarios.building import A, B, Scenario, Story, new
 from tests.chaos.engine.stage import Stage
 

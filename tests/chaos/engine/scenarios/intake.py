@@ -6,10 +6,10 @@ import json
 from typing import Any
 from uuid import UUID
 
-from orchestrator.compile import compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.vocabulary import Composable, each
 from orchestrator.engine import Submission
 from orchestrator.identify import new_id
-from orchestrator.vocabulary import Composable, each
 from tests.chaos.engine.scenarios.building import JOIN, A, B, Scenario, Story, new, numbers
 from tests.chaos.engine.stage import Stage
 

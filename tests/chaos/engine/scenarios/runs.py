@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any, cast
 from uuid import UUID
 
+from orchestrator.definitions.vocabulary import each, fan_out
 from orchestrator.engine import Pointer, Ready, Refused
-from orchestrator.feed import Feed
 from orchestrator.identify import new_id
 from orchestrator.prune import Pruner, Rule
 from orchestrator.store.connect import Conn
-from orchestrator.vocabulary import each, fan_out
+from orchestrator.watching.feed import Feed
 from tests.chaos.engine.faults import Watched
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, D, Story, asked_again, do, new, numbers
 from tests.chaos.engine.stage import Stage

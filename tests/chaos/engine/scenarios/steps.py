@@ -10,9 +10,9 @@ from uuid import UUID
 
 import psycopg
 
+from orchestrator.definitions.vocabulary import Composable, each, fan_out
 from orchestrator.engine import Note, Pointer
 from orchestrator.engine.values import Onward
-from orchestrator.vocabulary import Composable, each, fan_out
 from schemas.events import EventKind
 from tests.chaos.engine.scenarios.building import JOIN, A, B, Scenario, Story, do, new
 from tests.chaos.engine.stage import Stage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.teams import debate, supervise
+from orchestrator.definitions.teams import debate, supervise
 from schemas import Assignments, Brief, Case, Review, Verdict
 from tests.chaos.engine.scenarios.building import A, B, Scenario
 from tests.chaos.engine.scenarios.steps import recording

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from orchestrator.definitions.vocabulary import approve, fan_out
 from orchestrator.engine import Finished
 from orchestrator.engine.journals import Entry
 from orchestrator.engine.values import error_text
 from orchestrator.engine.waits import WaitEnd
-from orchestrator.notices import Notifier
-from orchestrator.vocabulary import approve, fan_out
+from orchestrator.people.notices import Notifier
 from schemas.notices import Notice
 from schemas.outcomes import Waiting
 from schemas.waits import Asking, Expiry, WaitKind

@@ -1,0 +1,1 @@
+"""Committed steps become Celery messages and travel."""

@@ -1,0 +1,1 @@
+"""What people are asked and decide, and how they are told."""
