@@ -176,6 +176,7 @@ def _remove_runs(conn: Conn, runs: Sequence[UUID], keys: Mapping[str, Any]) -> R
             sql.DELETE_WAITS,
             sql.DELETE_JOURNAL,
             sql.DELETE_NOTICES,
+            sql.DELETE_SPENDINGS,
             sql.DELETE_STATES,
             sql.DELETE_STATE_WRITES,
         ):

@@ -14,6 +14,7 @@ from schemas.agents import AgentSpec, JsonSchema
 from schemas.errors import DefinitionError, Fault
 from schemas.fit import faults as misfits
 from schemas.fit import inline
+from schemas.usage import Budget
 from schemas.workflows import (
     RISKS,
     Approve,
@@ -65,6 +66,12 @@ class Plan:
     def id(self) -> str:
         """The id of the definition."""
         return self.workflow.id
+
+    @cached_property
+    def budget(self) -> str | None:
+        """What a run may consume, as JSON text, if that is limited."""
+        budget = self.workflow.budget
+        return budget.model_dump_json(exclude_none=True) if budget != Budget() else None
 
     @cached_property
     def input_schema(self) -> JsonSchema:

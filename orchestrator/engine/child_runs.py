@@ -187,4 +187,5 @@ def _columns(conn: AnyConn, ids: Mapping[UUID, Birth]) -> dict[str, list[Any]]:
         "inputs": [_input(conn, one) for one in births],
         "timeouts": [one.plan.workflow.timeout for one in births],
         "delays": [one.delay or 0.0 for one in births],
+        "budgets": [one.plan.budget for one in births],
     }

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 
-from orchestrator.engine import onward
+from orchestrator.engine import onward, spending
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.control import Control
@@ -54,6 +54,8 @@ class _Accepted(NamedTuple):
     stage: Stage | None
     run_left: float | None
     """Seconds until the run's deadline."""
+    accounts: list[UUID] | None
+    """The runs whose budgets count what it has consumed."""
 
 
 class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Journals, Custody):
@@ -136,11 +138,14 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Jour
         with self.pool.connection() as conn:
             with sharing(conn, {f.run_id for f in batch}):
                 accepted = self._accept(conn, batch)
+                accounts = {account for one in accepted.values() for account in one.accounts or ()}
                 advance = Advance(conn, self.plans)
                 results = [_told(advance, one, accepted.pop(_attempt(one), None)) for one in batch]
                 before = len(advance.ready)
                 advance.settle()
                 late = advance.ready[before:]
+                spending.check(conn, accounts)
+            spending.check(conn, accounts)
             late += self.settle(conn, advance.unsettled)
         return _with_late(results, late, advance.ended)
 
@@ -155,9 +160,9 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Jour
             (run_id, path, attempt): _Accepted(
                 RunRef(run_id, self.plans.load(definition, conn), priority, paused),
                 wanted[run_id, path, attempt] if goes_to else None,
-                run_left,
+                *rest,
             )
-            for run_id, path, attempt, definition, priority, paused, goes_to, run_left in cursor.fetchall()
+            for run_id, path, attempt, definition, priority, paused, goes_to, *rest in cursor.fetchall()
         }
         notes = [(f.run_id, f.path, note) for f in batch if _attempt(f) in accepted for note in f.notes]
         if notes:

@@ -148,6 +148,7 @@ def _columns(plan: Plan, fresh: Sequence[Submission]) -> dict[str, Any]:
         "definition": plan.id,
         "workflow": plan.workflow.name,
         "timeout": plan.workflow.timeout,
+        "budget": plan.budget,
         "ids": [s.id for s in fresh],
         "tenants": [s.tenant for s in fresh],
         "priorities": [s.priority for s in fresh],

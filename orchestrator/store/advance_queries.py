@@ -202,10 +202,8 @@ SELECT ordinal, coalesce(output_ref, 'out:' || path) FROM steps
 WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'done' ORDER BY ordinal
 """
 
-# Attempts that failed were paid for, too; so were runs that this one started, which their steps tell when they end.
+# Only of runs that have a budget.
 SELECT_SPENT: LiteralString = """
-SELECT coalesce(sum((usage ->> 'tokens')::bigint), 0)::bigint, coalesce(sum((usage ->> 'usd')::float8), 0),
-       coalesce(sum((usage ->> 'model_calls')::bigint), 0)::bigint
-FROM (SELECT usage FROM attempts WHERE run_id = %(run)s
-      UNION ALL SELECT usage FROM steps WHERE run_id = %(run)s AND kind = 'child' AND usage IS NOT NULL) AS u
+SELECT coalesce(sum(tokens), 0)::bigint, coalesce(sum(usd), 0)::float8, coalesce(sum(model_calls), 0)::bigint
+FROM spendings WHERE run_id = %(run)s
 """

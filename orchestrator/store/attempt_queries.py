@@ -104,8 +104,10 @@ WITH given AS (
         ready_at = CASE WHEN g.retry_in IS NULL OR NOT g.paused THEN s.ready_at END,
         retries = s.retries + (g.retry_in IS NOT NULL)::int
     FROM (
-        SELECT given.*, runs.definition_id, runs.priority, runs.state = 'paused' AS paused,
-               CASE WHEN runs.state = 'running' AND coalesce(runs.due_at > clock_timestamp(), true)
+        SELECT given.*, runs.definition_id, runs.priority, runs.state = 'paused' AS paused, runs.accounts,
+               -- Whether a budget allows for it is known only when this is counted.
+               CASE WHEN runs.state = 'running' AND runs.accounts IS NULL
+                     AND coalesce(runs.due_at > clock_timestamp(), true)
                     THEN given.next_path END AS goes_to,
                extract(epoch FROM runs.due_at - clock_timestamp())::float8 AS run_left
         FROM given
@@ -115,7 +117,21 @@ WITH given AS (
     WHERE s.run_id = g.run_id AND s.path = g.path AND s.attempt = g.attempt AND s.state || '' = 'running'
       AND s.worker_id = %(worker)s
     RETURNING s.run_id, s.path, s.parent, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
-              g.definition_id, g.priority, g.paused, g.goes_to, g.next_agent, g.run_left
+              g.definition_id, g.priority, g.paused, g.goes_to, g.next_agent, g.run_left,
+              g.accounts
+), spent AS (
+    INSERT INTO spendings AS k (run_id, stripe, tokens, usd, model_calls)
+    SELECT account, pg_backend_pid() %% 16, sum(tokens), sum(usd), sum(model_calls)
+    FROM accepted CROSS JOIN LATERAL (
+        SELECT coalesce((usage::jsonb ->> 'tokens')::numeric, 0) AS tokens,
+               coalesce((usage::jsonb ->> 'usd')::numeric, 0) AS usd,
+               coalesce((usage::jsonb ->> 'model_calls')::numeric, 0) AS model_calls
+    ) u CROSS JOIN LATERAL unnest(accounts) AS a(account)
+    WHERE tokens > 0 OR usd > 0 OR model_calls > 0
+    GROUP BY account ORDER BY account  -- the same order in every transaction, so that two never wait for each other
+    ON CONFLICT (run_id, stripe) DO UPDATE
+    SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
+        model_calls = k.model_calls + excluded.model_calls
 ), tried AS (
     INSERT INTO attempts (run_id, path, attempt, worker_id, state, error, usage, started_at)
     SELECT run_id, path, attempt, worker_id, state, error::jsonb, usage::jsonb, started_at FROM accepted
@@ -136,5 +152,5 @@ WITH given AS (
     UNION ALL
     SELECT run_id, 'step.started', path, jsonb_build_object('attempt', 1, 'worker', %(worker_name)s::text) FROM opened
 )
-SELECT run_id, path, attempt, definition_id, priority, paused, goes_to, run_left FROM accepted
+SELECT run_id, path, attempt, definition_id, priority, paused, goes_to, run_left, accounts FROM accepted
 """

@@ -14,10 +14,13 @@ INSERT_CHILDREN: LiteralString = """
 WITH given AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(parents)s::uuid[], %(steps)s::text[], %(tries)s::int[],
                          %(awaited)s::bool[], %(definitions)s::text[], %(workflows)s::text[], %(refs)s::text[],
-                         %(inputs)s::text[], %(timeouts)s::float8[], %(delays)s::float8[])
-         AS g(id, parent_run, parent_step, parent_try, awaited, definition_id, workflow, ref, input, timeout, delay)
+                         %(inputs)s::text[], %(timeouts)s::float8[], %(delays)s::float8[], %(budgets)s::text[])
+         AS g(id, parent_run, parent_step, parent_try, awaited, definition_id, workflow, ref, input, timeout, delay,
+              budget)
 ), placed AS (
     SELECT g.*, p.tenant, p.priority, p.labels, p.state = 'paused' AND g.awaited AS held, p.paused_at,
+           CASE WHEN g.awaited THEN p.accounts END
+           || CASE WHEN g.budget IS NOT NULL THEN ARRAY[g.id] END AS accounts,
            CASE WHEN g.awaited THEN p.due_at END AS due_by, CASE WHEN g.awaited THEN p.time_left END AS time_by,
            make_interval(secs => g.timeout + g.delay) AS time,
            coalesce(g.input::jsonb, CASE WHEN g.ref = 'run' THEN p.input WHEN g.ref LIKE 'in:%%' THEN src.input
@@ -28,12 +31,13 @@ WITH given AS (
     LEFT JOIN steps src ON src.run_id = g.parent_run AND src.path = substr(g.ref, strpos(g.ref, ':') + 1)
 ), made AS (
     INSERT INTO runs (id, definition_id, workflow, tenant, priority, labels, input, state, paused_at, pause_reason,
-                      due_at, time_left, parent_run, parent_step, parent_try, awaited)
+                      due_at, time_left, parent_run, parent_step, parent_try, awaited, budget, accounts)
     SELECT id, definition_id, workflow, tenant, priority, labels, value,
            CASE WHEN held THEN 'paused' ELSE 'queued' END, CASE WHEN held THEN paused_at END,
            CASE WHEN held THEN format('run %%s is paused', parent_run) END,
            CASE WHEN NOT held THEN least(clock_timestamp() + time, due_by) END,
-           CASE WHEN held THEN least(time, time_by) END, parent_run, parent_step, parent_try, awaited
+           CASE WHEN held THEN least(time, time_by) END, parent_run, parent_step, parent_try, awaited,
+           budget::jsonb, accounts
     FROM placed
     ON CONFLICT (parent_run, parent_step, parent_try) WHERE parent_run IS NOT NULL DO NOTHING
     RETURNING id, workflow, definition_id, parent_run, parent_step, awaited, pause_reason

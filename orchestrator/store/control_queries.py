@@ -115,10 +115,13 @@ SELECT %(run)s, 'step.opened', jsonb_build_object('steps', jsonb_object_agg(path
 FROM (SELECT path, state, row_number() OVER () / 1000 AS batch FROM reopened) AS r GROUP BY batch
 """
 
+# It has its time and its budget before it again.
 RESUME_RUN: LiteralString = """
-WITH resumed AS (
+WITH forgiven AS (
+    DELETE FROM spendings WHERE run_id = %(run)s
+), resumed AS (
     UPDATE runs r
-    SET state = 'running', finished_at = NULL, error = NULL, degraded = false,
+    SET state = 'running', finished_at = NULL, error = NULL, degraded = false, exhausted = NULL,
         due_at = least(clock_timestamp() + make_interval(secs => %(timeout)s::float8), (
             SELECT p.due_at FROM runs p WHERE p.id = r.parent_run AND r.awaited AND p.state IN ('queued', 'running')))
     WHERE id = %(run)s AND state = 'failed' RETURNING id

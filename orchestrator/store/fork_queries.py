@@ -11,9 +11,10 @@ SELECT_ORIGIN: LiteralString = "SELECT definition_id, priority FROM runs WHERE i
 INSERT_FORK: LiteralString = """
 WITH made AS (
     INSERT INTO runs (id, definition_id, workflow, tenant, priority, labels, input, state, due_at,
-                      forked_from, forked_at)
+                      budget, accounts, forked_from, forked_at)
     SELECT %(run)s, definition_id, workflow, tenant, priority, labels, input, 'queued',
-           clock_timestamp() + make_interval(secs => %(timeout)s::float8), id, %(step)s
+           clock_timestamp() + make_interval(secs => %(timeout)s::float8),
+           budget, CASE WHEN budget IS NOT NULL THEN ARRAY[%(run)s::uuid] END, id, %(step)s
     FROM runs WHERE id = %(origin)s
     RETURNING id, workflow, forked_from
 )

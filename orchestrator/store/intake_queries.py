@@ -20,9 +20,11 @@ JOIN idempotency_keys k ON k.tenant = w.tenant AND k.key = w.key
 # A run that is there already was made by an earlier try of the same submission, whose answer was lost.
 INSERT_RUNS: LiteralString = """
 WITH made AS (
-    INSERT INTO runs (id, definition_id, workflow, tenant, priority, labels, input, state, due_at)
+    INSERT INTO runs (id, definition_id, workflow, tenant, priority, labels, input, state, due_at, budget,
+                      accounts)
     SELECT g.id, %(definition)s, %(workflow)s, g.tenant, g.priority, g.labels::jsonb, g.input::jsonb, 'queued',
-           clock_timestamp() + make_interval(secs => %(timeout)s::float8 + g.delay)
+           clock_timestamp() + make_interval(secs => %(timeout)s::float8 + g.delay),
+           %(budget)s::jsonb, CASE WHEN %(budget)s::text IS NOT NULL THEN ARRAY[g.id] END
     FROM unnest(%(ids)s::uuid[], %(tenants)s::text[], %(priorities)s::int[], %(labels)s::text[],
                 %(inputs)s::text[], %(delays)s::float8[]) AS g(id, tenant, priority, labels, input, delay)
     ON CONFLICT (id) DO NOTHING

@@ -57,6 +57,8 @@ DELETE_JOURNAL: LiteralString = "DELETE FROM journal WHERE run_id = ANY (%(runs)
 
 DELETE_NOTICES: LiteralString = "DELETE FROM notices WHERE run_id = ANY (%(runs)s::uuid[])"
 
+DELETE_SPENDINGS: LiteralString = "DELETE FROM spendings WHERE run_id = ANY (%(runs)s::uuid[])"
+
 DELETE_STATES: LiteralString = "DELETE FROM states WHERE run_id = ANY (%(runs)s::uuid[])"
 
 DELETE_STATE_WRITES: LiteralString = "DELETE FROM state_writes WHERE run_id = ANY (%(runs)s::uuid[])"

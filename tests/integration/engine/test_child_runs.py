@@ -392,14 +392,6 @@ def test_a_definition_that_was_pruned_is_there_again_when_its_run_begins(bench: 
     assert bench.query("SELECT count(*) FROM definitions WHERE name = 'inner'") == [(1,)]
 
 
-def test_usage_of_a_child_counts_as_that_of_its_step(bench: Bench) -> None:
-    run = bench.submit(around(child(workflow("middle", child(INNER)))))
-    bench.drain(acting())
-    bench.query("SELECT 1")
-    (step,) = bench.view(run).steps
-    assert step.usage.tokens == 0
-
-
 def test_a_thousand_children_of_an_each(bench: Bench) -> None:
     planner = named("planner", gives={"type": "array"})
     run = bench.submit(around(planner >> each(child(INNER), join=C, parallel=100)))

@@ -254,7 +254,7 @@ def test_no_further_round_begins_when_the_budget_is_used_up(bench: Bench) -> Non
     bench.finish(bench.claim(run, "0/0/plan"), to(("a", "x")))
     worker = bench.claim(run, "0/0/work/0/a")
 
-    bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.5))))
+    bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.0))))
     bench.drain(cast)
 
     end = bench.end(run).output
@@ -269,7 +269,7 @@ def test_what_a_child_run_consumed_counts_as_well(bench: Bench) -> None:
     (below,) = [one for one in bench.messages if one.run.id != run]
 
     worker = bench.claim(below.run.id, below.path)
-    bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.5))))
+    bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.0))))
     bench.drain(cast)
 
     assert bench.end(run).output["ended"] == "budget"
