@@ -121,13 +121,13 @@ def title(node: Node) -> str:
         case Route(rules=rules, fallback=fallback):
             return f"route: {len(rules)} rule{'s' if len(rules) != 1 else ''}, else {fallback}"
         case Loop(until=until, max_rounds=most):
-            return f"loop until {until or 'nothing changes'}, at most {most} rounds"
+            return f"loop until {until or 'nothing changes'}, at most {_rounds(most)}"
         case Approve(name=name, risk=risk):
             return f"approve {name}" + (f", risk {risk}" if risk != "high" else "")
         case WaitFor(type=type_, key=key):
             return f"wait for {type_}" + (f", {key}" if key else "")
         case Supervise(max_rounds=most, within=within):
-            return f"supervise, at most {most} rounds" + (f", each within {within:g} s" if within else "")
+            return f"supervise, at most {_rounds(most)}" + (f", each within {within:g} s" if within else "")
         case Assigned():
             return "assignments to workers"
         case Debate(mode=mode, quorum=quorum):
@@ -137,6 +137,10 @@ def title(node: Node) -> str:
         case FanOut() | Each():
             return _joined_title(node)
     return node.pattern
+
+
+def _rounds(number: int) -> str:
+    return f"{number} round{'s' if number != 1 else ''}"
 
 
 def _stage_title(node: Stage) -> str:

@@ -27,7 +27,7 @@ _STYLE = """
   .title, .way { font-size: 12px; fill: #52606d }
   .way { paint-order: stroke; stroke: #ffffff; stroke-width: 4px }
   .page { fill: #ffffff }
-  .box { stroke: #3e4c59; stroke-width: 1.2; fill: #ffffff }
+  .box, .sides { stroke: #3e4c59; stroke-width: 1.2; fill: #ffffff }
   .agent { fill: #e6f1fb; stroke: #2f6fab }
   .choice { fill: #fdf3d8; stroke: #b98309 }
   .person { fill: #fbe7e4; stroke: #b4452f }
@@ -208,7 +208,7 @@ class _Pen:
                 self._rect(f"box {box.form}", x, y, wide, high, round_=3)
             case Form.RUN:
                 self._rect(f"box {box.form}", x, y, wide, high, round_=0)
-                self._rect(f"box {box.form}", x + 4, y, wide - 8, high, round_=0)
+                self._rect("sides", x + 4, y, wide - 8, high, round_=0)
             case Form.END | Form.RESULTS:
                 self._rect(f"box {box.form}", x, y, wide, high, round_=high / 2)
         self._text(_lines(box.text), x + wide / 2, y + _PAD / 2)

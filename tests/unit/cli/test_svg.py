@@ -15,6 +15,7 @@ from orchestrator.planning.svg import svg
 from schemas import Assignments, Brief, Case, Review, Verdict
 from schemas.workflows import Approve, Leaf, Workflow, walk
 from tests.integration.engine.bench import named
+from tests.integration.engine.reference import Generator
 from tests.unit.cli import apps
 
 NESTED = workflow(
@@ -87,7 +88,11 @@ def test_a_way_that_is_not_called_like_its_agent_has_its_name_beside_it() -> Non
     assert shown.count("quick") == 1
 
 
-@pytest.mark.parametrize("workflow", ALL, ids=lambda one: one.name)
+_GENERATOR = Generator(7)
+RANDOM = [_GENERATOR.workflow(f"random-{number}") for number in range(60)]
+
+
+@pytest.mark.parametrize("workflow", [*ALL, *RANDOM], ids=lambda one: one.name)
 def test_no_box_lies_on_another_or_outside(workflow: Workflow) -> None:
     picture = drawn(workflow)
     found = list(boxes(picture, "box"))
