@@ -279,9 +279,9 @@ class Advance(Ledger):
             "held": run.paused and leaf is not None,
         }
         if ref.startswith("all:"):
-            items = listed_results(self.conn, run.id, run.plan, ref.removeprefix("all:"), node.items)
-            kind, size, made = "array", len(items), 0
-            if size <= node.max_items:
+            kind, items = listed_results(self.conn, run.id, run.plan, ref.removeprefix("all:"), node.items)
+            size, made = len(items), 0
+            if kind == "array" and size <= node.max_items:
                 given = arguments | {"items": items}
                 (made,) = self.conn.execute(sql.INSERT_GIVEN_ITEMS, given).fetchone() or (0,)
         else:

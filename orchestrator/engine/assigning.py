@@ -39,8 +39,8 @@ class Terms:
     supervisor: Supervise
     depth: int
     """Supervisors that a worker may have below each other."""
-    inputs: Mapping[str, jsonschema_rs.Draft202012Validator]
-    """By worker, what it takes."""
+    inputs: Mapping[str, str]
+    """By worker, the schema of what it takes, as JSON text."""
     costs: Mapping[str, Usage]
     """By worker, what an attempt of it may cost as far as its agent says."""
     budget: Budget
@@ -59,7 +59,9 @@ def entered(moves: Moves, place: Place, node: Assigned, ref: str, delay: float |
 def terms(moves: Moves, place: Place, supervisor: Supervise) -> Terms:
     """What the assignments of the round at `place` must meet now."""
     plan = place.run.plan
-    inputs = {name: _validator(plan, worker_path(place, supervisor, name)) for name in supervisor.workers}
+    inputs = {
+        name: write(plan.input_schema_at(worker_path(place, supervisor, name))) for name in supervisor.workers
+    }
     costs = {name: _declared(plan, worker) for name, worker in supervisor.workers.items()}
     return Terms(
         supervisor,
@@ -99,7 +101,8 @@ def judged(given: Any, terms: Terms) -> Work:
             work.refused.append(_refused(one, fault))
         else:
             expected += cost
-            work.assignments.append(assignment.model_dump(include={"worker", "input", "why"}))
+            given = {"worker": assignment.worker, "input": assignment.input, "why": assignment.why}
+            work.assignments.append(given)
     return work
 
 
@@ -110,7 +113,10 @@ def _misfit(one: Assignment, terms: Terms) -> str:
         return f"there is no worker {one.worker[:_LONGEST]!r}, only {', '.join(terms.supervisor.workers)}"
     if supervisors(worker) > terms.depth:
         return f"too deep: {one.worker!r} delegates to others, which may not happen here"
-    fault = next(terms.inputs[one.worker].iter_errors(one.input), None)
+    try:
+        fault = next(_validator(terms.inputs[one.worker]).iter_errors(one.input), None)
+    except ValueError as error:  # a schema that is none, or a value that is too deep
+        return f"{one.worker!r} cannot take its input: {str(error).splitlines()[0][:_LONGEST]}"
     if fault is None:
         return ""
     where = "".join(f"{part}: " for part in [".".join(map(str, fault.instance_path))] if part)
@@ -154,10 +160,6 @@ def _depth_left(plan: Plan, path: str) -> int:
     return min(node.depth - 1 - below for below, node in enumerate(around))
 
 
-def _validator(plan: Plan, path: str) -> jsonschema_rs.Draft202012Validator:
-    return _compiled(write(plan.input_schema_at(path)))
-
-
 @lru_cache(maxsize=1_000)
-def _compiled(schema: str) -> jsonschema_rs.Draft202012Validator:
+def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
     return jsonschema_rs.Draft202012Validator(json.loads(schema))

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from orchestrator.definitions.compile import Plan
 from orchestrator.definitions.produced import Shape
+from orchestrator.engine.json_texts import Unreadable, read, write
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import AnyConn
 from schemas.workflows import FanOut
 
+_TYPES = {dict: "object", str: "string", int: "number", float: "number", bool: "boolean"}
 _STATES = {"failed": "failed", "skipped": "skipped", "cancelled": "cancelled"}
 
 
@@ -62,15 +64,22 @@ def read_results(conn: AnyConn, run_id: UUID, plan: Plan, path: str) -> Results:
     return Results(tuple(names), tuple(values), tuple(gaps))
 
 
-def listed_results(conn: AnyConn, run_id: UUID, plan: Plan, path: str, field: str | None) -> list[str]:
-    """The list that an `each` finds in the results of the fan-out at `path`: JSON texts of its items.
+def listed_results(
+    conn: AnyConn, run_id: UUID, plan: Plan, path: str, field: str | None
+) -> tuple[str, list[str]]:
+    """What an `each` finds in the results of the fan-out at `path`: its JSON type, and texts of a list's items.
 
-    Without `field` that is the results themselves, with it the list in that field of their natural shape.
+    Without `field` that is the results themselves, with it what that field of their natural shape holds; a gap there
+    is an empty list.
     """
     if field is None:
-        return read_results(conn, run_id, plan, path).outputs
-    found = json.loads(resolve_all(conn, run_id, plan, f"all:{path}")).get(field)
-    return [json.dumps(item) for item in found or ()]
+        return "array", read_results(conn, run_id, plan, path).outputs
+    try:
+        found = read(resolve_all(conn, run_id, plan, f"all:{path}")).get(field)
+        items = [write(item) for item in found] if isinstance(found, list) else []
+    except Unreadable:
+        return "unreadable", []
+    return _TYPES.get(type(found), "array"), items
 
 
 def resolve_all(conn: AnyConn, run_id: UUID, plan: Plan, ref: str, shape: Shape | None = None) -> str:

@@ -136,6 +136,23 @@ def test_what_failed_by_a_condition_fails_again_when_its_run_is_resumed(
     assert set(bench.executed.values()) == {1}
 
 
+@pytest.mark.parametrize(
+    ("output", "kind"), [(7, "number"), ("abc", "string"), (True, "boolean"), ({"x": [1]}, "object")]
+)
+def test_an_each_over_a_branch_that_gave_no_list_fails_and_nobody_else(
+    bench: Bench, output: Any, kind: str
+) -> None:
+    beside = bench.submit(workflow("beside", A >> B))
+    run = bench.submit(workflow("w", fan_out(A, B) >> each(C, items="a")))
+
+    bench.drain(acting(a=output))
+
+    assert bench.end(beside).state == "completed"
+    error = bench.end(run).error
+    assert error is not None
+    assert error.message == f"each needs a list, but its field 'a' is {kind}"
+
+
 # --- routers ----------------------------------------------------------------------------------------------
 
 

@@ -202,6 +202,34 @@ def test_what_no_worker_can_do_is_refused_and_told(bench: Bench, given: Any, rea
     assert reason in told["message"]
 
 
+def deep(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("worker", "value"),
+    [
+        (named("odd", takes={"type": 5}), "x"),
+        (named("odd"), deep(400)),
+        (named("odd", takes=TEXT), deep(400)),
+    ],
+)
+def test_what_cannot_be_checked_is_refused_and_nobody_else_is_disturbed(
+    bench: Bench, worker: Part, value: Any
+) -> None:
+    beside = bench.submit(workflow("beside", C), "x")
+    cast = Cast(planner=to(("odd", value), ("a", "x")), reviewer=YES)
+
+    end = worked(bench, team(A, worker), cast)
+
+    assert bench.end(beside).state == "completed"
+    assert "odd" not in cast.seen or end["gaps"] == []
+    assert cast.seen["a"] == ["x"]
+
+
 def test_too_many_assignments_are_trimmed(bench: Bench) -> None:
     cast = Cast(planner=to(*(("a", str(n)) for n in range(1_000))), reviewer=YES)
 
