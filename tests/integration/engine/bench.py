@@ -31,6 +31,7 @@ from orchestrator.engine import (
 from orchestrator.engine.values import error_text
 from orchestrator.engine.waits import WaitEnd
 from orchestrator.identify import new_id
+from orchestrator.incoming.inbox import Inbox
 from orchestrator.people.approvals import Approvals
 from orchestrator.recovery import RARELY, Recovery
 from orchestrator.store.connect import Pool
@@ -91,6 +92,8 @@ class Bench:
         self.views = Views(self.pool, self.engine.plans)
         self.people: Callable[[Any], Any] | None = None
         """What people say when nothing else is left to do: they give the value back, edit it, or raise a `Boom`."""
+        self.news: Any = None
+        """The payload of every event that steps wait for, told when nothing else is left to do."""
 
     @property
     def engine(self) -> Engine:
@@ -127,9 +130,7 @@ class Bench:
         Every other attempt offers to go on with the next stage of its pipeline.
         """
         turns = itertools.count() if rounds is None else iter(range(rounds))
-        while (self.messages or self.onward or self.fire() or self.decide()) and next(
-            turns, None
-        ) is not None:
+        while self._goes_on() and next(turns, None) is not None:
             engine = self.rng.choice(self.engines)
             batch = self._take(self.rng.randint(1, 8) if chaos else 1)
             if chaos:
@@ -148,6 +149,10 @@ class Bench:
                 again = engine.record._execute(finished)
                 assert not any(one.accepted for one in again), "an outcome was accepted twice"
 
+    def _goes_on(self) -> bool:
+        """Whether anything is left to do, which may be what people and events from outside give."""
+        return bool(self.messages or self.onward or self.fire() or self.decide() or self.tell())
+
     def fire(self) -> int:
         """One look of the timers; what they send is under way."""
         return Timers(self.engine, self).look()  # type: ignore[arg-type]
@@ -164,6 +169,16 @@ class Bench:
         assert not again.waits, "something was decided twice"
         self.messages += ended.ready
         return len(ended.waits)
+
+    def tell(self) -> int:
+        """Have the events come that steps wait for, one of each key; how many they were."""
+        if self.news is None:
+            return 0
+        keys = self.query("SELECT DISTINCT key FROM waits WHERE settled_at IS NULL AND kind = 'event'")
+        for (key,) in keys:
+            type_, _, about = key.partition(" ")
+            Inbox(self.pool).emit(type_, self.news, key=about or None)
+        return len(keys)
 
     def sweep(self, patience: float = 0.0) -> int:
         """A few sweeps of recovery; what it sends is under way."""

@@ -22,6 +22,7 @@ from orchestrator.definitions.vocabulary import (
     pipeline,
     route,
     rule,
+    wait_for,
     workflow,
 )
 from schemas.debates import Case, Verdict
@@ -42,6 +43,7 @@ from schemas.workflows import (
     Route,
     Stage,
     Supervise,
+    WaitFor,
     Workflow,
 )
 from tests.integration.engine import deliberation
@@ -80,6 +82,10 @@ def act(agent: str, value: Any) -> Any:
     if agent == "spread":
         return [f"{digest[:4]}.{n}" for n in range(number % 4)]
     return f"{agent} {digest[:8]}"
+
+
+TOLD = "told"
+"""What every event says that steps wait for."""
 
 
 def decide(value: Any) -> Any:
@@ -179,6 +185,8 @@ def _run(node: Node, given: Value | Branches, path: str) -> Value | Branches:
             asks = risk == "high" or (risk not in RISKS and _holds(risk, input=given))
             said = decide(natural(given)) if asks else natural(given)
             return given if said == natural(given) else Value(said)
+        case WaitFor():
+            return Value(TOLD)
         case Supervise():
             return _supervised(node, given, path)
         case Debate(debaters=debaters):
@@ -385,7 +393,7 @@ class Generator:
         if pick < 0.5:
             part = self._part(depth - 1)
             for _ in range(self.rng.randint(1, 3)):
-                part = part >> (self._part(depth - 1) if self.rng.random() < 0.8 else self._approve())
+                part = part >> (self._part(depth - 1) if self.rng.random() < 0.8 else self._waiting())
             return part
         if pick < 0.75:
             names = [f"b{n}" for n in range(self.rng.randint(1, 4))]
@@ -404,6 +412,12 @@ class Generator:
             self._child,
         ]
         return self.rng.choice(kinds)(depth - 1)
+
+    def _waiting(self) -> Composable:
+        return self._approve() if self.rng.random() < 0.7 else self._wait_for()
+
+    def _wait_for(self) -> Composable:
+        return wait_for("told", key=self.rng.choice(["'k'", "'l'", None]), within=3600.0)
 
     def _approve(self) -> Composable:
         risk = self.rng.choice(["high", "high", "low", "medium", self._condition("input")])

@@ -12,7 +12,7 @@ from orchestrator.definitions.vocabulary import Composable
 from orchestrator.engine import Claimed
 from orchestrator.planning.bounds import bounds
 from tests.integration.engine.bench import Bench, Boom, named
-from tests.integration.engine.reference import Generator, act, decide
+from tests.integration.engine.reference import TOLD, Generator, act, decide
 
 TRIES = 3  # attempts of an agent that says nothing else
 
@@ -36,7 +36,7 @@ def consumed(bench: Bench, run: UUID) -> tuple[int, int, int, int]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_workflows_stay_within_their_bounds(bench: Bench, seed: int) -> None:
-    bench.people = decide
+    bench.people, bench.news = decide, TOLD
     bench.rng.seed(seed)
     generator = Generator(100 + seed)
     runs = {}

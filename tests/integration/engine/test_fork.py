@@ -18,7 +18,7 @@ from schemas import workflows
 from schemas.errors import Conflict, NotFound
 from schemas.runs import RunState
 from tests.integration.engine.bench import Bench, Boom, named
-from tests.integration.engine.reference import Generator, act, decide, meaning, nameless
+from tests.integration.engine.reference import TOLD, Generator, act, decide, meaning, nameless
 from tests.integration.engine.test_replay import assert_told
 
 A, B, C, D = (named(name) for name in "abcd")
@@ -432,7 +432,7 @@ def test_a_fork_of_any_run_from_any_step_means_what_the_run_means(
     if seed % 2:
         monkeypatch.setattr(workflows, "WINDOW", 2)
     crowd.rng.seed(seed)
-    crowd.people = decide
+    crowd.people, crowd.news = decide, TOLD
     generator = Generator(seed)
     definitions = {}
     for number in range(12):

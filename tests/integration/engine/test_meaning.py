@@ -10,9 +10,10 @@ import pytest
 
 from orchestrator.definitions.vocabulary import each, fan_out, workflow
 from orchestrator.engine import Claimed
+from orchestrator.incoming.inbox import Inbox
 from schemas import workflows
 from tests.integration.engine.bench import Bench, Boom, named
-from tests.integration.engine.reference import AGENTS, Generator, act, decide, meaning, nameless
+from tests.integration.engine.reference import AGENTS, TOLD, Generator, act, decide, meaning, nameless
 
 RUNS = 40
 
@@ -39,14 +40,16 @@ def test_random_workflows_end_as_the_reference_says(
     if seed % 2:
         monkeypatch.setattr(workflows, "WINDOW", 2)
     crowd.rng.seed(seed)
-    crowd.people = decide
+    crowd.people, crowd.news = decide, TOLD
     generator = Generator(seed)
     runs = {}
     for number in range(RUNS):
         definition, value = generator.workflow(f"random-{number}"), ["x", number][number % 2]
         runs[crowd.submit(definition, value)] = (definition, value)
 
-    # When messages come in any order, twice, or not at all
+    # When messages come in any order, twice, or not at all, and events before anybody waits for them
+    for key in ("k", None, "l"):
+        Inbox(crowd.pool).emit("told", TOLD, key=key)
     crowd.drain(flaky, chaos=0.2)
 
     # Then each run ends as its definition means, and no step has two outcomes
@@ -60,13 +63,14 @@ def test_random_workflows_end_as_the_reference_says(
     unfinished = "('pending', 'ready', 'running', 'open', 'waiting')"
     assert crowd.query(f"SELECT path, state FROM steps WHERE state IN {unfinished}") == []  # noqa: S608
     assert crowd.query("SELECT count(*) > 0 FROM waits WHERE settled_by = 'ann'") == [(True,)]
+    assert crowd.query("SELECT count(*) > 0 FROM waits WHERE settled_by LIKE 'event%%'") == [(True,)]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_runs_that_failed_end_again_when_they_are_resumed(crowd: Bench, seed: int) -> None:
     # Given random runs, some of which have failed
     crowd.rng.seed(seed)
-    crowd.people = decide
+    crowd.people, crowd.news = decide, TOLD
     generator = Generator(seed)
     runs = {}
     for number in range(RUNS):

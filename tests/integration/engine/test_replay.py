@@ -22,7 +22,7 @@ from schemas.events import Event
 from schemas.runs import RUN_MOVES, STEP_MOVES, RunState, StepState
 from schemas.settings import settings
 from tests.integration.engine.bench import Bench, done, named
-from tests.integration.engine.reference import Generator, decide
+from tests.integration.engine.reference import TOLD, Generator, decide
 from tests.integration.engine.test_meaning import flaky
 from tests.support import eventually
 
@@ -56,7 +56,7 @@ def test_replayed_events_tell_what_the_tables_hold(
     if seed % 2:
         monkeypatch.setattr(workflows, "WINDOW", 2)
     crowd.rng.seed(seed)
-    crowd.people = decide
+    crowd.people, crowd.news = decide, TOLD
     generator = Generator(seed)
     definitions = [
         generator.workflow(f"random-{n}").model_copy(update={"timeout": 3600.0}) for n in range(RUNS)
