@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         Unmet,
         WorkerInfo,
     )
-    from schemas.usage import Bounds, Budget, Usage
+    from schemas.usage import Bounds, Budget, Price, Usage
     from schemas.workflows import Each, FanOut, Leaf, Node, Pipeline, Workflow
 
 __all__ = [
@@ -104,6 +104,7 @@ __all__ = [
     "Permanent",
     "Pipeline",
     "PoolView",
+    "Price",
     "ResultTimeout",
     "Retry",
     "Review",

@@ -38,3 +38,14 @@ class Bounds(Frozen):
     model_calls: int | None = Field(default=None, ge=0)
     tokens: int | None = Field(default=None, ge=0)
     usd: float | None = Field(default=None, ge=0)
+
+
+class Price(Frozen):
+    """What a model costs, in US dollars for a million tokens. A model of one's own costs `Price(input=0, output=0)`."""
+
+    input: float = Field(ge=0)
+    output: float = Field(ge=0)
+
+    def of(self, input_tokens: int, output_tokens: int) -> float:
+        """What a call costs, in US dollars."""
+        return (input_tokens * self.input + output_tokens * self.output) / 1_000_000

@@ -1,0 +1,176 @@
+"""The server of the scripted provider, on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import socket
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+
+from schemas.usage import Price
+from workers.scripted import wire
+from workers.scripted.log import Asked, Wire, conversation_of, turn_number
+from workers.scripted.script import Refusal, Reply, Script, turn_of
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+PATHS: dict[str, Wire] = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic"}
+
+
+class Cut(Exception):
+    """The connection is to end here: the server closes it when its application fails."""
+
+
+class ScriptedProvider:
+    """Answers by its script while it is entered; `log` stays readable afterwards.
+
+    What a script that is a function has raised is raised again at the end.
+    """
+
+    def __init__(self, script: Script, *, price: Price | None = None) -> None:
+        """`price` is what `usd` counts with, for whatever model it is asked for."""
+        self.log: list[Asked] = []
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self._script = script
+        self._price = price or Price(input=0, output=0)
+        self._broken: Exception | None = None
+        self._lock = threading.Lock()
+        self._seen: Counter[tuple[str, int]] = Counter()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            self._serve,
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            log_level="critical",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="scripted", daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        """Where an Anthropic client is pointed to."""
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    @property
+    def base_url(self) -> str:
+        """Where an OpenAI client is pointed to."""
+        return f"{self.url}/v1"
+
+    @property
+    def usd(self) -> float:
+        """What its replies would have cost."""
+        return self._price.of(self.input_tokens, self.output_tokens)
+
+    def __enter__(self) -> Self:
+        self._thread.start()  # the socket listens already: who connects now is served in a moment
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+        if self._broken is not None:
+            raise self._broken
+
+    async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        body = await _read(receive)
+        asked = self._noted(scope, body)
+        if isinstance(asked, Refusal):
+            await _refuse(asked, None, send)
+            return
+        try:
+            turn = turn_of(self._script, asked)
+        except Exception as error:  # noqa: BLE001  of the script, raised where it was written
+            self._broken = error
+            turn = Refusal(500, f"the script raised {error!r}")
+        await asyncio.sleep(turn.delay)
+        if isinstance(turn, Refusal):
+            await _refuse(turn, asked, send)
+            return
+        await self._reply(turn, asked, send)
+
+    def _noted(self, scope: dict[str, Any], body: bytes) -> Asked | Refusal:
+        kind = PATHS.get(scope["path"])
+        if kind is None or scope["method"] != "POST":
+            return Refusal(404, f"no {scope['method']} {scope['path']} here, but POST {' and '.join(PATHS)}")
+        try:
+            data = json.loads(body)
+            conversation, turn = conversation_of(data), turn_number(data)
+        except (ValueError, KeyError, TypeError) as error:
+            return Refusal(400, f"the request is none: {error!r}")
+        authorized = any(name in (b"authorization", b"x-api-key") for name, _ in scope["headers"])
+        with self._lock:
+            again = self._seen[conversation, turn]
+            self._seen[conversation, turn] += 1
+            asked = Asked(kind, data, conversation, turn, again, authorized)
+            self.log.append(asked)
+        return asked
+
+    async def _reply(self, reply: Reply, asked: Asked, send: Send) -> None:
+        one = wire.said(reply, asked, len(self.log))
+        with self._lock:
+            self.input_tokens += one.input_tokens
+            self.output_tokens += one.output_tokens
+        kind = "text/event-stream" if asked.stream else "application/json"
+        await send(_start(200, [(b"content-type", kind.encode())]))
+        for piece in _spoilt(reply, list(_sent(one, asked))):
+            await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
+        if reply.wrong == "cut":
+            raise Cut
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _sent(one: wire.Said, asked: Asked) -> Iterator[str]:
+    if asked.stream:
+        yield from wire.pieces(one, asked)
+    else:
+        yield json.dumps(wire.whole(one, asked))
+
+
+def _spoilt(reply: Reply, parts: list[str]) -> list[str]:
+    match reply.wrong:
+        case "body":
+            return [part.replace('"', "'") for part in parts]
+        case "cut" if len(parts) > 1:
+            return parts[: len(parts) // 2]
+        case "cut":
+            return [parts[0][: len(parts[0]) // 2]]
+    return parts
+
+
+async def _refuse(refusal: Refusal, asked: Asked | None, send: Send) -> None:
+    headers = [(b"content-type", b"application/json")]
+    if refusal.retry_after is not None:
+        # In whole seconds, as the header has it, and in milliseconds, as OpenAI's client reads it first.
+        headers.append((b"retry-after", str(math.ceil(refusal.retry_after)).encode()))
+        headers.append((b"retry-after-ms", str(round(refusal.retry_after * 1000)).encode()))
+    await send(_start(refusal.status, headers))
+    await send({"type": "http.response.body", "body": json.dumps(wire.error(refusal, asked)).encode()})
+
+
+def _start(status: int, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+async def _read(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if not message.get("more_body"):
+            return body
