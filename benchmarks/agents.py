@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from benchmarks.witness import of_environment
-from orchestrator import approve, debate, each, fan_out, loop, route, rule, supervise, workflow
+from orchestrator import approve, child, debate, each, fan_out, loop, route, rule, supervise, workflow
 from schemas import Assignment, Assignments, Brief, Case, Review, Verdict
 from schemas.outcomes import Gathered
 from workers import AgentError, Context, Retry, agent
@@ -144,4 +144,6 @@ routed = workflow(
 looped = workflow("benchmark-loop", loop(first, until=f"round == {ROUNDS}"))
 supervised = workflow("benchmark-supervise", supervise(first, second, third, planner=plan, reviewer=review))
 debated = workflow("benchmark-debate", debate(first, second, third, judge=judge, rubric={"truth": 1.0}))
+started = workflow("benchmark-child", child(workflow("benchmark-inner", first)))
+family = workflow("benchmark-family", each(child(workflow("benchmark-inner", branch)), join=total))
 approved = workflow("benchmark-approve", approve("go on") >> first)

@@ -90,6 +90,7 @@ _PATTERNS: list[tuple[str, Workflow, Any, int, int]] = [
     ("a router's decision by a rule, and its way", agents.routed, 1, 1, 1),
     ("a round of a loop", agents.looped, 0, agents.ROUNDS, 1),
     ("a round of a supervisor: plan, three workers, review", agents.supervised, 0, 2, 3),
+    ("a child run of one step", agents.started, 0, 1, 1),
     ("a debate: three debaters and a judge", agents.debated, 0, 1, 2),
 ]
 """Title, workflow, input, rounds in a run (0: the time until its first step counts), steps one after the other."""

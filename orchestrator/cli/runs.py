@@ -11,6 +11,7 @@ from orchestrator.cli.output import ago, as_json, print_json, print_output, prin
 from orchestrator.cli.submit import stay
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from uuid import UUID
 
     from orchestrator.client import Client
@@ -30,6 +31,9 @@ def ls(
         str | None, typer.Option(metavar="NAME=VALUE", help="Only runs with this label.")
     ] = None,
     tenant: Annotated[str | None, typer.Option(help="Only runs of this tenant.")] = None,
+    children: Annotated[
+        bool, typer.Option("--children", help="Also runs that others started, below those.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, latest first.")] = 50,
     json: options.Json = False,
 ) -> None:
@@ -43,6 +47,7 @@ def ls(
             workflow=workflow,
             label=label,
             tenant=tenant,
+            children=children,
             limit=limit,
         )
     if json:
@@ -50,7 +55,10 @@ def ls(
         return
     print_table(
         ["RUN", "WORKFLOW", "STATE", "TOOK", "SUBMITTED", "NOTE"],
-        [(run.id, run.workflow, run.state, _took(run), ago(run.created_at), _note(run)) for run in found],
+        [
+            (run.id, "  " * depth + run.workflow, run.state, _took(run), ago(run.created_at), _note(run))
+            for run, depth in family(found)
+        ],
         empty="There are no such runs. Start one: baton run WORKFLOW",
     )
 
@@ -124,6 +132,21 @@ def resolve(client: Client, text: str) -> UUID:
         return found[0]
     many = f"{len(found)} runs have ids that begin with {text!r}." if found else f"There is no run {text!r}."
     raise NotFound(many, next_step="baton runs ls")
+
+
+def family(runs: Sequence[RunSummary]) -> Iterator[tuple[RunSummary, int]]:
+    """The runs with how deep they stand, each followed by those that it started, if they are among them."""
+    known = {run.id for run in runs}
+    below: dict[UUID | None, list[RunSummary]] = {}
+    for run in runs:
+        below.setdefault(run.parent_run if run.parent_run in known else None, []).append(run)
+
+    def grown(parent: UUID | None, depth: int) -> Iterator[tuple[RunSummary, int]]:
+        for run in below.get(parent, ()):
+            yield run, depth
+            yield from grown(run.id, depth + 1)
+
+    yield from grown(None, 0)
 
 
 def _took(run: RunSummary) -> str:

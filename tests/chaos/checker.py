@@ -86,6 +86,8 @@ class Facts:
     """How often each kind of event happened to a path of a run."""
     calls: Sequence[Call]
     effects: int
+    parents: dict[UUID, StepKey] = field(default_factory=dict)
+    """By child run, the step that started it."""
     workers: dict[str, UUID] = field(default_factory=dict)
     """Worker ids by node name."""
     strikes: Sequence[Strike] = ()
@@ -132,6 +134,12 @@ def gather(arena: Arena, accepted: Sequence[Accepted], strikes: Sequence[Strike]
         events=Counter({(run, kind, path): count for run, kind, path, count in events}),
         calls=arena.ledger.calls(),
         effects=arena.ledger.effects(),
+        parents={
+            run: (parent, step)
+            for run, parent, step in arena.query(
+                "SELECT id, parent_run, parent_step FROM runs WHERE parent_run IS NOT NULL"
+            )
+        },
         workers={name: id for id, name in arena.query("SELECT id, name FROM workers")},
         strikes=strikes,
     )
@@ -173,8 +181,19 @@ def every_output_is_right(facts: Facts) -> Iterator[str]:
 
 def no_run_was_invented(facts: Facts) -> Iterator[str]:
     known = Counter(one.id for one in facts.accepted)
-    yield from (f"run {run} was never submitted" for run in facts.runs if run not in known)
+    started = known.keys() | facts.parents.keys()
+    yield from (f"run {run} was never submitted" for run in facts.runs if run not in started)
     yield from (f"run {run} answers {count} submissions" for run, count in known.items() if count > 1)
+
+
+def each_step_starts_one_run(facts: Facts) -> Iterator[str]:
+    started = Counter(facts.parents.values())
+    for key, step in facts.steps.items():
+        count = started.pop(key, 0)
+        expected = step.kind == "child" and step.state in ("done", "failed")
+        if count != expected:
+            yield f"step {key[1]} of run {key[0]}, a {step.kind} that is {step.state}, started {count} runs"
+    yield from (f"run {run} has no step {path}, which started another run" for run, path in started)
 
 
 def nothing_is_left_open(facts: Facts) -> Iterator[str]:
@@ -284,6 +303,7 @@ RULES: dict[Callable[[Facts], Iterator[str]], str] = {
     every_run_has_ended: LOST,
     every_output_is_right: WRONG,
     no_run_was_invented: DOUBLE,
+    each_step_starts_one_run: DOUBLE,
     nothing_is_left_open: LOST,
     each_step_has_one_outcome: DOUBLE,
     each_ending_is_told_once: DOUBLE,

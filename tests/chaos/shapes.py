@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator import approve, debate, each, fan_out, supervise, wait_for, workflow
+from orchestrator import approve, child, debate, each, fan_out, supervise, wait_for, workflow
 from schemas.workflows import Workflow
 from tests.agents.accountable import (
     accept_second,
@@ -150,6 +150,13 @@ debated = workflow(
     "chaos-debated",
     debate(step, stumble, refuse, slow=wander >> forked, judge=weigh, rubric={"size": 1.0}) >> settled,
 )
+family = workflow("chaos-family", numbers >> each(child(workflow("chaos-child", step >> press)), join=total))
+disowned = workflow(
+    "chaos-disowned",
+    child(workflow("chaos-middle", step >> child(workflow("chaos-refused", press >> refuse)))).otherwise(
+        press
+    ),
+)
 
 SHAPES = [
     Shape(line, lambda n: 2 * (n + 2) + 4, weight=3),
@@ -167,6 +174,8 @@ SHAPES = [
     Shape(debated, lambda n: {"answer": 2 * n + 3, "against": 2, "gaps": ["refuse"]}),
     Shape(looked_at, lambda n: 2 * (n + 2)),
     Shape(asked, lambda n: n + 3),
+    Shape(family, lambda n: _triangle(n) + 2 * n, _up_to(7), weight=2),
+    Shape(disowned, lambda n: n + 1),
     Shape(awaiting, lambda n: 2 * n + 1 + 6),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"delay": 1.0}),
     Shape(line, lambda n: 2 * (n + 2) + 4, options={"priority": 9}),

@@ -68,6 +68,15 @@ def one_for_two(facts: Facts) -> None:
     facts.accepted = [*facts.accepted, *facts.accepted]
 
 
+def another_child(facts: Facts) -> None:
+    facts.runs[OTHER] = ("completed", 7)
+    facts.parents[OTHER] = (RUN, "1/a")
+
+
+def no_child(facts: Facts) -> None:
+    facts.steps[RUN, "1"] = facts.steps[RUN, "1"]._replace(kind="child")
+
+
 def left_open(facts: Facts) -> None:
     facts.steps[RUN, "1"] = facts.steps[RUN, "1"]._replace(state="open")
 
@@ -140,6 +149,8 @@ FORGERIES: dict[Callable[[Facts], None], str] = {
     failed: "every_output_is_right",
     two_runs: "no_run_was_invented",
     one_for_two: "no_run_was_invented",
+    another_child: "each_step_starts_one_run",
+    no_child: "each_step_starts_one_run",
     left_open: "nothing_is_left_open",
     two_outcomes: "each_step_has_one_outcome",
     another_followed: "each_step_has_one_outcome",

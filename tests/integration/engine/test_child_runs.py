@@ -7,8 +7,12 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.cli.runs import family
 from orchestrator.definitions.vocabulary import Composable, child, each, fan_out, workflow
 from orchestrator.engine import Pointer
+from orchestrator.planning.bounds import bounds
+from orchestrator.planning.mermaid import mermaid
+from orchestrator.prune import Pruner, Rule
 from schemas.errors import Conflict, DefinitionError
 from schemas.workflows import Workflow
 from tests.integration.engine.bench import Bench, Boom, named
@@ -400,3 +404,44 @@ def test_a_thousand_children_of_an_each(bench: Bench) -> None:
 
     assert bench.end(run).output == 1000
     assert len(children(bench, run)) == 1000
+
+
+# --- what is shown ----------------------------------------------------------------------------------------
+
+
+def test_bounds_include_the_runs_that_a_run_starts() -> None:
+    inner = workflow("inner", A >> B, timeout=10.0)
+    alone, worst = bounds(inner), bounds(workflow("outer", each(child(inner), max_items=7, parallel=2)))
+
+    assert (worst.runs, worst.calls, worst.attempts) == (7, 7 * alone.calls, 7 * alone.attempts)
+    assert worst.steps == 1 + 7 * (1 + alone.steps)
+    assert (worst.parallel, worst.seconds) == (2, 4 * 10.0)
+    assert bounds(workflow("outer", child(inner, wait=False))).seconds == 0.0
+    assert "[[" in mermaid(workflow("outer", child(inner)))
+
+
+def test_child_runs_are_listed_below_their_parents_if_asked_for(bench: Bench) -> None:
+    run, middle, inner = deep(bench)
+    listed = {
+        children: bench.views.runs(
+            state=None, workflow=None, label=None, tenant=None, children=children, limit=10
+        )
+        for children in (False, True)
+    }
+
+    assert [one.id for one in listed[False]] == [run]
+    assert [(one.id, depth) for one, depth in family(listed[True])] == [(run, 0), (middle, 1), (inner, 2)]
+
+
+def test_old_children_go_after_the_run_that_could_still_resume_them(bench: Bench) -> None:
+    run = bench.submit(around())
+    bench.drain(acting(b=Boom("no")))
+    bench.query(
+        "UPDATE runs SET created_at = now() - interval '9 days', finished_at = now() - interval '8 days'"
+    )
+    bench.query("UPDATE runs SET finished_at = now() WHERE id = %s", run)
+    rule = Rule(older_than=7 * 86_400)
+
+    assert sum(gone.runs for gone in Pruner(bench.url, rule).batches()) == 0
+    bench.query("UPDATE runs SET finished_at = now() - interval '8 days' WHERE id = %s", run)
+    assert sum(gone.runs for gone in Pruner(bench.url, rule).batches()) == 2
