@@ -226,6 +226,26 @@ def test_an_agent_that_catches_everything_still_waits(desk: Desk) -> None:
     assert desk.end(run).output == "ab"
 
 
+def test_an_answer_outlives_the_attempt_that_fails_after_it(desk: Desk) -> None:
+    @agent(retry=Retry(max=1, base=0.001))
+    def shaky(ctx: Context, what: str) -> list[Any]:
+        ctx.spend(tokens=5)
+        answer = ctx.ask_human("Well?")
+        if ctx.attempt == 2:
+            raise AgentError("for the moment")
+        return [answer, ctx.attempt]
+
+    run = desk.start(shaky, value="x")
+    desk.answer(run, "fine")
+    eventually(lambda: desk.work() or desk.end(run))  # type: ignore[func-returns-value]
+
+    assert desk.end(run).output == ["fine", 3]
+    assert desk.query("SELECT count(*) FROM waits") == [(1,)]
+    assert attempts(desk, run) == ["waiting", "failed", "done"]
+    assert desk.query("SELECT sum((usage ->> 'tokens')::int)::int FROM attempts") == [(15,)]
+    assert_told(desk, run)
+
+
 class Color(BaseModel):
     name: str
     bright: bool = False
