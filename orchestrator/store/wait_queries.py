@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-# The step's clock runs to whatever comes first; it stands still while the run is paused.
+# The step's clock runs to whatever comes first; it stands still while the run is paused. A run that waits has started.
 INSERT_WAITS: LiteralString = """
 WITH given AS (
     SELECT * FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(kinds)s::text[], %(keys)s::text[],
@@ -37,13 +37,22 @@ WITH given AS (
            (m.told::jsonb - 'shown' - 'usage' - 'attempt') || jsonb_strip_nulls(jsonb_build_object(
                'wait', a.id, 'name', m.key, 'audience', m.audience::jsonb, 'expires', m.expires))
     FROM moved m JOIN asked a USING (run_id, path) WHERE m.kind IN ('approval', 'question')
+), started AS (
+    UPDATE runs SET state = 'running', started_at = clock_timestamp()
+    WHERE state = 'queued' AND id IN (SELECT run_id FROM moved WHERE kind <> 'delay')
+    RETURNING id
 )
 INSERT INTO events (run_id, kind, path, data)
-SELECT m.run_id, 'step.waiting', m.path,
-       m.told::jsonb || jsonb_strip_nulls(jsonb_build_object(
-           'wait', a.id, 'kind', m.kind, 'key', m.key, 'audience', nullif(m.audience::jsonb, '[]'),
-           'due_in', least(m.escalate_after, m.expires), 'held', nullif(m.held, false)))
-FROM moved m JOIN asked a USING (run_id, path)
+SELECT run_id, kind, path, data FROM (
+    SELECT 1 AS n, id AS run_id, 'run.started' AS kind, '' AS path, '{}'::jsonb AS data FROM started
+    UNION ALL
+    SELECT 2, m.run_id, 'step.waiting', m.path,
+           m.told::jsonb || jsonb_strip_nulls(jsonb_build_object(
+               'wait', a.id, 'kind', m.kind, 'key', m.key, 'audience', nullif(m.audience::jsonb, '[]'),
+               'due_in', least(m.escalate_after, m.expires), 'held', nullif(m.held, false)))
+    FROM moved m JOIN asked a USING (run_id, path)
+) AS e
+ORDER BY n
 """
 
 SELECT_RUNS_OF_WAITS: LiteralString = "SELECT DISTINCT run_id FROM waits WHERE id = ANY (%(ids)s::bigint[])"

@@ -477,8 +477,10 @@ def test_a_fork_asks_for_itself(bench: Bench) -> None:
         assert_told(bench, one)
 
 
-def test_a_run_that_waits_is_not_resumed(bench: Bench) -> None:
+def test_a_run_that_begins_with_a_wait_has_started_and_is_not_resumed(bench: Bench) -> None:
     run = started(bench, approve("publish") >> A)
+    assert bench.query("SELECT state, started_at IS NOT NULL FROM runs") == [("running", True)]
+    assert bench.kinds(run)[:3] == ["run.submitted", "run.started", "step.waiting"]
 
     with pytest.raises(Conflict):
         bench.engine.resume(run)
