@@ -126,6 +126,7 @@ def test_a_fault_at_any_read_or_a_deadlock_changes_nothing_in_the_end(stage: Sta
 
 
 @LONG
+@pytest.mark.timeout(900)  # as many plays as pairs of statements
 @pytest.mark.parametrize("pair", list(itertools.product((Fault.CUT, Fault.UNHEARD), repeat=2)), ids=str)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_faults_change_nothing_in_the_end(stage: Stage, name: str, pair: tuple[Fault, Fault]) -> None:
