@@ -82,7 +82,9 @@ def tell_steps(advance: Growing, ended: Iterable[tuple[RunRef, str | None]]) -> 
         for run, ref in ended
     }
     keys = {"runs": list(outputs), "outputs": list(outputs.values())}
-    for run_id, path, error, definition, priority, paused in advance.conn.execute(sql.CLOSE_STEPS_OF, keys):
+    for run_id, path, error, definition, priority, paused in advance.conn.execute(
+        sql.CLOSE_STEPS_OF, keys
+    ).fetchall():
         parent = RunRef(run_id, advance.plans.load(definition, advance.conn), priority, paused)
         advance.finished(parent, path, f"out:{path}" if error is None else None, error)
 

@@ -27,8 +27,14 @@ WITH given AS (
                                     ELSE src.output END, 'null') AS value
     FROM given g
     JOIN runs p ON p.id = g.parent_run
-    JOIN steps s ON s.run_id = g.parent_run AND s.path = g.parent_step AND s.state || '' = 'open'
-    LEFT JOIN steps src ON src.run_id = g.parent_run AND src.path = substr(g.ref, strpos(g.ref, ':') + 1)
+    -- By row: planned on an empty table, a join would go through all steps of the run for each of them.
+    CROSS JOIN LATERAL (
+        SELECT FROM steps WHERE run_id = g.parent_run AND path = g.parent_step AND state || '' = 'open' OFFSET 0
+    ) s
+    LEFT JOIN LATERAL (
+        SELECT input, output FROM steps
+        WHERE run_id = g.parent_run AND path = substr(g.ref, strpos(g.ref, ':') + 1) OFFSET 0
+    ) src ON true
 ), made AS (
     INSERT INTO runs (id, definition_id, workflow, tenant, priority, labels, input, state, paused_at, pause_reason,
                       due_at, time_left, parent_run, parent_step, parent_try, awaited, budget, accounts)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrator.definitions.vocabulary import approve, each, fan_out, loop, route
-from tests.chaos.engine.scenarios import cluster, events, intake, runs, steps, teams, waits
-from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario
+from orchestrator.definitions.vocabulary import approve, child, each, fan_out, loop, route
+from tests.chaos.engine.scenarios import children, cluster, events, intake, runs, steps, teams, waits
+from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario, new
 
 NESTED = fan_out(a=A, each=each(B >> C, parallel=1, within=3600), join=JOIN, require="any", within=3600)
 
@@ -32,6 +32,11 @@ SCENARIOS: dict[str, Scenario] = {
         value=[[1], [2]],
         before=("0/0/a", "0/0/each/0/0", "0/0/each/0/1"),
     ),
+    "record what starts a child": steps.recording(A >> child(new(B)) >> C, "0"),
+    "record the end of a child": children.ending,
+    "cancel a run and its child": children.cancelling,
+    "resume a run and its child": children.resuming,
+    "record what exceeds a budget": children.exceeding,
     "record the last branch": steps.recording(
         fan_out(A, B, join=JOIN, within=3600) >> C, "0/b", before=("0/a",)
     ),
