@@ -8,9 +8,9 @@ A run:                                            A step:
        └────────┴────────> cancelled                     └─────────┴──────────┴──> skipped,    │
                                                                                    cancelled   v
     queued and running may be `paused` and            a step with parts is `open` instead of    ready
-    come back by resume; a paused run can             ready and running; one that killed its    or open
-    still end with what was running                   workers too often is `dead` until somebody
-                                                      retries or drops it; one that waits for a
+    come back by resume, as does one that failed      ready and running; one that killed its    or open
+    before it began; a paused run can still end       workers too often is `dead` until somebody
+    with what was running                             retries or drops it; one that waits for a
                                                       decision or an event is `waiting`
 """
 
@@ -71,7 +71,7 @@ RUN_MOVES: dict[RunState, frozenset[RunState]] = {
     RunState.QUEUED: _RUN_ENDINGS | {RunState.RUNNING, RunState.PAUSED},
     RunState.RUNNING: _RUN_ENDINGS | {RunState.PAUSED},
     RunState.PAUSED: _RUN_ENDINGS | {RunState.QUEUED, RunState.RUNNING},
-    RunState.FAILED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+    RunState.FAILED: frozenset({RunState.QUEUED, RunState.RUNNING, RunState.CANCELLED}),
     RunState.COMPLETED: frozenset(),
     RunState.CANCELLED: frozenset(),
 }

@@ -149,7 +149,7 @@ class Replay:
 
     def _resume(self) -> None:
         was_paused = self.state is RunState.PAUSED
-        self.state = RunState.QUEUED if was_paused and self.started_at is None else RunState.RUNNING
+        self.state = RunState.QUEUED if self.started_at is None else RunState.RUNNING
         if not was_paused:
             self.finished_at, self.error, self.degraded = None, None, False
 

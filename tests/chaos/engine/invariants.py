@@ -147,12 +147,12 @@ class Story:
         if verb == "resumed" and self.run == "failed":
             for path, told in self.steps.items():
                 if told.state in ("failed", "skipped") and not self._gap(path):
-                    self.steps[path] = told._replace(state="ready", retries=0)
+                    self.steps[path] = told._replace(state="ready", retries=0, losses=0)
         if verb == "cancelled":
             for path, told in self.steps.items():
                 if told.state not in STEP_ENDED:
                     self.steps[path] = told._replace(state="cancelled")
-        was_queued = self.run == "paused" and not any(told.attempt for told in self.steps.values())
+        was_queued = not any(told.attempt for told in self.steps.values())
         after = {
             "submitted": "queued",
             "forked": "queued",
@@ -255,7 +255,10 @@ def the_story_is_what_the_steps_say(run: RunFacts) -> Iterator[str]:
         step = run.steps.get(path)
         if step is None:
             yield f"events tell of {path}, which is not there"
-        elif step.kind == "agent" and told != Told(step.state, step.attempt, step.retries, step.losses):
+        # What waits for its turn has no event of its own.
+        elif step.kind == "agent" and told != Told(
+            "ready" if step.state == "pending" else step.state, step.attempt, step.retries, step.losses
+        ):
             yield f"{path} is {step}, the events tell {told}"
     for step in run.steps.values():
         told = run.story.steps.get(step.path, Told())

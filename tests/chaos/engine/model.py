@@ -135,7 +135,7 @@ class Model:
         else:
             row.state, row.why = "failed", "it cost one worker after the other, and was dropped by hand"
         if not self.by_hand and not self.dead:
-            self._unpause()
+            self._go_on()
         self._settle()
 
     @property
@@ -160,11 +160,13 @@ class Model:
 
     def resume(self) -> bool:
         if self.state == "paused" and not self.dead:
-            self._unpause()
+            self._go_on()
         elif self.state == "failed":
             for path in [path for path in self.rows if not self._is_settled(path)]:
-                self.rows[path].state, self.rows[path].retries = "pending", 0
-            self.state, self.error = "running", None
+                row = self.rows[path]
+                row.state, row.retries, row.losses = "pending", 0, 0
+            self.error = None
+            self._go_on()
         else:
             return False
         self._settle()
@@ -200,7 +202,7 @@ class Model:
             and f"{path}/join" not in self.rows
         ]
 
-    def _unpause(self) -> None:
+    def _go_on(self) -> None:
         started = any(row.attempt for row in self.rows.values())
         self.state = "running" if started else "queued"
 
