@@ -16,6 +16,7 @@
         ├── Permanent              do not retry
         │   ├── Unanswered             nobody has answered what the agent had asked
         │   └── JournalMismatch        an attempt did other things, or in another order, than those before it
+        ├── ToolError              raise it in a tool: its model hears of it, and may do better
         └── AttemptTimeout         the attempt ran longer than the agent's timeout
 
 A class's docstring is its default message. `next_step` is the command or act that helps.
@@ -131,6 +132,10 @@ class Unanswered(Permanent):
 
 class JournalMismatch(Permanent):
     """The attempt did not do what those before it had done."""
+
+
+class ToolError(AgentError):
+    """The tool could not do what the model wants."""
 
 
 class AttemptTimeout(AgentError):

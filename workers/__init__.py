@@ -1,8 +1,21 @@
 """Doing the work: agents, the pools that run them, and the one step task."""
 
 from schemas.agents import Retry
-from schemas.errors import AgentError, Permanent, Unanswered
+from schemas.errors import AgentError, Permanent, ToolError, Unanswered
 from workers.agent import Agent, agent
 from workers.context import Context
+from workers.llm import llm_agent
+from workers.tools import ToolCall
 
-__all__ = ["Agent", "AgentError", "Context", "Permanent", "Retry", "Unanswered", "agent"]
+__all__ = [
+    "Agent",
+    "AgentError",
+    "Context",
+    "Permanent",
+    "Retry",
+    "ToolCall",
+    "ToolError",
+    "Unanswered",
+    "agent",
+    "llm_agent",
+]

@@ -124,12 +124,13 @@ def _signature(target: AgentFunction, name: str) -> tuple[bool, TypeAdapter[Any]
         raise DefinitionError(what, faults)
     return (
         takes_context,
-        _adapter(what, inputs[0], hints[inputs[0]]),
-        _adapter(what, "return", hints["return"]),
+        json_adapter(what, inputs[0], hints[inputs[0]]),
+        json_adapter(what, "return", hints["return"]),
     )
 
 
-def _adapter(what: str, where: str, hint: Any) -> TypeAdapter[Any]:
+def json_adapter(what: str, where: str, hint: Any) -> TypeAdapter[Any]:
+    """The adapter of a type, which must have a JSON schema. Raises `DefinitionError`."""
     try:
         adapter = TypeAdapter(hint)
         adapter.json_schema()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from uuid import UUID
@@ -19,7 +20,7 @@ from schemas.usage import Usage
 from schemas.waits import Asking
 from workers.asking import NOTHING, Question, names
 from workers.endings import SetAside
-from workers.journal import Journal
+from workers.journal import Found, Journal
 from workers.state import Memory, Session, State, block, memory_of
 
 
@@ -43,6 +44,8 @@ class Context:
     _notes: list[Note] = field(default_factory=list)
     _memory: Memory | None = None
     _journal: Journal | None = None
+    _places: Iterator[int] = field(default_factory=itertools.count)
+    """Instead of those of a journal, where there is none."""
     _is_async: bool = False
     _asked: Asking | None = None
     """What this attempt ends with."""
@@ -64,6 +67,10 @@ class Context:
     def progress(self, **data: Any) -> None:
         """Note something about the work as an event of the run, committed together with the outcome."""
         self._notes.append(Note(EventKind.PROGRESS, data))
+
+    def warn(self, message: str, **data: Any) -> None:
+        """Note what somebody should look at, committed with the outcome; see `baton runs explain`."""
+        self._notes.append(Note(EventKind.STEP_WARNING, {"message": message, **data}))
 
     def decide(
         self, choice: Any, why: str = "", alternatives: Mapping[str, float] | Iterable[str] = ()
@@ -147,13 +154,25 @@ class Context:
         )
         return self._journaled(f"ask {key}", asked, asked.answered)
 
+    def place(self) -> int:
+        """Set the next place of the journal aside, for what is done in an order of its own: see `kept`."""
+        return next(self._places) if self._journal is None else self._journal.next()
+
+    async def kept(
+        self, place: int, name: str, act: Callable[[], Awaitable[Any]], read: Callable[[Found], Any]
+    ) -> Any:
+        """As `once`, for an agent that has the place already and wants to know whose account it goes on."""
+        if self._journal is None:
+            return read(Found(await act(), owed=True))
+        return await self._awaited(self._journal, place, name, act, read)
+
     def _journaled(self, name: str, act: Callable[[], Any] | Question, read: Callable[[Any], Any]) -> Any:
         journal = self._journal
         if journal is None:
             return self._without_journal(act)
         position = journal.next()
         if self._is_async:
-            return self._awaited(journal, position, name, act, read)
+            return self._awaited(journal, position, name, act, lambda found: read(found.value))
         found = journal.recall(position, name)
         if found is None:
             if isinstance(act, Question):
@@ -169,7 +188,7 @@ class Context:
         position: int,
         name: str,
         act: Callable[[], Any] | Question,
-        read: Callable[[Any], Any],
+        read: Callable[[Found], Any],
     ) -> Any:
         found = await journal.aside(journal.recall, position, name)
         if found is None:
@@ -180,7 +199,7 @@ class Context:
                 if inspect.isawaitable(result):
                     result = await result
             found = await journal.aside(journal.keep, position, name, result)
-        return read(found.value)
+        return read(found)
 
     def _set_aside(self, question: Question, position: int, name: str) -> NoReturn:
         """End this attempt. Of several questions at a time the first is asked; the others when it is answered."""

@@ -36,6 +36,8 @@ class Found(NamedTuple):
 
     value: Any
     """As JSON data."""
+    owed: bool
+    """Whether this attempt is the first that can tell what it consumed."""
 
 
 class Journal:
@@ -71,14 +73,14 @@ class Journal:
                 f"its call {position + 1} of the journal is {name!r}, but an earlier attempt had {entry.name!r} there:"
                 " an agent must make its calls of ctx.once and ctx.ask_human in the same order each time"
             )
-        return Found(json.loads(entry.value))
+        return Found(json.loads(entry.value), owed=not entry.told)
 
     def keep(self, position: int, name: str, value: Any) -> Found:
         """Keep what was done here, for good. Raises `Superseded` if this attempt is no longer the one that runs."""
         text = _json(name, value)
         if not self._keeper.write_journal(self._claimed, position, Entry(name, text)):
             raise Superseded
-        return Found(json.loads(text))
+        return Found(json.loads(text), owed=True)
 
 
 def _json(name: str, value: Any) -> str:

@@ -16,6 +16,8 @@ class Entry(NamedTuple):
     name: str
     value: str
     """JSON text."""
+    told: bool = False
+    """Whether an attempt has ended since, and told what it consumed."""
 
 
 class Journals(Ground):
@@ -27,7 +29,7 @@ class Journals(Ground):
         with self.pool.connection() as conn:
             keys = {"run": claimed.run.id, "path": claimed.path}
             rows = conn.execute(sql.SELECT_JOURNAL, keys).fetchall()
-        return {position: Entry(name, value) for position, name, value in rows}
+        return {position: Entry(name, value, told) for position, name, value, told in rows}
 
     @patiently
     def write_journal(self, claimed: Claimed, position: int, entry: Entry) -> bool:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+# What an attempt consumed is known when it ends, so that of a lost one is told by the one that goes on. An attempt goes
+# through all that those before it had written: one that has ended has told it all. A fork pays for nothing it copied.
 SELECT_JOURNAL: LiteralString = """
-SELECT position, name, value::text FROM journal WHERE run_id = %(run)s AND path = %(path)s ORDER BY position
+SELECT j.position, j.name, j.value::text,
+       j.attempt = 0 OR EXISTS (SELECT FROM attempts a WHERE a.run_id = j.run_id AND a.path = j.path
+                                AND a.attempt >= j.attempt AND a.usage IS NOT NULL)
+FROM journal j WHERE j.run_id = %(run)s AND j.path = %(path)s ORDER BY j.position
 """
 
 # The row of the step is held, so that an attempt that is being taken back has written before that, or not at all.

@@ -23,8 +23,8 @@ class Asked:
     """How often the model has spoken before in this conversation."""
     again: int
     """How often this very turn had been asked for before."""
-    authorized: bool
-    """Whether the request carried a credential."""
+    credential: str | None
+    """A digest of it, if there was one."""
 
     @property
     def model(self) -> str:
@@ -40,10 +40,18 @@ class Asked:
         found = self.body.get("tools") or []
         return tuple(one["function"]["name"] if self.wire == "openai" else one["name"] for one in found)
 
+    def holds(self, credential: str) -> bool:
+        """Whether this is what the request was authorized with."""
+        return self.credential == digest(credential)
+
     @property
     def said(self) -> str:
         """All that the model was shown, as JSON text."""
         return json.dumps([self.body.get("system"), self.body["messages"]], ensure_ascii=False)
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def conversation_of(body: dict[str, Any]) -> str:
@@ -53,7 +61,7 @@ def conversation_of(body: dict[str, Any]) -> str:
         if message["role"] == "assistant":
             break
         first.append(message)
-    return hashlib.sha256(json.dumps(first, sort_keys=True).encode()).hexdigest()[:12]
+    return digest(json.dumps(first, sort_keys=True))
 
 
 def turn_number(body: dict[str, Any]) -> int:

@@ -16,7 +16,7 @@ import uvicorn
 
 from schemas.usage import Price
 from workers.scripted import wire
-from workers.scripted.log import Asked, Wire, conversation_of, turn_number
+from workers.scripted.log import Asked, Wire, conversation_of, digest, turn_number
 from workers.scripted.script import Refusal, Reply, Script, turn_of
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -113,11 +113,13 @@ class ScriptedProvider:
             conversation, turn = conversation_of(data), turn_number(data)
         except (ValueError, KeyError, TypeError) as error:
             return Refusal(400, f"the request is none: {error!r}")
-        authorized = any(name in (b"authorization", b"x-api-key") for name, _ in scope["headers"])
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        credential = digest(given.decode("latin-1")) if given else None
         with self._lock:
             again = self._seen[conversation, turn]
             self._seen[conversation, turn] += 1
-            asked = Asked(kind, data, conversation, turn, again, authorized)
+            asked = Asked(kind, data, conversation, turn, again, credential)
             self.log.append(asked)
         return asked
 

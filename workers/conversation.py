@@ -1,0 +1,227 @@
+"""The loop of a model agent, on pydantic-ai: ask the model, call its tools, until it answers.
+
+Every call is made through the journal of the step. A response of the model takes places in it for the tools that it
+calls, in the order in which it names them, so that they may run at the same time. Loaded in workers only, when a model
+agent first runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import defaultdict, deque
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import genai_prices
+from openai import OpenAIError
+from pydantic import TypeAdapter
+from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai import Tool as ModelTool
+from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UnexpectedModelBehavior, UserError
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
+from pydantic_ai.models import Model, ModelRequestParameters, infer_model
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.models.wrapper import WrapperModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.usage import UsageLimits
+
+from schemas.errors import AgentError, Permanent, ToolError
+from schemas.usage import Usage
+from workers.brain import WARN_AT, Brain
+from workers.context import Context
+from workers.journal import Found
+from workers.tools import Tool, ToolCall
+
+PASSING = {408, 409, 425, 429}
+"""Answers of a provider that may be others next time, as may all from 500."""
+RESPONSE = TypeAdapter(ModelResponse)
+
+_models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Brain, Model]] = WeakKeyDictionary()
+"""A client keeps its connections, which belong to an event loop."""
+
+
+async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
+    """The model's answer."""
+    try:
+        _check_price(brain)
+        return await Conversation(brain, ctx, _model(brain)).run(value)
+    except UnexpectedModelBehavior as error:
+        raise Permanent(
+            _safe(brain, f"{brain.model} gave no answer that fits: {_with_cause(error)}")
+        ) from None
+    except UserError as error:
+        raise Permanent(_safe(brain, str(error))) from None
+
+
+class Conversation:
+    """One attempt to get an answer."""
+
+    def __init__(self, brain: Brain, ctx: Context, model: Model) -> None:
+        self._brain = brain
+        self._ctx = ctx
+        self._model = model
+        self._places: defaultdict[str, deque[int]] = defaultdict(deque)
+        self._calls = 0
+
+    async def run(self, value: Any) -> Any:
+        brain = self._brain
+        agent: Agent[None, Any] = Agent(
+            _Journaled(self._model, self),
+            output_type=brain.output,
+            instructions=brain.instructions,
+            name=brain.agent,
+            deps_type=type(None),
+            model_settings=ModelSettings(**brain.settings),  # type: ignore[typeddict-item]
+            retries=brain.corrections,
+            tools=[self._offered(tool) for tool in brain.tools],
+        )
+        # The journal's count is the one that counts.
+        result = await agent.run(self._prompt(value), usage_limits=UsageLimits(request_limit=None))
+        return result.output
+
+    def _prompt(self, value: Any) -> str:
+        given = self._brain.input.dump_python(value, mode="json")
+        said = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        if self._ctx.intent in (None, given):
+            return said
+        return f"{said}\n\nThe original request: {json.dumps(self._ctx.intent, ensure_ascii=False)}"
+
+    def _offered(self, tool: Tool) -> ModelTool[None]:
+        async def call(run: RunContext[None], **arguments: Any) -> Any:
+            return await self._use(tool, run.tool_call_id or "", arguments)
+
+        return ModelTool.from_schema(call, tool.name, tool.description, tool.schema, takes_ctx=True)
+
+    async def _use(self, tool: Tool, call_id: str, arguments: dict[str, Any]) -> Any:
+        place = self._places[call_id].popleft()
+        ctx = self._ctx
+        call = ToolCall(tool.name, f"{ctx.idempotency_key}:{place}", ctx.tenant, ctx.labels)
+
+        async def act() -> dict[str, Any]:
+            try:
+                return {"result": await tool(call, arguments, self._brain.tool_timeout)}
+            except ToolError as error:
+                return {"error": str(error)}
+
+        done = await ctx.kept(place, f"tool {tool.name}", act, lambda found: found.value)
+        if "error" in done:
+            raise ModelRetry(done["error"])
+        return done["result"]
+
+    async def ask(
+        self, messages: list[ModelMessage], settings: ModelSettings | None, parameters: ModelRequestParameters
+    ) -> ModelResponse:
+        """The model's next response, from the journal or from its provider."""
+        if self._calls == self._brain.max_calls:
+            raise Permanent(f"{self._brain.model} was called {self._calls} times without giving an answer")
+        self._calls += 1
+        if self._calls == WARN_AT:
+            self._ctx.warn(f"{self._brain.model} is called for the {WARN_AT}th time", calls=self._calls)
+
+        async def act() -> dict[str, Any]:
+            try:
+                response = await self._model.request(messages, settings, parameters)
+            except (AgentRunError, OpenAIError, ValueError) as error:
+                raise _told(self._brain, error) from None
+            usage = self._usage(messages, response)
+            return {"response": RESPONSE.dump_python(response, mode="json"), "usage": usage.model_dump()}
+
+        response: ModelResponse = await self._ctx.kept(self._ctx.place(), "model", act, self._read)
+        for part in response.parts:
+            if isinstance(part, ToolCallPart):
+                self._places[part.tool_call_id].append(self._ctx.place())
+        return response
+
+    def _read(self, found: Found) -> ModelResponse:
+        if found.owed:
+            self._ctx.spend(**found.value["usage"])
+        return RESPONSE.validate_python(found.value["response"])
+
+    def _usage(self, messages: list[ModelMessage], response: ModelResponse) -> Usage:
+        used = response.usage
+        given, made = used.input_tokens, used.output_tokens
+        if not given and not made:
+            # A provider that does not count: about four characters are a token.
+            given = len(ModelMessagesTypeAdapter.dump_json(messages)) // 4
+            made = len(RESPONSE.dump_json(response)) // 4
+            used = type(used)(input_tokens=given, output_tokens=made)
+        if self._brain.price is not None:
+            usd = self._brain.price.of(given, made)
+        else:
+            known = genai_prices.calc_price(used, self._brain.model, provider_id=self._brain.provider)
+            usd = float(known.total_price)
+        return Usage(tokens=given + made, usd=usd, model_calls=1)
+
+
+class _Journaled(WrapperModel):
+    """The model as pydantic-ai sees it."""
+
+    def __init__(self, wrapped: Model, conversation: Conversation) -> None:
+        super().__init__(wrapped)
+        self._conversation = conversation
+
+    async def request(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        return await self._conversation.ask(messages, model_settings, model_request_parameters)
+
+
+def _check_price(brain: Brain) -> None:
+    """Raises `Permanent` for a model of which nobody knows what it costs: it is not called."""
+    if brain.price is not None:
+        return
+    try:
+        genai_prices.calc_price(
+            genai_prices.Usage(input_tokens=1, output_tokens=1), brain.model, provider_id=brain.provider
+        )
+    except LookupError:
+        raise Permanent(
+            f"the price of {brain.provider}:{brain.model} is not known: say it, price=Price(input=..., output=...)"
+        ) from None
+
+
+def _model(brain: Brain) -> Model:
+    made = _models.setdefault(asyncio.get_running_loop(), {})
+    if brain not in made:
+        made[brain] = _made(brain)
+    return made[brain]
+
+
+def _made(brain: Brain) -> Model:
+    if brain.base_url is None:
+        return infer_model(f"{brain.provider}:{brain.model}")
+    # Never the key of OpenAI, which its client would take from the environment for any server.
+    credential = os.environ.get(brain.key) if brain.key else "none"
+    if not credential:
+        raise Permanent(
+            f"the environment variable {brain.key} is not set: it is to hold the key of {brain.model}"
+        )
+    return OpenAIChatModel(brain.model, provider=OpenAIProvider(base_url=brain.base_url, api_key=credential))
+
+
+def _told(brain: Brain, error: Exception) -> AgentError:
+    """A failed request as the agent's failure, which says whether another attempt may help."""
+    told = _safe(brain, f"{brain.model}: {error}")
+    if isinstance(error, ModelHTTPError) and error.status_code < 500 and error.status_code not in PASSING:
+        return Permanent(told)
+    return AgentError(told)
+
+
+def _with_cause(error: Exception) -> str:
+    return f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+
+
+def _safe(brain: Brain, text: str) -> str:
+    """Without credentials, which providers may repeat in what they answer."""
+    for name, value in os.environ.items():
+        if value and (
+            name == brain.key or (len(value) >= 8 and name.endswith(("_KEY", "_TOKEN", "_SECRET")))
+        ):
+            text = text.replace(value, f"<{name}>")
+    return text

@@ -1,0 +1,134 @@
+"""Agents that are language models: declared here, run by `workers.conversation`, which loads the model's client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from schemas.agents import AgentSpec, Retry
+from schemas.errors import DefinitionError, Fault, Permanent
+from schemas.usage import Bounds, Price
+from workers.agent import Agent, json_adapter
+from workers.brain import MAX_CALLS, Brain
+from workers.context import Context
+from workers.tools import Tool, tool_of
+
+
+def llm_agent(
+    name: str,
+    *,
+    model: str,
+    input: Any,
+    output: Any,
+    instructions: str,
+    tools: Sequence[Callable[..., Any]] = (),
+    base_url: str | None = None,
+    key: str | None = None,
+    price: Price | None = None,
+    max_calls: int = MAX_CALLS,
+    corrections: int = 2,
+    tool_timeout: float = 30.0,
+    settings: Mapping[str, Any] | None = None,
+    description: str = "",
+    timeout: float = 300.0,
+    retry: Retry | None = None,
+    concurrency: int | None = None,
+    bounds: Bounds | None = None,
+) -> Agent:
+    """Make an agent of a language model, such as `openai:gpt-5-mini`: any provider that pydantic-ai knows.
+
+    With a `base_url` it is any server that speaks OpenAI's chat completions (Ollama, vLLM, a gateway); the model is
+    then `openai:NAME`, `key` names the environment variable with its credential, if it wants one, and its `price` has
+    to be said. Elsewhere the price is known or has to be said too, and the credential stands in the variable that the
+    provider documents.
+
+    The model is given the input, and the run's original intent if that is something else. Its answer must fit
+    `output`: what does not goes back to it with the reason, `corrections` times in a row. It may call `tools`, typed
+    functions, which have `tool_timeout` seconds each; what it gets wrong, and what they raise as `ToolError`, it hears.
+    `max_calls` of the model end the step, and the tenth is a warning. `settings` are pydantic-ai's model settings.
+
+    Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
+    """
+    what = f"agent {name!r}"
+    provider, _, model_name = model.partition(":")
+    faults = _faults(provider, model_name, base_url, key, price)
+    found = [tool_of(tool) for tool in tools]
+    faults += [fault for one in found if isinstance(one, list) for fault in one]
+    able = tuple(one for one in found if isinstance(one, Tool))
+    twice = [tool for tool, times in Counter(one.name for one in able).items() if times > 1]
+    faults += [Fault("tools", f"{tool} is there twice") for tool in twice]
+    if max_calls < 1 or corrections < 0 or tool_timeout <= 0:
+        faults.append(Fault("", "max_calls and tool_timeout must be positive, corrections not negative"))
+    if faults:
+        raise DefinitionError(what, faults)
+    takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
+    brain = Brain(
+        name,
+        provider,
+        model_name,
+        instructions,
+        takes,
+        output,
+        able,
+        base_url,
+        key,
+        price,
+        max_calls,
+        corrections,
+        tool_timeout,
+        dict(settings or {}),
+    )
+
+    async def think(ctx: Context, value: Any) -> Any:
+        try:
+            converse = await asyncio.to_thread(_loaded)
+        except ModuleNotFoundError as error:
+            raise Permanent(f"{error.name} is missing: pip install 'baton-agents[llm]'") from error
+        return await converse(brain, ctx, value)
+
+    spec = AgentSpec(
+        name=name,
+        description=description,
+        input_schema=takes.json_schema(mode="validation"),
+        output_schema=gives.json_schema(mode="serialization"),
+        is_async=True,
+        timeout=timeout,
+        retry=retry or Retry(),
+        concurrency=concurrency,
+        bounds=bounds or Bounds(model_calls=max_calls),
+    )
+    return Agent(think, spec, True, takes, gives)
+
+
+def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:
+    """Load the model's client, which takes a second, and only where model agents run."""
+    from workers.conversation import converse
+
+    return converse
+
+
+def _faults(
+    provider: str, model: str, base_url: str | None, key: str | None, price: Price | None
+) -> list[Fault]:
+    faults = []
+    if not provider or not model:
+        faults.append(Fault("model", "write PROVIDER:NAME, such as openai:gpt-5-mini"))
+    if base_url is None:
+        if key is not None:
+            faults.append(Fault("key", "only a base_url has one; providers have variables of their own"))
+        return faults
+    parts = urlsplit(base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        faults.append(Fault("base_url", "it is no http(s) URL"))
+    if parts.username or parts.password or parts.query:
+        faults.append(Fault("base_url", "a URL is no place for credentials: name their variable as key"))
+    if provider != "openai":
+        faults.append(Fault("model", "behind a base_url it is openai:NAME, for the wire format"))
+    if price is None:
+        faults.append(
+            Fault("price", "nobody knows it behind a base_url: Price(input=0, output=0) if it is free")
+        )
+    return faults
