@@ -116,6 +116,7 @@ class Pruner:
                 yield from _emptied(conn, sql.DELETE_SETTLED_LETTERS, keys, lambda n: Removed(dead_letters=n))
                 yield from _emptied(conn, sql.DELETE_INCOMING, keys, lambda n: Removed(incoming_events=n))
                 yield from _emptied(conn, sql.DELETE_GATES, keys, lambda n: Removed())
+                yield from _emptied(conn, sql.DELETE_LIMITS, keys, lambda n: Removed())
                 if self._rule.results:
                     for page, delete in _RESULTS:
                         yield from _paged(conn, page, delete, keys)
@@ -176,6 +177,7 @@ def _remove_runs(conn: Conn, runs: Sequence[UUID], keys: Mapping[str, Any]) -> R
             sql.DELETE_WAITS,
             sql.DELETE_JOURNAL,
             sql.DELETE_NOTICES,
+            sql.DELETE_PERMITS,
             sql.DELETE_SPENDINGS,
             sql.DELETE_STATES,
             sql.DELETE_STATE_WRITES,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from schemas.events import Event, EventKind
+    from schemas.limits import Limit
     from schemas.outcomes import (
         Cancelled,
         Choice,
@@ -98,6 +99,7 @@ __all__ = [
     "IdempotencyConflict",
     "InputError",
     "Leaf",
+    "Limit",
     "Node",
     "NotFound",
     "Outcome",

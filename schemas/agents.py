@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.limits import Limit
 from schemas.usage import Bounds
 
 DEFAULT_CONCURRENCY = 16
@@ -53,6 +54,8 @@ class AgentSpec(Frozen):
     """Celery's `rate_limit`, such as `60/m`: a limit of each worker process, not of the cluster."""
     concurrency: int | None = Field(default=None, ge=1)
     """Attempts that one worker process runs at a time, unless the worker is told otherwise."""
+    limits: tuple[Limit, ...] = Field(default=(), exclude_if=lambda limits: not limits)
+    """Limits of the whole cluster. Those that workers declare count, also for runs of older definitions."""
     bounds: Bounds | None = Field(default=None, exclude_if=lambda bounds: bounds is None)
     """What one attempt consumes at most. Left out where it is not declared: a definition keeps its id."""
 

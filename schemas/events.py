@@ -28,6 +28,8 @@ class EventKind(StrEnum):
     STEP_OPENED = "step.opened"
     STEP_STARTED = "step.started"
     STEP_RETRYING = "step.retrying"
+    STEP_LIMITED = "step.limited"
+    """It waits for a limit of its agent."""
     STEP_LOST = "step.lost"
     STEP_RELEASED = "step.released"
     STEP_DEAD = "step.dead"

@@ -182,6 +182,8 @@ class StepView(Frozen):
     totals: Totals = Totals()
     child: UUID | None = None
     """The run that it started."""
+    limited: str | None = None
+    """The limit of its agent that it waits for."""
 
 
 class RunView(RunSummary):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ParamSpec, TypeVar, get_type_hints, overload
@@ -11,9 +11,11 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints, overload
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from orchestrator.definitions.conditions import fault
 from orchestrator.definitions.vocabulary import Composable, Part
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault
+from schemas.limits import Limit
 from schemas.usage import Bounds
 from schemas.workflows import Leaf
 from workers.context import Context
@@ -62,6 +64,7 @@ def agent(
     retry: Retry | None = ...,
     rate_limit: str | None = ...,
     concurrency: int | None = ...,
+    limits: Sequence[Limit] = ...,
     bounds: Bounds | None = ...,
 ) -> Callable[[AgentFunction], Agent]: ...
 
@@ -75,19 +78,22 @@ def agent(
     retry: Retry | None = None,
     rate_limit: str | None = None,
     concurrency: int | None = None,
+    limits: Sequence[Limit] = (),
     bounds: Bounds | None = None,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of `f(ctx, input) -> output` or `f(input) -> output`, sync or async.
 
     Both types must be annotated; anything that Pydantic understands will do. `timeout` is in seconds for one
     attempt, `rate_limit` is Celery's (`"60/m"`, per worker process), `concurrency` the attempts that one worker
-    process runs at a time, `bounds` the most that one attempt consumes, for `baton plan`. Raises `DefinitionError`
-    for a function that cannot be an agent.
+    process runs at a time, `limits` what all workers together keep to, `bounds` the most that one attempt consumes,
+    for `baton plan`. Raises `DefinitionError` for a function that cannot be an agent.
     """
 
     def make(target: AgentFunction) -> Agent:
         agent_name = name or target.__name__
         takes_context, given, returned = _signature(target, agent_name)
+        if faults := _faults(limits):
+            raise DefinitionError(f"agent {agent_name!r}", faults)
         spec = AgentSpec(
             name=agent_name,
             description=inspect.getdoc(target) or "",
@@ -98,11 +104,28 @@ def agent(
             retry=retry or Retry(),
             rate_limit=rate_limit,
             concurrency=concurrency,
+            limits=tuple(limits),
             bounds=bounds,
         )
         return Agent(target, spec, takes_context, given, returned)
 
     return make(function) if function is not None else make
+
+
+def _faults(limits: Sequence[Limit]) -> list[Fault]:
+    """What is wrong with limits: keys that are no expressions, and two of which only one could be meant."""
+    faults = []
+    seen = set()
+    for index, limit in enumerate(limits):
+        said = fault(limit.key, ["input"]) if limit.key is not None else None
+        if said is not None:
+            faults.append(Fault(f"limits/{index}", said))
+        for what in ("concurrency", "rate"):
+            mark = (what, limit.per, limit.key, limit.rate if what == "rate" else None)
+            if getattr(limit, what) is not None and mark in seen:
+                faults.append(Fault(f"limits/{index}", f"its {what} is limited twice per {limit.per}"))
+            seen.add(mark)
+    return faults
 
 
 def _signature(target: AgentFunction, name: str) -> tuple[bool, TypeAdapter[Any], TypeAdapter[Any]]:

@@ -39,7 +39,8 @@ class HandOver:
     def agents(self, concurrency: int) -> frozenset[str]:
         """The async agents whose next step may start here at once: none while messages may be waiting, or at the end.
 
-        Agents with a rate limit are left out: their turn is the consumer's to give.
+        Agents with a rate limit are left out: their turn is the consumer's to give. So are those with limits of the
+        cluster, which only a claim of its own keeps.
         """
         consumer = self._consumer
         if consumer is None or consumer.app.baton.leaving:
@@ -52,6 +53,7 @@ class HandOver:
             for name in consumer.app.amqp.queues.consume_from
             if isinstance(task := self._app.tasks.get(name), StepTask)
             and task.agent.spec.is_async
+            and not task.agent.spec.limits
             and not buckets.get(name)
         )
 

@@ -140,10 +140,21 @@ class StepPool(TaskPool):
 
     def _answers(self, jobs: Sequence[Job]) -> Sequence[Claimed | Refused]:
         try:
-            return self._process.engine.claim_all([job.pointer for job in jobs])
+            return self._claimed(jobs)
         except Exception as error:
             log.exception("could not claim %d steps", len(jobs))
             return [Refused(f"it could not be claimed: {error}")] * len(jobs)
+
+    def _claimed(self, jobs: Sequence[Job]) -> Sequence[Claimed | Refused]:
+        engine = self._process.engine
+        wanted = {index: one for index, job in enumerate(jobs) if (one := job.task.wanted(job.pointer))}
+        if not wanted:
+            return engine.claim_all([job.pointer for job in jobs])
+        free = [index for index in range(len(jobs)) if index not in wanted]
+        answers = dict(zip(wanted, engine.claim_all_within(list(wanted.values())), strict=True))
+        if free:
+            answers |= zip(free, engine.claim_all([jobs[index].pointer for index in free]), strict=True)
+        return [answers[index] for index in range(len(jobs))]
 
     async def _run(self, job: Job, claimed: Claimed) -> None:
         try:

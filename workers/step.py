@@ -14,7 +14,7 @@ from celery.exceptions import Ignore, Retry
 from celery.worker.request import Request
 from kombu.exceptions import EncodeError
 
-from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused
+from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused, Wanted
 from orchestrator.messaging.canvas import pointer_of, task_id
 from orchestrator.messaging.dispatch import UNREACHABLE
 from orchestrator.outages import BROKER
@@ -115,7 +115,15 @@ class StepTask(Task):
     def _claim(self, pointer: Pointer) -> Claimed | Refused:
         if self.request.id in self.process.returned:
             return Refused("its message went back to the queue: this worker ends")
-        return self.process.engine.claim(pointer)
+        wanted = self.wanted(pointer)
+        return (
+            self.process.engine.claim(pointer) if wanted is None else self.process.engine.claim_within(wanted)
+        )
+
+    def wanted(self, pointer: Pointer) -> Wanted | None:
+        """What to ask for a step of an agent that has limits of the cluster."""
+        spec = self.agent.spec
+        return Wanted(pointer, spec.name, spec.limits) if spec.limits else None
 
     def _work(self, claimed: Claimed) -> dict[str, str]:
         ended = self._execute(claimed)
@@ -135,6 +143,9 @@ class StepTask(Task):
             attempt = (finished.run_id, finished.path, finished.attempt)
             self.process.dispatcher.send(self.process.engine.take_forgotten([attempt]))
             raise Ignore("superseded")
+        if any(limit.concurrency is not None for limit in self.agent.spec.limits):
+            room = self.process.engine.make_room(Pointer(finished.run_id, finished.path))
+            self.process.dispatcher.send(room)
         self.process.dispatcher.announce(recorded.ended)
         self.process.dispatcher.send(self._not_carried(recorded.ready))
         match finished.outcome:

@@ -210,6 +210,7 @@ def _label(step: StepView, steps: _Steps, now: datetime) -> Text:
         _time(began, step.finished_at, now) if began else "",
         _spent(step.totals.usage),
         f"due in {took((step.due_at - now).total_seconds())}" if step.due_at and step.due_at > now else "",
+        f"waits for the {step.limited}" if step.limited else "",
         f"on {step.worker}" if step.worker and step.state is StepState.RUNNING else "",
         _gaps(step),
         f"run {step.child}" if step.child is not None else "",

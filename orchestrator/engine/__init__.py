@@ -2,6 +2,7 @@
 
 from orchestrator.engine.engine import Engine
 from orchestrator.engine.intake import canonical
+from orchestrator.engine.limits import Wanted
 from orchestrator.engine.values import (
     Claimed,
     Finished,
@@ -28,6 +29,7 @@ __all__ = [
     "Refused",
     "Submission",
     "Submitted",
+    "Wanted",
     "WorkerId",
     "canonical",
 ]

@@ -18,22 +18,18 @@ from orchestrator.engine.custody import Custody
 from orchestrator.engine.dead_steps import DeadSteps
 from orchestrator.engine.deadlines import Deadlines
 from orchestrator.engine.fork import Forking
-from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.intake import Intake
-from orchestrator.engine.intents import Intents
 from orchestrator.engine.journals import Journals
+from orchestrator.engine.limits import Limits
 from orchestrator.engine.moves import Place
 from orchestrator.engine.onward import Stage
 from orchestrator.engine.patience import patiently
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import (
-    Claimed,
     Finished,
     Note,
-    Pointer,
     Ready,
     Recorded,
-    Refused,
     RunRef,
     WorkerId,
 )
@@ -42,7 +38,6 @@ from orchestrator.engine.waking import Waking
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
-from schemas.runs import RunState
 
 _Attempt = tuple[UUID, str, int]
 
@@ -58,9 +53,9 @@ class _Accepted(NamedTuple):
     """The runs whose budgets count what it has consumed."""
 
 
-class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Journals, Custody):
-    """Moves runs on: claim and record here; what creates runs in `Intake` and `Forking`, whole runs in `Control`,
-    their time in `Deadlines`, what they wait for in `Waits` and `Waking`, what workers hold in
+class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Journals, Custody, Limits):
+    """Moves runs on: record here; claim in `Claims` and `Limits`, what creates runs in `Intake` and `Forking`, whole
+    runs in `Control`, their time in `Deadlines`, what they wait for in `Waits` and `Waking`, what workers hold in
     `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`.
 
     Any number of engines, in any number of processes, work on the same database.
@@ -70,58 +65,10 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Jour
 
     def __init__(self, pool: Pool, worker: WorkerId | None = None) -> None:
         super().__init__(pool, worker)
-        self._intents = Intents()
-        self.claim_all = patiently(self._claim_batch)
-        """`claim_all([Pointer, ...]) -> [Claimed | Refused, ...]` in one transaction."""
         self.record_all = patiently(self._record_batch)
         """`record_all([Finished, ...]) -> [Recorded, ...]` in one transaction."""
-        self.claim = Combiner(self.claim_all)
-        """`claim(Pointer) -> Claimed | Refused`; safe from many threads, which share transactions."""
         self.record = Combiner(self.record_all)
         """`record(Finished) -> Recorded`; safe from many threads, which share transactions."""
-
-    # --- claim --------------------------------------------------------------------------------------------
-
-    def _claim_batch(self, pointers: Sequence[Pointer]) -> list[Claimed | Refused]:
-        runs, paths = [p.run_id for p in pointers], [p.path for p in pointers]
-        with self.pool.connection() as conn:
-            rows = conn.execute(
-                sql.CLAIM,
-                {
-                    "runs": runs,
-                    "paths": paths,
-                    "worker": self.me.id,
-                    "worker_name": self.me.name,
-                    "known": self._intents.known(runs),
-                },
-            ).fetchall()
-            won = {Pointer(row[0], row[1]): self._claimed(conn, row) for row in rows}
-            return [won.pop(p) if p in won else self._refused(conn, p) for p in pointers]
-
-    def _claimed(self, conn: Conn, row: tuple[Any, ...]) -> Claimed:
-        run_id, path, attempt, retries, definition, workflow, tenant, priority, *rest = row
-        labels, sent, left, ref, given, _ = rest
-        intent = self._intents.of(conn, run_id, sent)
-        plan = self.plans.load(definition, conn)
-        if given is None:
-            given = resolve_all(conn, run_id, plan, ref, plan.shape(path, ref.removeprefix("all:")))
-        run = RunRef(run_id, plan, priority)
-        return Claimed(run, path, attempt, retries, workflow, tenant, labels, intent, given, left)
-
-    def _refused(self, conn: Conn, pointer: Pointer) -> Refused:
-        above, _, segment = pointer.path.rpartition("/")
-        following = f"{above}/{int(segment) + 1}".lstrip("/") if segment.isdecimal() else ""
-        row = conn.execute(
-            sql.SELECT_STANDING, {"run": pointer.run_id, "path": pointer.path, "next": following}
-        ).fetchone()
-        if row is None:
-            return Refused("there is no such step")
-        state, attempt, run_state, due_in, next_ready = row
-        if run_state not in (RunState.QUEUED, RunState.RUNNING):
-            return Refused(f"the run is {run_state}")
-        if state == "ready" and due_in is not None:
-            return Refused("it is not due yet", due_in=due_in)
-        return Refused(f"the step is {state}, attempt {attempt}", done=state == "done" and next_ready)
 
     # --- record -------------------------------------------------------------------------------------------
 

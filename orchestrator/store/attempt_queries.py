@@ -24,7 +24,7 @@ CLAIM: LiteralString = """
 WITH claimed AS (
     UPDATE steps s
     SET state = 'running', attempt = s.attempt + 1, worker_id = %(worker)s, started_at = clock_timestamp(),
-        due_at = NULL
+        due_at = NULL, limited = NULL
     FROM (
         SELECT w.path, runs.* FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS w(run_id, path)
         JOIN runs ON runs.id = w.run_id AND runs.state IN ('queued', 'running')

@@ -55,6 +55,8 @@ DELETE FROM wakes WHERE wait IN (SELECT id FROM gone)
 
 DELETE_JOURNAL: LiteralString = "DELETE FROM journal WHERE run_id = ANY (%(runs)s::uuid[])"
 
+DELETE_PERMITS: LiteralString = "DELETE FROM permits WHERE run_id = ANY (%(runs)s::uuid[])"
+
 DELETE_NOTICES: LiteralString = "DELETE FROM notices WHERE run_id = ANY (%(runs)s::uuid[])"
 
 DELETE_SPENDINGS: LiteralString = "DELETE FROM spendings WHERE run_id = ANY (%(runs)s::uuid[])"
@@ -127,6 +129,16 @@ DELETE_GATES: LiteralString = """
 DELETE FROM event_gates WHERE (subscription, tenant, key) IN (
     SELECT subscription, tenant, key FROM event_gates
     WHERE held = 0 AND coalesce(shut_until, '-infinity') < %(cutoff)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+# A rate under which nothing has started for long, and of which nothing runs.
+DELETE_LIMITS: LiteralString = """
+DELETE FROM limits WHERE key IN (
+    SELECT key FROM limits l
+    WHERE used_at < %(cutoff)s AND free_at < clock_timestamp()
+      AND NOT EXISTS (SELECT FROM permits p WHERE p.key = l.key)
+    LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
 """
 

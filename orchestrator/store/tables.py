@@ -157,6 +157,8 @@ steps = Table(
     Column("ready_at", _Time),
     Column("started_at", _Time),
     Column("finished_at", _Time),
+    # The limit of its agent that it waits for, while it is ready.
+    Column("limited", Text),
     CheckConstraint(_one_of("state", StepState), name="state_known"),
     # Kinds grow with every version, like those of events.
     CheckConstraint("kind ~ '^[a-z_]+$'", name="kind_form"),
@@ -191,6 +193,13 @@ steps = Table(
         postgresql_where=text("state = 'open' AND kind IN ('fan_out', 'each')"),
     ),
     Index("steps_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    # Who waits for this limit?
+    Index(
+        "steps_limited",
+        "limited",
+        "due_at",
+        postgresql_where=text("limited IS NOT NULL AND state = 'ready' AND ready_at IS NOT NULL"),
+    ),
     postgresql_with={"fillfactor": "80"},
 )
 

@@ -80,7 +80,8 @@ SELECT (CASE WHEN %(ref)s = 'run' THEN (SELECT input FROM runs WHERE id = %(run)
 
 SELECT_STEPS: LiteralString = """
 SELECT s.path, s.parent, s.kind, s.agent, s.state, s.attempt, s.losses, w.name AS worker, s.ready_at,
-       s.started_at, s.finished_at, s.due_at, s.error, s.usage, s.ordinal, c.id AS child
+       s.started_at, s.finished_at, s.due_at, s.error, s.usage, s.ordinal, c.id AS child,
+       CASE WHEN s.state = 'ready' THEN s.limited END AS limited
 FROM steps s LEFT JOIN workers w ON w.id = s.worker_id
 LEFT JOIN LATERAL (
     SELECT id FROM runs WHERE s.kind = 'child' AND parent_run = s.run_id AND parent_step = s.path

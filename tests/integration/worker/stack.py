@@ -11,7 +11,7 @@ from orchestrator.client import Client, RunHandle
 from schemas.workflows import Workflow
 from tests.support import Process, Processes, eventually
 
-APP = "tests.agents.arithmetic,tests.agents.asking,tests.agents.misbehaving,tests.agents.relays"
+APP = "tests.agents.arithmetic,tests.agents.asking,tests.agents.limited,tests.agents.misbehaving,tests.agents.relays"
 QUICK = ("--without-gossip", "--without-mingle")
 
 

@@ -1,0 +1,33 @@
+"""The tables of what the workers of an agent keep to together.
+
+A `limit` is one of them, of one agent, tenant or key: the row that a claim holds while it decides. A `permit` is an
+attempt that it let start; whether that still counts is for the row of its step to say, so nobody has to give it back.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, DateTime, Index, Integer, Table, Text, Uuid, func
+
+from orchestrator.store.metadata import metadata
+
+_Time = DateTime(timezone=True)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("key", Text, primary_key=True),
+    # Of a rate: when all that has started is used up (the "theoretical arrival time" of GCRA).
+    Column("free_at", _Time, nullable=False, server_default=func.now()),
+    Column("used_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    postgresql_with={"fillfactor": "50"},
+)
+
+permits = Table(
+    "permits",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("run_id", Uuid, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Index("permits_of_steps", "run_id", "path"),
+)
