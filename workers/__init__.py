@@ -5,7 +5,7 @@ from schemas.errors import AgentError, Permanent, ToolError, Unanswered
 from workers.agent import Agent, agent
 from workers.context import Context
 from workers.llm import llm_agent
-from workers.tools import ToolCall
+from workers.tools import ToolCall, ask_first
 
 __all__ = [
     "Agent",
@@ -17,5 +17,6 @@ __all__ = [
     "ToolError",
     "Unanswered",
     "agent",
+    "ask_first",
     "llm_agent",
 ]

@@ -159,11 +159,15 @@ class Context:
         return next(self._places) if self._journal is None else self._journal.next()
 
     async def kept(
-        self, place: int, name: str, act: Callable[[], Awaitable[Any]], read: Callable[[Found], Any]
+        self,
+        place: int,
+        name: str,
+        act: Callable[[], Awaitable[Any]] | Question,
+        read: Callable[[Found], Any],
     ) -> Any:
         """As `once`, for an agent that has the place already and wants to know whose account it goes on."""
         if self._journal is None:
-            return read(Found(await act(), owed=True))
+            return read(Found(await self._without_journal(act), owed=True))
         return await self._awaited(self._journal, place, name, act, read)
 
     def _journaled(self, name: str, act: Callable[[], Any] | Question, read: Callable[[Any], Any]) -> Any:
@@ -207,7 +211,7 @@ class Context:
             self._asked = question.asking(position, name)
         raise SetAside
 
-    def _without_journal(self, act: Callable[[], Any] | Question) -> Any | Awaitable[Any]:
+    def _without_journal(self, act: Callable[[], Any] | Question) -> Any:
         """In a test that calls the plain function there is nothing to remember, and nobody to ask."""
         if isinstance(act, Question):
             raise Permanent("nobody can be asked here: this context belongs to no step")

@@ -11,7 +11,8 @@ import asyncio
 import json
 import os
 from collections import defaultdict, deque
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import genai_prices
@@ -30,10 +31,11 @@ from pydantic_ai.usage import UsageLimits
 
 from schemas.errors import AgentError, Permanent, ToolError
 from schemas.usage import Usage
+from workers.asking import NOTHING, Question
 from workers.brain import WARN_AT, Brain
 from workers.context import Context
 from workers.journal import Found
-from workers.tools import Tool, ToolCall
+from workers.tools import AskFirst, Tool, ToolCall
 
 PASSING = {408, 409, 425, 429}
 """Answers of a provider that may be others next time, as may all from 500."""
@@ -56,6 +58,13 @@ async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
         raise Permanent(_safe(brain, str(error))) from None
 
 
+class Places(NamedTuple):
+    """Where a call of a tool stands in the journal, and what may be asked before it."""
+
+    question: int
+    call: int
+
+
 class Conversation:
     """One attempt to get an answer."""
 
@@ -63,8 +72,9 @@ class Conversation:
         self._brain = brain
         self._ctx = ctx
         self._model = model
-        self._places: defaultdict[str, deque[int]] = defaultdict(deque)
+        self._places: defaultdict[str, deque[Places]] = defaultdict(deque)
         self._calls = 0
+        self._in_flight: set[asyncio.Future[None]] = set()
 
     async def run(self, value: Any) -> Any:
         brain = self._brain
@@ -93,23 +103,59 @@ class Conversation:
         async def call(run: RunContext[None], **arguments: Any) -> Any:
             return await self._use(tool, run.tool_call_id or "", arguments)
 
-        return ModelTool.from_schema(call, tool.name, tool.description, tool.schema, takes_ctx=True)
+        # A step that is set aside has nothing else in flight.
+        alone = tool.gate is not None
+        return ModelTool.from_schema(
+            call, tool.name, tool.description, tool.schema, takes_ctx=True, sequential=alone
+        )
 
     async def _use(self, tool: Tool, call_id: str, arguments: dict[str, Any]) -> Any:
-        place = self._places[call_id].popleft()
-        ctx = self._ctx
+        ctx, places = self._ctx, self._places[call_id].popleft()
+        try:
+            valid = tool.checked(arguments)
+            if tool.gate is not None:
+                await self._ask_first(tool.name, tool.gate, places.question, arguments)
+        except ToolError as error:
+            raise ModelRetry(str(error)) from None
+        place = places.call
         call = ToolCall(tool.name, f"{ctx.idempotency_key}:{place}", ctx.tenant, ctx.labels)
 
         async def act() -> dict[str, Any]:
             try:
-                return {"result": await tool(call, arguments, self._brain.tool_timeout)}
+                return {"result": await tool(call, valid, self._brain.tool_timeout)}
             except ToolError as error:
                 return {"error": str(error)}
 
-        done = await ctx.kept(place, f"tool {tool.name}", act, lambda found: found.value)
+        done = await self._beside(ctx.kept(place, f"tool {tool.name}", act, lambda found: found.value))
         if "error" in done:
             raise ModelRetry(done["error"])
         return done["result"]
+
+    async def _beside(self, work: Awaitable[Any]) -> Any:
+        """Await a call of a tool. If it fails, those beside it end first, and are kept: they would be cancelled."""
+        flight: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_flight.add(flight)
+        try:
+            return await work
+        except Exception as error:  # noqa: BLE001  raised again below
+            failure = error
+        finally:
+            self._in_flight.discard(flight)
+            flight.set_result(None)
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+        raise failure
+
+    async def _ask_first(self, name: str, gate: AskFirst, place: int, arguments: dict[str, Any]) -> None:
+        """Raises `ToolError` if nobody lets the model call this."""
+        default = NOTHING if gate.expires is None else False
+        text = f"May {self._brain.agent} call {name}?"
+        question = Question(text, bool, gate.audience, gate.expires, default, context=arguments)
+        allowed = await self._ctx.kept(
+            place, f"ask tool {name}", question, lambda found: question.answered(found.value)
+        )
+        if not allowed:
+            raise ToolError("this call is not allowed; do not repeat it")
 
     async def ask(
         self, messages: list[ModelMessage], settings: ModelSettings | None, parameters: ModelRequestParameters
@@ -132,7 +178,7 @@ class Conversation:
         response: ModelResponse = await self._ctx.kept(self._ctx.place(), "model", act, self._read)
         for part in response.parts:
             if isinstance(part, ToolCallPart):
-                self._places[part.tool_call_id].append(self._ctx.place())
+                self._places[part.tool_call_id].append(Places(self._ctx.place(), self._ctx.place()))
         return response
 
     def _read(self, found: Found) -> ModelResponse:

@@ -14,7 +14,7 @@ from schemas.usage import Bounds, Price
 from workers.agent import Agent, json_adapter
 from workers.brain import MAX_CALLS, Brain
 from workers.context import Context
-from workers.tools import Tool, tool_of
+from workers.tools import AskFirst, Tool, tool_of
 
 
 def llm_agent(
@@ -24,7 +24,7 @@ def llm_agent(
     input: Any,
     output: Any,
     instructions: str,
-    tools: Sequence[Callable[..., Any]] = (),
+    tools: Sequence[Callable[..., Any] | AskFirst] = (),
     base_url: str | None = None,
     key: str | None = None,
     price: Price | None = None,
@@ -48,6 +48,7 @@ def llm_agent(
     The model is given the input, and the run's original intent if that is something else. Its answer must fit
     `output`: what does not goes back to it with the reason, `corrections` times in a row. It may call `tools`, typed
     functions, which have `tool_timeout` seconds each; what it gets wrong, and what they raise as `ToolError`, it hears.
+    `ask_first(tool)` lets a person see each call before it is made.
     `max_calls` of the model end the step, and the tenth is a warning. `settings` are pydantic-ai's model settings.
 
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from schemas.errors import Fault, ToolError
+from workers.asking import names
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,25 @@ class ToolCall:
     labels: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class AskFirst:
+    """A tool that a model may call only when a person lets it."""
+
+    function: Callable[..., Any]
+    audience: tuple[str, ...]
+    expires: float | None
+
+
+def ask_first(
+    function: Callable[..., Any], *, audience: str | Iterable[str] = (), expires: float | None = None
+) -> AskFirst:
+    """Let a person see each call of this tool before it is made: `baton approvals`. The step waits and holds no worker.
+
+    The answer is yes or no. After no, or `expires` seconds without an answer, the model hears that it may not.
+    """
+    return AskFirst(function, names(audience), expires)
+
+
 @dataclass(frozen=True, eq=False)
 class Tool:
     """A function that a model may call."""
@@ -35,17 +55,21 @@ class Tool:
     takes_call: bool
     arguments: type[BaseModel]
     result: TypeAdapter[Any]
+    gate: AskFirst | None
 
     @property
     def schema(self) -> dict[str, Any]:
         return self.arguments.model_json_schema()
 
-    async def __call__(self, call: ToolCall, arguments: Mapping[str, Any], timeout: float) -> Any:
-        """Run it, and give its result as JSON data. Raises `ToolError` for what the model got wrong."""
+    def checked(self, arguments: Mapping[str, Any]) -> BaseModel:
+        """The arguments as it declares them. Raises `ToolError`."""
         try:
-            valid = self.arguments.model_validate(arguments)
+            return self.arguments.model_validate(arguments)
         except ValidationError as error:
             raise ToolError(_faults(error)) from None
+
+    async def __call__(self, call: ToolCall, valid: BaseModel, timeout: float) -> Any:
+        """Run it, and give its result as JSON data. Raises `ToolError` when it has taken too long."""
         given = {name: getattr(valid, name) for name in type(valid).model_fields}
         try:
             async with asyncio.timeout(timeout) as clock:
@@ -67,8 +91,10 @@ def _faults(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in found)
 
 
-def tool_of(function: Callable[..., Any]) -> Tool | list[Fault]:
+def tool_of(declared: Callable[..., Any] | AskFirst) -> Tool | list[Fault]:
     """The function as a tool, named and described as it is itself, or what keeps it from being one."""
+    gate = declared if isinstance(declared, AskFirst) else None
+    function = declared.function if isinstance(declared, AskFirst) else declared
     name = function.__name__
     try:
         hints = get_type_hints(function, include_extras=True)
@@ -94,4 +120,4 @@ def tool_of(function: Callable[..., Any]) -> Tool | list[Fault]:
         result = TypeAdapter(hints["return"])
     except (PydanticSchemaGenerationError, PydanticUserError) as error:
         return [Fault(name, f"its signature has no JSON form: {error.message}")]
-    return Tool(name, inspect.getdoc(function) or "", function, takes_call, arguments, result)
+    return Tool(name, inspect.getdoc(function) or "", function, takes_call, arguments, result, gate)

@@ -24,7 +24,7 @@ from tests.architecture.house import ROOT
 from tests.integration.worker.stack import Stack
 from tests.integration.worker.test_asking import Desk
 from tests.support import Databases, eventually
-from workers import Agent, Retry, ToolCall, ToolError, llm_agent
+from workers import Agent, Retry, ToolCall, ToolError, ask_first, llm_agent
 from workers.scripted import Reply, Script, ScriptedProvider, answer, call, refuse, text
 
 PRICE = Price(input=1, output=10)
@@ -303,15 +303,16 @@ def test_to_define_a_model_agent_loads_no_client() -> None:
 
 
 def test_a_retry_repeats_no_finished_call_and_pays_for_none_twice(desk: Desk) -> None:
-    # Given two tools that the model calls at the same time, of which one breaks at first
+    # Given two tools that the model calls at the same time, of which one breaks at once, while the other still works
     did: list[str] = []
 
-    def good(call: ToolCall) -> str:
-        did.append(call.idempotency_key)
+    async def good(call: ToolCall) -> str:
+        await asyncio.sleep(0.1)
+        did.append(f"good {call.idempotency_key.rpartition(':')[2]}")
         return "good"
 
-    def bad(call: ToolCall) -> str:
-        did.append(call.idempotency_key)
+    async def bad(call: ToolCall) -> str:
+        did.append(f"bad {call.idempotency_key.rpartition(':')[2]}")
         if len(did) < 4:
             raise OSError("the disk is full")
         return "bad"
@@ -323,11 +324,47 @@ def test_a_retry_repeats_no_finished_call_and_pays_for_none_twice(desk: Desk) ->
     # Then only that one is called again, under the same key
     assert desk.end(run).output == {"lines": ["ok"]}
     assert [asked.turn for asked in provider.log] == [0, 1, 2]
-    keys = [key.rpartition(":")[2] for key in did]
-    assert (keys[0], sorted(keys[1:])) == ("1", ["3", "4", "4"])
+    assert did == ["good 2", "bad 7", "good 5", "bad 7"]
     # And what it cost is told once
     assert spent(desk, run).tokens == provider.input_tokens + provider.output_tokens
     assert spent(desk, run).model_calls == 3
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_person_lets_a_model_call_a_tool_or_not(desk: Desk, allowed: bool) -> None:
+    # Given a model that calls two tools at the same time, of which one needs a person, and gets its arguments wrong
+    did: list[str] = []
+
+    def search() -> str:
+        did.append("searched")
+        return "found"
+
+    def pay(amount: int) -> str:
+        did.append(f"paid {amount}")
+        return "paid"
+
+    def calls(amount: Any) -> Reply:
+        return Reply(calls=(*call("pay", amount=amount).calls, *call("search").calls))
+
+    with provided([calls("much"), calls(90), answer({"lines": ["ok"]})]) as provider:
+        agent = writer(provider, tools=[search, ask_first(pay, audience="ann")])
+        run = desk.start(agent, value={"about": "tides"})
+
+        # When it is asked for what fits
+        assert desk.states(run) == {"0": "waiting"}
+        (one,) = desk.people.approvals(run_id=run)
+        assert one.key == "May writer call pay?"
+        assert desk.people.approval(one.id).request["context"] == {"amount": 90}
+        assert [asked.turn for asked in provider.log] == [0, 1]
+        desk.answer(run, allowed)
+
+    # Then it goes on from there: nothing is done, asked or paid for again
+    assert desk.end(run).output == {"lines": ["ok"]}
+    assert sorted(did) == (["paid 90"] if allowed else []) + ["searched", "searched"]
+    assert [asked.turn for asked in provider.log] == [0, 1, 2]
+    assert ("not allowed" in told(provider, 2)) is not allowed
+    assert spent(desk, run).model_calls == 3
+    assert spent(desk, run).tokens == provider.input_tokens + provider.output_tokens
 
 
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
