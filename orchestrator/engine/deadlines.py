@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -14,11 +15,13 @@ from orchestrator.engine.advance import Advance, Join
 from orchestrator.engine.child_runs import below
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.ledger import Closing
-from orchestrator.engine.patience import unentangled
+from orchestrator.engine.patience import UNSTORABLE, unentangled
 from orchestrator.engine.run_locks import owning, owning_idle
-from orchestrator.engine.values import Ready, RunRef, error_text
+from orchestrator.engine.values import Ready, RunRef, error_text, reason_of
 from orchestrator.store import timer_queries as sql
 from orchestrator.store.connect import Conn
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 0.1
 """Seconds to wait for a run that somebody else holds."""
@@ -60,16 +63,36 @@ class Deadlines(Ground):
             late = _outermost(conn.execute(sql.SELECT_LATE, {"most": most}).fetchall())
             if not late:
                 return []
-            with owning_idle(conn, {run for run, _ in late}) as mine:
-                ready = self._end(conn, [key for key in late if key[0] in mine])
+            try:
+                with owning_idle(conn, {run for run, _ in late}) as mine:
+                    ready = self._end(conn, [key for key in late if key[0] in mine])
+            except UNSTORABLE:
+                return [one for run in {run for run, _ in late} for one in self._end_alone(conn, run, late)]
             busy = [key for key in late if key[0] not in mine]
             if busy:
-                first = busy[0][0]
-                with suppress(LockNotAvailable), owning(conn, first, patience=PATIENCE):
-                    ready += self._end(conn, [key for key in busy if key[0] == first])
+                ready += self._end_alone(conn, busy[0][0], busy)
         return ready
 
-    def _end(self, conn: Conn, keys: Sequence[Key]) -> list[Ready]:
+    def _end_alone(self, conn: Conn, run: UUID, late: Sequence[Key]) -> list[Ready]:
+        """Those of one run. If what follows cannot be stored, the run ends: it would be late again at each look."""
+        keys = [key for key in late if key[0] == run]
+        with suppress(LockNotAvailable):
+            try:
+                with owning(conn, run, patience=PATIENCE):
+                    return self._end(conn, keys)
+            except UNSTORABLE as error:
+                cause = error_text(
+                    "Unstorable", f"what follows a deadline cannot be stored: {reason_of(error)}"
+                )
+                try:
+                    with owning(conn, run, patience=PATIENCE):
+                        return self._end(conn, keys, cause)
+                except UNSTORABLE:
+                    log.exception("run %s is late, and cannot be ended here", run)
+        return []
+
+    def _end(self, conn: Conn, keys: Sequence[Key], cause: str | None = None) -> list[Ready]:
+        """End what is late; with a `cause` (JSON text) the whole run."""
         if not keys:
             return []
         rows = conn.execute(sql.CONFIRM_LATE, _columns(keys)).fetchall()
@@ -83,6 +106,8 @@ class Deadlines(Ground):
         ]
         if not late:
             return []
+        if cause is not None:
+            late = [_Late(late[0].run, "", cause)]
         late += self._started_by(conn, late)
         columns = _columns([(one.run.id, one.path) for one in late])
         conn.execute(sql.SKIP_LATE, columns | {"errors": [one.error for one in late]})

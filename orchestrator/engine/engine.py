@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import psycopg
-
 from orchestrator.engine import onward, spending
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.combine import Combiner
@@ -23,7 +21,7 @@ from orchestrator.engine.journals import Journals
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.moves import Place
 from orchestrator.engine.onward import Stage
-from orchestrator.engine.patience import patiently
+from orchestrator.engine.patience import UNSTORABLE, patiently
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import (
     Finished,
@@ -32,8 +30,8 @@ from orchestrator.engine.values import (
     Recorded,
     RunRef,
     WorkerId,
+    reason_of,
 )
-from orchestrator.engine.waits import Waits
 from orchestrator.engine.waking import Waking
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
@@ -53,7 +51,7 @@ class _Accepted(NamedTuple):
     """The runs whose budgets count what it has consumed."""
 
 
-class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Journals, Custody, Limits):
+class Engine(Intake, Forking, Control, Deadlines, Waking, DeadSteps, Journals, Custody, Limits):
     """Moves runs on: record here; claim in `Claims` and `Limits`, what creates runs in `Intake` and `Forking`, whole
     runs in `Control`, their time in `Deadlines`, what they wait for in `Waits` and `Waking`, what workers hold in
     `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`.
@@ -75,8 +73,8 @@ class Engine(Intake, Forking, Control, Deadlines, Waits, Waking, DeadSteps, Jour
     def _record_batch(self, batch: Sequence[Finished]) -> list[Recorded]:
         try:
             return self._record_together(batch)
-        except (psycopg.DataError, psycopg.errors.ProgramLimitExceeded) as error:
-            # One text that Postgres cannot store must not fail its neighbours.
+        except UNSTORABLE as error:
+            # One value that cannot be stored, or read again, must not fail its neighbours.
             if len(batch) > 1:
                 return [recorded for one in batch for recorded in self._record_batch([one])]
             return self._record_together([_unstorable(batch[0], error)])
@@ -184,8 +182,8 @@ def _with_late(results: list[Recorded], late: list[Ready], ended: list[UUID]) ->
     return results
 
 
-def _unstorable(finished: Finished, cause: psycopg.Error) -> Finished:
-    message = f"its output cannot be stored: {cause.diag.message_primary or cause}"
+def _unstorable(finished: Finished, cause: Exception) -> Finished:
+    message = f"its output cannot be stored: {reason_of(cause)}"
     if "\\u0000" in (finished.output or ""):
         message += " (it holds a NUL character, \\u0000, which Postgres cannot store)"
     error = ErrorInfo(type="InvalidOutput", message=message, retryable=False)

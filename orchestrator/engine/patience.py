@@ -12,6 +12,7 @@ import psycopg
 
 from orchestrator.outages import POSTGRES
 from orchestrator.store.connect import NoConnection, Pool
+from schemas.errors import Permanent
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,6 +20,10 @@ R = TypeVar("R")
 LONGEST = 600.0
 """Seconds after which a verb gives up; its worker's lease has run out long before."""
 
+
+UNSTORABLE = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, ValueError, RecursionError, Permanent)
+"""What one run's values or definition can cause in a transaction that it shares: each of its runs is then moved on by
+itself, and the one that caused it fails with the reason."""
 
 _PASSING = ("08", "40", "57P", "53300")
 """SQLSTATEs of what waiting mends: connections, deadlocks, a server that stops or starts, no free connection."""

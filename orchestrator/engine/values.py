@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import psycopg
+
 from orchestrator.definitions.compile import Plan
 from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
@@ -175,6 +177,13 @@ class Recorded:
     """Runs that have ended with it."""
     next: Claimed | None = None
     """The next stage, claimed in the same transaction; it is not among `ready`."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why something could not be stored, in a line that can be."""
+    told = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    lines = (told or str(error) or type(error).__name__).splitlines()
+    return lines[0].replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:1_000]
 
 
 def error_text(type_: str, message: str, *, retryable: bool = False) -> str:

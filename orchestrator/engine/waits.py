@@ -7,17 +7,22 @@ A wait begins with `Moves.wait`, for a composite step, or with an agent's outcom
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground
-from orchestrator.engine.patience import unentangled
+from orchestrator.engine.patience import UNSTORABLE, unentangled
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.run_locks import sharing
-from orchestrator.engine.values import Ready, RunRef, error_text
+from orchestrator.engine.values import Ready, RunRef, error_text, reason_of
 from orchestrator.store import wait_queries as sql
+from orchestrator.store.connect import Conn
 from schemas.waits import Expiry
+
+log = logging.getLogger(__name__)
 
 EXPIRY = "expiry"
 """Who decides when nobody did."""
@@ -68,14 +73,37 @@ class Waits(Ground):
         """Ask further people, or end waits as they said they would, where the time for it has come."""
         with self.pool.connection() as conn:
             due = conn.execute(sql.SELECT_DUE_WAITS, {"most": most}).fetchall()
-            if not due:
-                return []
+            return self._expire_waits(conn, due) if due else []
+
+    def _expire_waits(self, conn: Conn, due: Sequence[tuple[int, UUID]]) -> list[Ready]:
+        """What is wrong with one of them, say with what comes after it, is no concern of the others."""
+        try:
             with sharing(conn, {run for _, run in due}):
                 rows = conn.execute(sql.TAKE_DUE_WAITS, {"ids": [wait for wait, _ in due]}).fetchall()
                 advance = Advance(conn, self.plans)
                 end_waits(self.plans, advance, [_expired(wait, expiry) for wait, expiry in rows])
                 advance.settle()
-            return advance.ready + self.settle(conn, advance.unsettled)
+        except UNSTORABLE as error:
+            if len(due) > 1:
+                return [one for pair in due for one in self._expire_waits(conn, [pair])]
+            return self.give_up_wait(conn, *due[0], error)
+        return advance.ready + self.settle(conn, advance.unsettled)
+
+    def give_up_wait(self, conn: Conn, wait: int, run: UUID, cause: Exception) -> list[Ready]:
+        """Fail the step of a wait that cannot end as it should; if even that cannot be stored, somebody has to look."""
+        reason = f"what follows it cannot be stored: {reason_of(cause)}"
+        told = {"verb": "was", "choice": "given up", "by": "engine", "reason": reason}
+        error = error_text("Unstorable", reason)
+        try:
+            with sharing(conn, [run]):
+                advance = Advance(conn, self.plans)
+                end = WaitEnd(wait, "given up", "engine", "failed", error=error, reason=reason, told=told)
+                end_waits(self.plans, advance, [end])
+                advance.settle()
+        except UNSTORABLE:
+            log.exception("wait %s of run %s can neither end nor fail", wait, run)
+            return []
+        return advance.ready + self.settle(conn, advance.unsettled)
 
 
 def end_waits(plans: Plans, advance: Advance, ends: Iterable[WaitEnd]) -> frozenset[int]:

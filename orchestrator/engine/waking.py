@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.expecting import Misfit, is_meant
 from orchestrator.engine.fork import follows
-from orchestrator.engine.ground import Ground
+from orchestrator.engine.json_texts import Unreadable, read
 from orchestrator.engine.moves import Place
-from orchestrator.engine.patience import unentangled
+from orchestrator.engine.patience import UNSTORABLE, unentangled
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import Ready, RunRef
-from orchestrator.engine.waits import WaitEnd, end_waits
+from orchestrator.engine.waits import WaitEnd, Waits, end_waits
 from orchestrator.store import waking_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.errors import BatonError
@@ -38,6 +38,10 @@ ROUNDS = 10
 
 PAGE = 200
 """Events that had come before which are looked at together."""
+
+
+_Candidate = tuple[int, UUID, str, int | None]
+"""A wait, its run, the definition of that, and the event that it may be for; none for a wait that is new."""
 
 
 class _Came(NamedTuple):
@@ -72,7 +76,7 @@ class Woken(NamedTuple):
     more: bool
 
 
-class Waking(Ground):
+class Waking(Waits):
     """Ends waits with the events that they are for."""
 
     def __init__(self, pool: Pool, worker: Any = None) -> None:
@@ -102,14 +106,25 @@ class Waking(Ground):
             known = [row for row in found if self._knows(conn, row[2])]
             if not known:
                 return Woken([], more=bool(found))
-            with sharing(conn, {run for _, run, _, _ in known}):
+            ready, ended = self._look(conn, known)
+            return Woken(ready, more=ended or len(found) >= MOST)
+
+    def _look(self, conn: Conn, found: Sequence[_Candidate]) -> tuple[list[Ready], bool]:
+        """What may be sent, and whether any wait has ended. One that cannot end is no concern of the others."""
+        try:
+            with sharing(conn, {run for _, run, _, _ in found}):
                 advance = Advance(conn, self.plans)
                 look = _Look(conn, self.plans, advance)
-                look.back([wait for wait, _, _, event in known if event is None])
-                look.at([(event, wait) for wait, _, _, event in known if event is not None])
+                look.back([wait for wait, _, _, event in found if event is None])
+                look.at([(event, wait) for wait, _, _, event in found if event is not None])
                 advance.settle()
-            more = bool(look.ended) or len(found) >= MOST
-            return Woken(advance.ready + self.settle(conn, advance.unsettled), more)
+        except UNSTORABLE as error:
+            if len(found) == 1:
+                wait, run, _, _ = found[0]
+                return self.give_up_wait(conn, wait, run, error), True
+            looks = [self._look(conn, [one]) for one in found]
+            return [one for ready, _ in looks for one in ready], any(ended for _, ended in looks)
+        return advance.ready + self.settle(conn, advance.unsettled), bool(look.ended)
 
     def _knows(self, conn: Conn, definition: str) -> bool:
         if self._aside.get(definition, 0.0) > time.monotonic():
@@ -199,11 +214,11 @@ class _Look:
         if (wait.id, came.number) in self._seen or self._is_taken(wait, came):
             return False
         self._seen.add((wait.id, came.number))
-        payload = json.loads(came.payload)
+        given = self._input(wait)
         try:
-            if not is_meant(wait.node, self._input(wait), payload):
+            if not is_meant(wait.node, given, read(came.payload)):
                 return False
-        except Misfit as misfit:
+        except (Misfit, Unreadable) as misfit:
             told = {"message": f"the event {came.id} was passed over: {misfit}", "event": came.id}
             self._advance.note(Place(wait.run, wait.path), EventKind.STEP_WARNING, told)
             return False
