@@ -68,8 +68,13 @@ class Deliverer:
             runs += made
             more = more or taken == MOST
         for name, tenant, key, *version in due:
-            if (judge := self._judge(name, *version)) is not None:
+            if (judge := self._judge(name, *version)) is None:
+                continue
+            try:
                 runs += self._opened(judge, (tenant, key))
+            except (DataError, IntegrityError):
+                log.exception("what subscription %s held back for %r cannot be dealt with here", name, key)
+                self._aside[name, judge.version] = time.monotonic() + ASIDE
         return self._engine.unsent(runs) if runs else [], more
 
     def _judge(self, name: str, version: int, body: str, definition: str) -> Judge | None:

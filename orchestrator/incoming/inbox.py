@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -149,6 +150,7 @@ def _checked(type: str, key: str | None, id: str | None, tenant: str | None) -> 
 def _json(payload: Any) -> str:
     try:
         text = pydantic_core.to_json(payload).decode()
+        json.loads(text)  # Postgres has numbers that Python refuses to read
     except (pydantic_core.PydanticSerializationError, ValueError, RecursionError) as error:
         raise InputError("event", [Fault("payload", f"it has no JSON form: {error}")]) from None
     if len(text.encode()) > MAX_PAYLOAD:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import jsonschema_rs
 from orchestrator.definitions.compile import Plan
 from orchestrator.definitions.conditions import ConditionError, holds, result, uses
 from orchestrator.engine import Submission
+from orchestrator.engine.json_texts import Unreadable, read
 from orchestrator.identify import new_id
 from orchestrator.intake.submitter import json_text, name_faults
 from schemas.errors import InputError
@@ -35,8 +35,16 @@ class Arrival(NamedTuple):
 
     @property
     def values(self) -> dict[str, Any]:
-        """The names that a subscription's texts may use."""
-        return {"event": json.loads(self.payload), "type": self.type, "key": self.key, "id": self.id}
+        """The names that a subscription's texts may use. Raises `Faulty`."""
+        return {"event": self.event, "type": self.type, "key": self.key, "id": self.id}
+
+    @property
+    def event(self) -> Any:
+        """The payload. Raises `Faulty` for one that Python cannot read."""
+        try:
+            return read(self.payload)
+        except Unreadable as error:
+            raise Faulty(str(error)) from None
 
 
 class Faulty(Exception):
@@ -109,7 +117,7 @@ class Judge:
 
     def _input(self, events: Sequence[Arrival], state: State) -> str:
         values, said = {**events[-1].values, "state": state}, self.subscription
-        gathered = [json.loads(one.payload) for one in events]
+        gathered = [one.event for one in events]
         try:
             if said.input is not None:
                 given = result(said.input, {**values, "events": gathered})

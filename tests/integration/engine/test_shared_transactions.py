@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from orchestrator.engine import Claimed, Finished
-from orchestrator.inbox import Inbox
 from orchestrator.definitions.vocabulary import Composable, approve, each, fan_out, wait_for, workflow
+from orchestrator.engine import Claimed, Finished
+from orchestrator.incoming.inbox import Inbox
 from schemas.outcomes import Done, Waiting
 from schemas.runs import RunState
 from schemas.waits import Asking, WaitKind
