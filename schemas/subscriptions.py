@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.base import Frozen
-from schemas.workflows import Condition
+from schemas.workflows import Condition, Seconds
 
 EventPattern = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(\.\*)?$", min_length=1, max_length=200)
@@ -33,9 +33,9 @@ class Take(StrEnum):
 class Debounce(Frozen):
     """A run starts when nothing more has come for a while."""
 
-    quiet: float = Field(gt=0)
+    quiet: Seconds
     """Seconds without another event of the same key."""
-    longest: float = Field(gt=0)
+    longest: Seconds
     """Seconds after the first one at the latest."""
 
 
@@ -53,7 +53,7 @@ class Subscription(Frozen):
     input: Condition | None = None
     """The input of the run, also over `state`; without it the payload, or with `take="all"` the list of payloads."""
     debounce: Debounce | None = None
-    throttle: float | None = Field(default=None, gt=0)
+    throttle: Seconds | None = None
     """Seconds between two starts for one key at least; what comes meanwhile is held back until then."""
     take: Take = Take.LATEST
     priority: int = Field(default=0, ge=0, le=9)

@@ -19,6 +19,10 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Condition = Annotated[str, Field(min_length=1, max_length=2_000)]
 """An expression in the Common Expression Language (cel.dev), over names that its place declares."""
 
+LONGEST = 100 * 366 * 86_400.0
+"""Seconds that anything may take: Postgres has no time for what lies much further ahead."""
+
+Seconds = Annotated[float, Field(gt=0, le=LONGEST)]
 Label = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Note = Annotated[str, Field(max_length=4_000, pattern=r"^[^\x00]*$")]
 
@@ -74,7 +78,7 @@ class Joining(Frozen):
     """The agent that receives all results; without it the results themselves are the output."""
     require: Require = "all"
     """Branches that must succeed: a number, 0 for none, `all`, `any` (1) or `quorum` (more than half)."""
-    within: float | None = Field(default=None, gt=0)
+    within: Seconds | None = None
     """Seconds after which the join goes on with the results there are."""
     parallel: int | None = Field(default=None, ge=1)
     """Branches that run at a time."""
@@ -170,12 +174,12 @@ class Approve(Frozen):
     threshold: float | None = None
     approvers: tuple[Label, ...] = ()
     """Who is asked; empty for everybody."""
-    expires: float | None = Field(default=None, gt=0)
+    expires: Seconds | None = None
     """Seconds after which `default` is decided."""
     default: Literal["approve", "reject"] = "reject"
     escalate_to: tuple[Label, ...] = ()
     """Who is asked as well when nobody has decided after `escalate_after` seconds."""
-    escalate_after: float | None = Field(default=None, gt=0)
+    escalate_after: Seconds | None = None
 
 
 class Child(Frozen):
@@ -200,11 +204,11 @@ class WaitFor(Frozen):
     """A text, over `input`: only an event with this key is meant. Without it, one of any key."""
     when: Condition | None = None
     """Over `event` (its payload) and `input`."""
-    within: float | None = Field(default=None, gt=0)
+    within: Seconds | None = None
     """Seconds after which the step fails, or gives `default`."""
     default: Any = None
     has_default: bool = False
-    lookback: float | None = Field(default=None, ge=0)
+    lookback: float | None = Field(default=None, ge=0, le=LONGEST)
     """Seconds before the wait began from which on an event counts; without it, all since the run was submitted."""
     output: JsonSchema = Field(default_factory=dict)
     """The schema of the payload; an event that does not fit it is passed over."""
@@ -226,7 +230,7 @@ class Supervise(Frozen):
     max_assignments: int = Field(default=10, ge=1, le=100)
     """Assignments of one round; those beyond are refused."""
     max_rounds: int = Field(default=2, ge=1, le=10)
-    within: float | None = Field(default=None, gt=0)
+    within: Seconds | None = None
     """Seconds after which the reviewer of a round goes on with what there is."""
     depth: int = Field(default=MAX_DEPTH, ge=1, le=MAX_DEPTH)
     """Supervisors below each other that assignments may reach, this one included."""
@@ -289,7 +293,7 @@ class Debate(Frozen):
     """Without agreement and a verdict: what most of them say, or failure."""
     require: Require = "any"
     """Debaters that must answer."""
-    within: float | None = Field(default=None, gt=0)
+    within: Seconds | None = None
     """Seconds after which it is decided among the answers there are."""
     parallel: int | None = Field(default=None, ge=1)
 
@@ -340,7 +344,7 @@ class Workflow(Frozen):
     description: str = ""
     body: Pipeline
     agents: dict[AgentName, AgentSpec]
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: Seconds | None = None
     """Seconds that a run may take."""
     budget: Budget = Budget()
 

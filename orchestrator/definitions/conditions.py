@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
@@ -46,6 +47,8 @@ def number(text: str, values: Mapping[str, Any]) -> float:
     found = result(text, values)
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise ConditionError(f"the expression {text!r} gave {found!r} instead of a number")
+    if not math.isfinite(found):
+        raise ConditionError(f"the expression {text!r} gave {found!r}, which is no number to go by")
     return float(found)
 
 

@@ -484,3 +484,11 @@ def test_a_run_that_begins_with_a_wait_has_started_and_is_not_resumed(bench: Ben
 
     with pytest.raises(Conflict):
         bench.engine.resume(run)
+
+
+def test_a_confidence_that_is_no_number_is_for_people_to_judge(bench: Bench) -> None:
+    unsure = approve("p", confidence="double(input.sure)", threshold=0.5)
+    for sure in ("nan", "inf", "-inf"):
+        run = bench.submit(workflow("w", A >> unsure))
+        bench.drain(lambda *_, sure=sure: {"sure": sure})
+        assert bench.states(run) == {"0": "done", "1": "waiting"}
