@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, Field
 
 from schemas.agents import JsonSchema
 from schemas.outcomes import Gap
+from schemas.usage import MOST
 
 T = TypeVar("T")
 
@@ -18,10 +19,10 @@ class Assignment(BaseModel):
     worker: str
     input: Any = Field(validation_alias=AliasChoices("input", "task"))
     why: str = ""
-    tokens: int = Field(default=0, ge=0)
+    tokens: int = Field(default=0, ge=0, le=MOST)
     """What the planner expects it to cost, if it knows better than what the worker's agent declares. What is beyond the
     rest of the run's budget is refused."""
-    usd: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    usd: float = Field(default=0.0, ge=0.0, le=MOST)
 
 
 class Assignments(BaseModel):

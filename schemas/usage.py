@@ -6,13 +6,16 @@ from pydantic import Field
 
 from schemas.base import Frozen
 
+MOST = 10**12
+"""Tokens, US dollars or calls that one attempt can have consumed: sums of them stay within 64 bits."""
+
 
 class Usage(Frozen):
     """Consumption of one attempt, or a sum of many."""
 
     tokens: int = Field(default=0, ge=0)
     """Input and output tokens together."""
-    usd: float = Field(default=0.0, ge=0)
+    usd: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """US dollars."""
     model_calls: int = Field(default=0, ge=0)
 

@@ -15,6 +15,11 @@ NOTHING: Any = object()
 """Stands for no default answer, which None is not."""
 
 
+HEADLINE = 500
+"""Characters of a question that it goes by; all of it stands in what is shown. What a wait goes by is in an index,
+where Postgres has no room for a long text."""
+
+
 @dataclass(frozen=True)
 class Question:
     """One question, with the type of its answer."""
@@ -30,8 +35,8 @@ class Question:
 
     def __post_init__(self) -> None:
         """Raises `Permanent` for a question that cannot be asked."""
-        if not self.text.strip() or "\0" in self.text:
-            raise Permanent("a question needs a text, without NUL characters")
+        if not self.text.strip() or not _is_storable(self.text):
+            raise Permanent("a question needs a text, without NUL characters and lone surrogates")
         if self.default is not NOTHING and self.expires is None:
             raise Permanent("a default answer needs `expires`: without it nothing is answered by itself")
         for name, seconds in (("expires", self.expires), ("escalate_after", self.escalate_after)):
@@ -48,7 +53,7 @@ class Question:
             request["context"] = TypeAdapter(Any).dump_python(self.context, mode="json")
         return Asking(
             kind=WaitKind.QUESTION,
-            key=self.text,
+            key=self.text if len(self.text) <= HEADLINE else f"{self.text[:HEADLINE]}…",
             request=request,
             told={"question": self.text},
             audience=self.audience,
@@ -71,6 +76,10 @@ class Question:
         else:
             kept = {"answer": adapter.dump_python(self.default, mode="json"), "decision": "answered"}
         return Expiry(decision=kept["decision"], state="ready", reason=reason, output=kept, gives_output=True)
+
+
+def _is_storable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def names(given: str | Iterable[str]) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.engine import Note
 from schemas.errors import AgentError, Permanent
 from schemas.events import EventKind
 from schemas.state import Scope
-from schemas.usage import Usage
+from schemas.usage import MOST, Usage
 from schemas.waits import Asking
 from workers.asking import NOTHING, Question, names
 from workers.endings import SetAside
@@ -61,8 +61,18 @@ class Context:
         return f"{self.run_id}:{self.path}"
 
     def spend(self, *, tokens: int = 0, usd: float = 0.0, model_calls: int = 0) -> None:
-        """Add to what this attempt consumed; it is rolled up to the run, also when the attempt fails."""
-        self.usage += Usage(tokens=tokens, usd=usd, model_calls=model_calls)
+        """Add to what this attempt consumed; it is rolled up to the run, also when the attempt fails.
+
+        Raises `Permanent` for what is no consumption: something negative, or without end.
+        """
+        try:
+            spent = self.usage + Usage(tokens=tokens, usd=usd, model_calls=model_calls)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise Permanent(f"spend(...): {fault['loc'][0]} {fault['msg']}") from None
+        if max(spent.tokens, spent.usd, spent.model_calls) > MOST:
+            raise Permanent(f"spend(...): an attempt cannot have consumed more than {MOST:,} of anything")
+        self.usage = spent
 
     def progress(self, **data: Any) -> None:
         """Note something about the work as an event of the run, committed together with the outcome."""
