@@ -35,7 +35,7 @@ class Question:
 
     def __post_init__(self) -> None:
         """Raises `Permanent` for a question that cannot be asked."""
-        if not self.text.strip() or not _is_storable(self.text):
+        if not self.text.strip() or not is_storable(self.text):
             raise Permanent("a question needs a text, without NUL characters and lone surrogates")
         if self.default is not NOTHING and self.expires is None:
             raise Permanent("a default answer needs `expires`: without it nothing is answered by itself")
@@ -78,7 +78,8 @@ class Question:
         return Expiry(decision=kept["decision"], state="ready", reason=reason, output=kept, gives_output=True)
 
 
-def _is_storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
+    """Whether Postgres has room for each of its characters."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 

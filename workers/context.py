@@ -18,7 +18,7 @@ from schemas.events import EventKind
 from schemas.state import Scope
 from schemas.usage import MOST, Usage
 from schemas.waits import Asking
-from workers.asking import NOTHING, Question, names
+from workers.asking import NOTHING, Question, is_storable, names
 from workers.endings import SetAside
 from workers.journal import Found, Journal
 from workers.state import Memory, Session, State, block, memory_of
@@ -129,6 +129,8 @@ class Context:
         async there. A crash in the middle of the block lets the next attempt execute it again: hand services inside
         `f"{ctx.idempotency_key}:{key}"`. Calls must come in the same order in every attempt; else `JournalMismatch`.
         """
+        if not is_storable(key):
+            raise Permanent(f"ctx.once({key!r}): a key has no NUL characters and no lone surrogates")
         return self._journaled(f"once {key}", block, TypeAdapter(type).validate_python)
 
     def ask_human(
@@ -162,6 +164,8 @@ class Context:
             escalate_after,
             context,
         )
+        if not is_storable(key):
+            raise Permanent(f"ctx.ask_human(key={key!r}): a key has no NUL characters and no lone surrogates")
         return self._journaled(f"ask {key}", asked, asked.answered)
 
     def place(self) -> int:

@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import pydantic_core
 
@@ -83,11 +83,16 @@ class Journal:
         return Found(json.loads(text), owed=True)
 
 
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
 def _json(name: str, value: Any) -> str:
     """Raises `Permanent` for what cannot be kept: to do it again would not help."""
     try:
         text = pydantic_core.to_json(value).decode()
-    except (pydantic_core.PydanticSerializationError, UnicodeError) as error:
+        json.loads(text, parse_constant=_no_number)  # what comes back must be what Python can read
+    except (pydantic_core.PydanticSerializationError, ValueError) as error:
         raise Permanent(f"what {name!r} gave has no JSON form: {error}") from None
     if "\\u0000" in text:
         raise Permanent(f"what {name!r} gave holds a NUL character, which Postgres cannot store")
