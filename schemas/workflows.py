@@ -15,7 +15,7 @@ from schemas.usage import Budget
 
 BranchName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,62}$")]
 Require = int | Literal["all", "any", "quorum"]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(gt=0, le=1e9)]
 Condition = Annotated[str, Field(min_length=1, max_length=2_000)]
 """An expression in the Common Expression Language (cel.dev), over names that its place declares."""
 

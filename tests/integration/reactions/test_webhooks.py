@@ -90,6 +90,7 @@ def test_what_is_signed_is_taken_in_once_and_nothing_else(
         (401, "seconds ago", send("n-2", event, late=400)),
         (401, "seconds ago", send("n-3", event, late=-400)),
         (401, "no number", send("n-4", event, **{"webhook-timestamp": "soon"})),
+        (401, "seconds ago", send("n-4", event, **{"webhook-timestamp": "1" + "0" * 400})),
         (401, "no signature", send("n-5", event, **{"webhook-id": "other"})),
         (401, "webhook-id", send("", event)),
         (400, "not JSON", send("n-6", b"{", "a")),
