@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -75,12 +76,15 @@ class Context:
         self.usage = spent
 
     def progress(self, **data: Any) -> None:
-        """Note something about the work as an event of the run, committed together with the outcome."""
-        self._notes.append(Note(EventKind.PROGRESS, data))
+        """Note something about the work as an event of the run, committed together with the outcome.
+
+        Raises `Permanent` for what has no JSON form.
+        """
+        self._notes.append(Note(EventKind.PROGRESS, _as_json("progress", data)))
 
     def warn(self, message: str, **data: Any) -> None:
         """Note what somebody should look at, committed with the outcome; see `baton runs explain`."""
-        self._notes.append(Note(EventKind.STEP_WARNING, {"message": message, **data}))
+        self._notes.append(Note(EventKind.STEP_WARNING, _as_json("warn", {"message": message, **data})))
 
     def decide(
         self, choice: Any, why: str = "", alternatives: Mapping[str, float] | Iterable[str] = ()
@@ -91,7 +95,8 @@ class Context:
         """
         rivals = alternatives if isinstance(alternatives, Mapping) else dict.fromkeys(alternatives, None)
         told = {"choice": choice, "by": "step", "reason": why, "alternatives": dict(rivals)}
-        self._notes.append(Note(EventKind.STEP_DECIDED, {k: v for k, v in told.items() if v != {}}))
+        told = _as_json("decide", {k: v for k, v in told.items() if v != {}})
+        self._notes.append(Note(EventKind.STEP_DECIDED, told))
 
     @property
     def key(self) -> str | None:
@@ -230,3 +235,16 @@ class Context:
         if isinstance(act, Question):
             raise Permanent("nobody can be asked here: this context belongs to no step")
         return act()
+
+
+def _as_json(verb: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is told, as JSON data; anything else in it as text. It is committed with outcomes of others."""
+    try:
+        text = json.dumps(data, default=str, allow_nan=False, ensure_ascii=False)
+        text.encode()
+        found: dict[str, Any] = json.loads(text)
+    except Exception as error:  # noqa: BLE001  texts of strange values are made by their own code
+        raise Permanent(f"{verb}(...) was told what has no JSON form: {error}") from None
+    if "\\u0000" in text:
+        raise Permanent(f"{verb}(...) was told a NUL character, which Postgres cannot store")
+    return found

@@ -21,7 +21,14 @@ LONGEST = 600.0
 """Seconds after which a verb gives up; its worker's lease has run out long before."""
 
 
-UNSTORABLE = (psycopg.DataError, psycopg.errors.ProgramLimitExceeded, ValueError, RecursionError, Permanent)
+UNSTORABLE = (
+    psycopg.DataError,
+    psycopg.errors.ProgramLimitExceeded,
+    ValueError,
+    TypeError,
+    RecursionError,
+    Permanent,
+)
 """What one run's values or definition can cause in a transaction that it shares: each of its runs is then moved on by
 itself, and the one that caused it fails with the reason."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from orchestrator.definitions.vocabulary import Composable, approve, each, fan_out, wait_for, workflow
-from orchestrator.engine import Claimed, Finished
+from orchestrator.engine import Claimed, Finished, Note
 from orchestrator.incoming.inbox import Inbox
+from schemas.events import EventKind
 from schemas.outcomes import Done, Waiting
 from schemas.runs import RunState
 from schemas.waits import Asking, WaitKind
@@ -31,7 +33,7 @@ def begun(bench: Bench, name: str, body: Composable) -> UUID:
 
 
 def pass_time(bench: Bench) -> None:
-    bench.query("SELECT pg_sleep(0.06)")
+    bench.query("UPDATE steps SET due_at = due_at - interval '61 s' WHERE due_at IS NOT NULL")
     bench.drain()
 
 
@@ -88,8 +90,8 @@ def overflowing(bench: Bench) -> None:
 
 def test_an_expiry_whose_end_cannot_be_stored_fails_alone(bench: Bench) -> None:
     overflowing(bench)
-    bad = bench.submit(workflow("bad", wait_for("x", within=0.05, default=1) >> approve("p")))
-    good = bench.submit(workflow("good", wait_for("x", within=0.05, default=1)))
+    bad = bench.submit(workflow("bad", wait_for("x", within=60, default=1) >> approve("p")))
+    good = bench.submit(workflow("good", wait_for("x", within=60, default=1)))
 
     pass_time(bench)
 
@@ -115,10 +117,8 @@ def test_an_event_whose_end_cannot_be_stored_fails_its_wait_alone(bench: Bench) 
 
 def test_a_deadline_whose_end_cannot_be_stored_ends_its_run_alone(bench: Bench) -> None:
     overflowing(bench)
-    bad = bench.submit(
-        workflow("bad", fan_out(A, w=wait_for("x"), require="any", within=0.05) >> approve("p"))
-    )
-    good = bench.submit(workflow("good", fan_out(A, w=wait_for("x"), require="any", within=0.05)))
+    bad = bench.submit(workflow("bad", fan_out(A, w=wait_for("x"), require="any", within=60) >> approve("p")))
+    good = bench.submit(workflow("good", fan_out(A, w=wait_for("x"), require="any", within=60)))
     bench.drain(rounds=2)
 
     pass_time(bench)
@@ -128,3 +128,14 @@ def test_a_deadline_whose_end_cannot_be_stored_ends_its_run_alone(bench: Bench) 
     assert error is not None
     assert "division by zero" in error.message
     assert set(bench.states(bad).values()) <= {"done", "skipped"}
+
+
+def test_a_note_that_has_no_json_form_fails_its_step_alone(bench: Bench) -> None:
+    bad, good = bench.submit(workflow("w", A)), bench.submit(workflow("w", A))
+    note = Note(EventKind.PROGRESS, {"by": {("a", "b"): 1}})
+    told = replace(done(bench.claim(bad, "0"), 1), notes=(note,))
+
+    answers = bench.engine.record._execute([told, done(bench.claim(good, "0"), 1)])
+
+    assert [one.accepted for one in answers] == [True, True]
+    assert [bench.view(run).state for run in (bad, good)] == [RunState.FAILED, RunState.COMPLETED]
