@@ -45,6 +45,8 @@ class ScriptedProvider:
         self._lock = threading.Lock()
         self._seen: Counter[tuple[str, int]] = Counter()
         self._socket = socket.create_server(("127.0.0.1", 0))
+        # Else a reply, which is sent in pieces, waits 40 ms for its client's acknowledgement.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(
             self._serve,
             interface="asgi3",
