@@ -143,11 +143,11 @@ class StepTask(Task):
             attempt = (finished.run_id, finished.path, finished.attempt)
             self.process.dispatcher.send(self.process.engine.take_forgotten([attempt]))
             raise Ignore("superseded")
+        self.process.dispatcher.announce(recorded.ended)
+        self.process.dispatcher.send(self._not_carried(recorded.ready))
         if any(limit.concurrency is not None for limit in self.agent.spec.limits):
             room = self.process.engine.make_room(Pointer(finished.run_id, finished.path))
             self.process.dispatcher.send(room)
-        self.process.dispatcher.announce(recorded.ended)
-        self.process.dispatcher.send(self._not_carried(recorded.ready))
         match finished.outcome:
             case Failed(retry_in=float() as wait, error=error):
                 # Not `self.retry`, which would publish: Celery and Flower hear of a retry, the timers send it.

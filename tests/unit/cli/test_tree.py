@@ -128,6 +128,11 @@ def test_notes_tell_why_nothing_moves() -> None:
     assert f"! {note}" in text_of(run(step("0", StepState.READY), notes=[note]))
 
 
+def test_a_step_that_waits_for_a_limit_says_so() -> None:
+    waiting = step("0", StepState.READY).model_copy(update={"limited": "rate 60/m of draft"})
+    assert "ready · waits for the rate 60/m of draft" in text_of(run(waiting))
+
+
 def test_a_paused_run_shows_the_step_that_was_set_aside_and_what_to_do() -> None:
     note = "step 0/7 was set aside; look at it: baton dead show 17"
     branches = [step(f"0/{n}", StepState.READY) for n in range(20)]

@@ -16,6 +16,8 @@ SCENARIOS: dict[str, Scenario] = {
     "claim": steps.claiming(A >> B, None, "0"),
     "claim branches together": steps.claiming(fan_out(A, B), None, "0/a", "0/b"),
     "claim a join": steps.claiming(fan_out(A, B, join=JOIN), None, "0/join", before=("0/a", "0/b")),
+    "claim under limits": steps.claiming_within,
+    "make room under a limit": steps.making_room,
     "record the first stage": steps.recording(A >> B, "0", progress=2),
     "record a stage and go on": steps.recording(A >> B >> C, "0", goes_on=True),
     "record the last stage": steps.recording(A >> B, "1", before=("0",)),
@@ -99,6 +101,8 @@ SCENARIOS: dict[str, Scenario] = {
 
 SHORT = frozenset(
     {
+        "claim under limits",
+        "make room under a limit",
         "submit a pipeline",
         "submit in a transaction of the caller",
         "register",

@@ -11,9 +11,10 @@ from uuid import UUID
 import psycopg
 
 from orchestrator.definitions.vocabulary import Composable, each, fan_out
-from orchestrator.engine import Note, Pointer
+from orchestrator.engine import Note, Pointer, Wanted
 from orchestrator.engine.values import Onward
 from schemas.events import EventKind
+from schemas.limits import Limit
 from tests.chaos.engine.scenarios.building import JOIN, A, B, Scenario, Story, do, new
 from tests.chaos.engine.stage import Stage
 from tests.integration.engine.bench import EVERY_AGENT, done, failed
@@ -32,6 +33,33 @@ def claiming(body: Composable, value: Any, *paths: str, before: tuple[str, ...] 
         return [run]
 
     return scenario
+
+
+def claiming_within(stage: Stage) -> Story:
+    """Two steps under limits that let one start at a time."""
+    run = stage.submit(new(fan_out(A, B)))
+    stage.messages.clear()
+    limits = (Limit(per="key", key="string(input)", concurrency=1), Limit(rate="1000/s", burst=10))
+    wanted = [Wanted(Pointer(run, path), f"any-{run}", limits) for path in ("0/a", "0/b")]
+    answer = yield lambda: stage.engine.claim_all_within(wanted)
+    for claimed in answer if not isinstance(answer, Exception) else ():
+        if hasattr(claimed, "attempt"):
+            stage.finish(claimed)
+            stage.send(stage.engine.make_room(Pointer(run, claimed.path)))
+    return [run]
+
+
+def making_room(stage: Stage) -> Story:
+    """The attempt ends for which another step waits."""
+    run = stage.submit(new(fan_out(A, B)))
+    stage.messages.clear()
+    claimed, _ = stage.engine.claim_all_within(
+        [Wanted(Pointer(run, path), f"any-{run}", (Limit(concurrency=1),)) for path in ("0/a", "0/b")]
+    )
+    stage.finish(claimed)
+    answer = yield lambda: stage.engine.make_room(Pointer(run, "0/a"))
+    stage.send(answer if not isinstance(answer, Exception) else ())
+    return [run]
 
 
 def recording(
