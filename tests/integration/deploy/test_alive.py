@@ -34,6 +34,7 @@ def beat(url: str, name: str, lease: float) -> None:
         "id": uuid4(),
         "name": name,
         "queues": ["agent.a"],
+        "throttled": [],
         "concurrency": 1,
         "pool": "threads",
         "held": 0,

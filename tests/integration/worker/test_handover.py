@@ -60,8 +60,8 @@ def test_an_agent_with_a_rate_limit_gets_its_steps_as_messages(alone: Stack) -> 
 def test_a_worker_never_has_more_under_way_than_its_concurrency(alone: Stack) -> None:
     alone.worker(*RELAY, concurrency=3)
 
-    runs = [alone.submit(relays.relay, 0) for _ in range(2)]
-    assert [run.result(30) for run in runs] == [2, 2]
+    runs = alone.client.submit_many(relays.relay, [0] * 2)
+    assert max(run.result(30) for run in runs) == 2
     runs = alone.client.submit_many(relays.relay, [0] * 20)
 
     assert max(run.result(60) for run in runs) == 3
@@ -109,7 +109,7 @@ def test_a_stage_without_a_message_survives_its_worker(alone: Stack, tmp_path: P
     victim = alone.worker("names", "held_up")
     before = published(alone)
     run = alone.submit(relays.guarded, str(gate))
-    eventually(gate.with_suffix(".1").exists, timeout=15)
+    eventually(gate.with_suffix(".1").exists, timeout=30)
     assert published(alone) - before == 1
 
     # When its worker is killed
@@ -117,7 +117,7 @@ def test_a_stage_without_a_message_survives_its_worker(alone: Stack, tmp_path: P
     alone.worker("names", "held_up")
 
     # Then it runs again elsewhere, and what came before does not
-    eventually(gate.with_suffix(".2").exists, timeout=15)
+    eventually(gate.with_suffix(".2").exists, timeout=30)
     gate.touch()
-    assert run.result(15) == 2
+    assert run.result(30) == 2
     assert alone.kinds(run, "0") == ["step.started", "step.done"]
