@@ -51,9 +51,6 @@ BY_THE_MODEL: dict[str, Break] = {
         without(attempt_queries, "CLAIM", " AND s.ready_at IS NOT NULL"),
         without(attempt_queries, "CLAIM", " AND runs.state IN ('queued', 'running')"),
     ),
-    "a paused run goes on with the next stage": without(
-        attempt_queries, "ACCEPT", "runs.state = 'running' AND "
-    ),
     "retries are not counted": without(
         attempt_queries,
         "ACCEPT",

@@ -18,7 +18,7 @@ from tests.chaos.engine.test_faults import at_once, undisturbed, withstand
 from tests.chaos.engine.test_machine import QUICK
 
 FOUND_OUT = (AssertionError, psycopg.Error)
-HUNT = settings(QUICK, max_examples=400, phases=[Phase.generate], report_multiple_bugs=False)
+HUNT = settings(QUICK, max_examples=2_000, phases=[Phase.generate], report_multiple_bugs=False)
 
 __all__ = ["at_once"]
 
