@@ -62,7 +62,9 @@ def _run(client: Client, workflow: Workflow, value: Any) -> tuple[float, float]:
     run.result(PATIENCE)
     view = run.view()
     assert view.finished_at is not None
-    first = min(step.started_at for step in view.steps if step.started_at is not None).timestamp()
+    starts = [step.started_at for step in view.steps if step.started_at is not None]
+    # A run that only starts another one has no step that a worker begins.
+    first = min(starts, default=view.created_at).timestamp()
     return 1000 * (first - began), 1000 * (view.finished_at.timestamp() - first)
 
 

@@ -32,7 +32,7 @@ def test_every_scenario_runs_and_its_report_can_be_read(
     ((plain, baton),) = [(one.plain, one.baton) for one in made.recovery]
     assert plain is not None
     assert (plain.seconds, baton.lost) == ([], 0)
-    assert len(made.rounds) == 7
+    assert len(made.rounds) == 8
     assert all(one.milliseconds > 0 for one in made.rounds)
     assert made.deploy is not None
     assert (made.deploy.roll.lost, made.deploy.roll.failed, made.deploy.losses) == (0, 0, 0)
