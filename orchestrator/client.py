@@ -350,15 +350,16 @@ class Client(Approvals):
     def _await_end(self, run_id: UUID, look: Callable[[], RunEnd | None], timeout: float | None) -> RunEnd:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._bell.listening(run_id) as wait:
-            pauses = _pauses() if wait is None else itertools.chain((0.1, 0.2), itertools.repeat(0.5))
+            # The first pause is short, since a run may have ended just before anybody listened.
+            pauses = _pauses() if wait is None else itertools.chain((0.02, 0.1, 0.2), itertools.repeat(0.5))
             for pause in pauses:
+                left = math.inf if deadline is None else deadline - time.monotonic()
+                (wait or time.sleep)(max(0.0, min(pause, left)))
                 end = look()
                 if end is not None:
                     return end
-                left = math.inf if deadline is None else deadline - time.monotonic()
                 if left < 0:
                     break
-                (wait or time.sleep)(min(pause, left))
         raise self._still_going(run_id, timeout)
 
     def stream(self, run_id: UUID, after: int = 0) -> Iterator[Event]:
