@@ -377,7 +377,8 @@ def test_processes_that_attack_a_concurrency_never_exceed_it(bench: Bench, migra
     attacked(bench, migrated, run, (Limit(concurrency=3),), kill=kill)
 
     assert most_at_a_time(bench, run) == 3
-    assert bench.query("SELECT count(DISTINCT worker_id) FROM attempts WHERE path <> '0'") == [(4,)]
+    # on a busy machine the others may have done it all before the last process was there
+    assert bench.query("SELECT count(DISTINCT worker_id) > 1 FROM attempts WHERE path <> '0'") == [(True,)]
     assert bench.query("SELECT count(*) FROM steps WHERE agent = 'work' AND state = 'done'") == [(60,)]
 
 
