@@ -4,8 +4,8 @@ from schemas.agents import Retry
 from schemas.errors import AgentError, Permanent, ToolError, Unanswered
 from workers.agent import Agent, agent
 from workers.context import Context
-from workers.llm import llm_agent
-from workers.tools import ToolCall, ask_first
+from workers.models.declare import llm_agent
+from workers.tools.declared import ToolCall, ask_first
 
 __all__ = [
     "Agent",

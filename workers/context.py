@@ -20,6 +20,7 @@ from schemas.state import Scope
 from schemas.usage import MOST, Usage
 from schemas.waits import Asking
 from workers.asking import NOTHING, Question, is_storable, names
+from workers.calls import Call, Gate, Made, through
 from workers.endings import SetAside
 from workers.journal import Found, Journal
 from workers.state import Memory, Session, State, block, memory_of
@@ -47,6 +48,8 @@ class Context:
     _journal: Journal | None = None
     _places: Iterator[int] = field(default_factory=itertools.count)
     """Instead of those of a journal, where there is none."""
+    _gates: tuple[Gate, ...] = ()
+    """What its calls of models and tools pass."""
     _is_async: bool = False
     _asked: Asking | None = None
     """What this attempt ends with."""
@@ -188,6 +191,10 @@ class Context:
         if self._journal is None:
             return read(Found(await self._without_journal(act), owed=True))
         return await self._awaited(self._journal, place, name, act, read)
+
+    async def through(self, call: Call, act: Callable[[], Awaitable[Made]]) -> Made:
+        """Make this call of a model or a tool when the gates of the cluster let it pass."""
+        return await through(self._gates, call, act)
 
     def _journaled(self, name: str, act: Callable[[], Any] | Question, read: Callable[[Any], Any]) -> Any:
         journal = self._journal

@@ -24,6 +24,7 @@ from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
+from workers.calls import Gate
 from workers.context import Context
 from workers.endings import SetAside, Superseded
 from workers.journal import Journal, Keeper
@@ -72,8 +73,10 @@ class Runner:
         attempts: Attempts,
         shared: SharedState,
         keeper: Keeper,
+        gates: tuple[Gate, ...] = (),
     ) -> None:
         self._keeper = keeper
+        self._gates = gates
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
         self._loop = loop
         self._shared = shared
@@ -142,10 +145,28 @@ class Runner:
         memory = Memory(self._shared, author, self._sharing)
         limit = agent.spec.timeout
         if claimed.run_left is None:
-            return _context(agent, claimed, journal, memory, limit), limit
+            return self._context(agent, claimed, journal, memory, limit), limit
         left = max(claimed.run_left, 0.0)
-        ctx = _context(agent, claimed, journal, memory, min(limit, left))
+        ctx = self._context(agent, claimed, journal, memory, min(limit, left))
         return ctx, min(limit, left + UNHEARD)
+
+    def _context(
+        self, agent: Agent, claimed: Claimed, journal: Journal, memory: Memory, limit: float
+    ) -> Context:
+        return Context(
+            run_id=claimed.run.id,
+            path=claimed.path,
+            attempt=claimed.attempt,
+            workflow=claimed.workflow,
+            tenant=claimed.tenant,
+            labels=claimed.labels,
+            intent=pydantic_core.from_json(claimed.intent),
+            deadline=time.monotonic() + limit,
+            _memory=memory,
+            _journal=journal,
+            _gates=self._gates,
+            _is_async=agent.spec.is_async,
+        )
 
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
         value = _validated(agent, claimed)
@@ -249,22 +270,6 @@ class _Stop:
 
 def _name(claimed: Claimed) -> Attempt:
     return Attempt(claimed.run.id, claimed.path, claimed.attempt)
-
-
-def _context(agent: Agent, claimed: Claimed, journal: Journal, memory: Memory, limit: float) -> Context:
-    return Context(
-        run_id=claimed.run.id,
-        path=claimed.path,
-        attempt=claimed.attempt,
-        workflow=claimed.workflow,
-        tenant=claimed.tenant,
-        labels=claimed.labels,
-        intent=pydantic_core.from_json(claimed.intent),
-        deadline=time.monotonic() + limit,
-        _memory=memory,
-        _journal=journal,
-        _is_async=agent.spec.is_async,
-    )
 
 
 def _validated(agent: Agent, claimed: Claimed) -> Any:

@@ -24,6 +24,7 @@ from orchestrator.store.connect import Pool
 from schemas.settings import settings
 from workers.attempts import Attempts
 from workers.execute import Runner
+from workers.gates import gates
 from workers.loop import LoopThread
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,9 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        return Runner(self.loop, threads, self.attempts, self.shared, self.engine)
+        return Runner(
+            self.loop, threads, self.attempts, self.shared, self.engine, gates(self.engine, self.places)
+        )
 
     @cached_property
     def shared(self) -> SharedState:

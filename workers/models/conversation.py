@@ -12,7 +12,7 @@ import json
 import os
 from collections import defaultdict, deque
 from collections.abc import Awaitable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import genai_prices
@@ -32,10 +32,11 @@ from pydantic_ai.usage import UsageLimits
 from schemas.errors import AgentError, Permanent, ToolError
 from schemas.usage import Usage
 from workers.asking import NOTHING, Question
-from workers.brain import WARN_AT, Brain
+from workers.calls import Call, Made
 from workers.context import Context
 from workers.journal import Found
-from workers.tools import AskFirst, Tool, ToolCall
+from workers.models.brain import WARN_AT, Brain
+from workers.tools.declared import AskFirst, Tool, ToolCall
 
 PASSING = {408, 409, 425, 429}
 """Answers of a provider that may be others next time, as may all from 500."""
@@ -118,11 +119,15 @@ class Conversation:
         except ToolError as error:
             raise ModelRetry(str(error)) from None
         place = places.call
-        call = ToolCall(tool.name, f"{ctx.idempotency_key}:{place}", ctx.tenant, ctx.labels)
+        told = ToolCall(tool.name, f"{ctx.idempotency_key}:{place}", ctx.tenant, ctx.labels)
+
+        async def use() -> Made:
+            return Made(await tool(told, valid, self._brain.tool_timeout))
 
         async def act() -> dict[str, Any]:
+            call = self._call("tool", tool.name, place, arguments=arguments)
             try:
-                return {"result": await tool(call, valid, self._brain.tool_timeout)}
+                return {"result": (await ctx.through(call, use)).value}
             except ToolError as error:
                 return {"error": str(error)}
 
@@ -167,19 +172,40 @@ class Conversation:
         if self._calls == WARN_AT:
             self._ctx.warn(f"{self._brain.model} is called for the {WARN_AT}th time", calls=self._calls)
 
-        async def act() -> dict[str, Any]:
+        place = self._ctx.place()
+
+        async def request() -> Made:
             try:
                 response = await self._model.request(messages, settings, parameters)
             except (AgentRunError, OpenAIError, ValueError) as error:
                 raise _told(self._brain, error) from None
-            usage = self._usage(messages, response)
-            return {"response": RESPONSE.dump_python(response, mode="json"), "usage": usage.model_dump()}
+            return Made(RESPONSE.dump_python(response, mode="json"), self._usage(messages, response))
 
-        response: ModelResponse = await self._ctx.kept(self._ctx.place(), "model", act, self._read)
+        async def act() -> dict[str, Any]:
+            made = await self._ctx.through(self._call("model", self._brain.name, place), request)
+            return {"response": made.value, "usage": made.usage.model_dump()}
+
+        response: ModelResponse = await self._ctx.kept(place, "model", act, self._read)
         for part in response.parts:
             if isinstance(part, ToolCallPart):
                 self._places[part.tool_call_id].append(Places(self._ctx.place(), self._ctx.place()))
         return response
+
+    def _call(self, kind: Literal["model", "tool"], name: str, place: int, arguments: Any = None) -> Call:
+        ctx = self._ctx
+        return Call(
+            kind,
+            name,
+            self._brain.agent,
+            ctx.workflow,
+            ctx.tenant,
+            ctx.run_id,
+            ctx.path,
+            ctx.attempt,
+            place,
+            f"{ctx.idempotency_key}:{place}",
+            arguments,
+        )
 
     def _read(self, found: Found) -> ModelResponse:
         if found.owed:

@@ -1,4 +1,4 @@
-"""Agents that are language models: declared here, run by `workers.conversation`, which loads the model's client."""
+"""Agents that are language models, as they are declared; `workers.models.conversation` runs them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault, Permanent
 from schemas.usage import Bounds, Price
 from workers.agent import Agent, json_adapter
-from workers.brain import MAX_CALLS, Brain
 from workers.context import Context
-from workers.tools import AskFirst, Tool, tool_of
+from workers.models.brain import MAX_CALLS, Brain
+from workers.tools.declared import AskFirst, Tool, tool_of
 
 
 def llm_agent(
@@ -106,7 +106,7 @@ def llm_agent(
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:
     """Load the model's client, which takes a second, and only where model agents run."""
-    from workers.conversation import converse
+    from workers.models.conversation import converse
 
     return converse
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from schemas.usage import Price
-from workers.tools import Tool
+from workers.tools.declared import Tool
 
 MAX_CALLS = 15
 WARN_AT = 10
@@ -36,3 +36,8 @@ class Brain:
     corrections: int
     tool_timeout: float
     settings: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The model as gates, limits and prices know it: `openai:gpt-5-mini`."""
+        return f"{self.provider}:{self.model}"
