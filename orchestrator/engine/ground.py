@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,13 +10,17 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.engine.advance import Advance, Join
+from orchestrator.engine.moves import Place
+from orchestrator.engine.patience import UNSTORABLE
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.run_locks import owning, sharing
-from orchestrator.engine.values import Pointer, Ready, RunRef, WorkerId
+from orchestrator.engine.values import Pointer, Ready, RunRef, WorkerId, error_text, reason_of
 from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.errors import NotFound
 from schemas.runs import RunState
+
+log = logging.getLogger(__name__)
 
 
 class Standing(NamedTuple):
@@ -71,14 +76,35 @@ class Ground:
         for join in joins:
             by_run[join.run.id].append(join)
         for run_id, mine in by_run.items():
-            with sharing(conn, [run_id]):
-                run = self.reference(conn, run_id)  # it may have been paused since
-                advance = Advance(conn, self.plans)
-                for join in mine:
-                    advance.look(Join(run, join.path))
-                advance.settle(wait=True)
-            ready += advance.ready
+            try:
+                ready += self._settle(conn, run_id, mine)
+            except UNSTORABLE as cause:
+                ready += self._give_up(conn, run_id, mine, cause)
         return ready
+
+    def _settle(self, conn: Conn, run_id: UUID, joins: Sequence[Join]) -> list[Ready]:
+        with sharing(conn, [run_id]):
+            run = self.reference(conn, run_id)  # it may have been paused since
+            advance = Advance(conn, self.plans)
+            for join in joins:
+                advance.look(Join(run, join.path))
+            advance.settle(wait=True)
+        return advance.ready
+
+    def _give_up(self, conn: Conn, run_id: UUID, joins: Sequence[Join], cause: Exception) -> list[Ready]:
+        """Fail the joins of a run after which nothing can be stored: they would be looked at without end."""
+        error = error_text("Unstorable", f"what follows its branches cannot be stored: {reason_of(cause)}")
+        try:
+            with sharing(conn, [run_id]):
+                run = self.reference(conn, run_id)
+                advance = Advance(conn, self.plans)
+                for join in joins:
+                    advance.close(Place(run, join.path), None, error)
+                advance.settle(wait=True)
+        except UNSTORABLE:
+            log.exception("the joins of run %s can neither go on nor fail", run_id)
+            return []
+        return advance.ready
 
     @contextmanager
     def owned(self, run_id: UUID) -> Iterator[tuple[Conn, Standing]]:

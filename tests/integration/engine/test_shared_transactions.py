@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from uuid import UUID
 
+import psycopg
+import pytest
+
 from orchestrator.definitions.vocabulary import Composable, approve, each, fan_out, wait_for, workflow
-from orchestrator.engine import Claimed, Finished, Note
+from orchestrator.engine import Claimed, Engine, Finished, Note
 from orchestrator.incoming.inbox import Inbox
 from schemas.events import EventKind
 from schemas.outcomes import Done, Waiting
@@ -139,3 +144,53 @@ def test_a_note_that_has_no_json_form_fails_its_step_alone(bench: Bench) -> None
 
     assert [one.accepted for one in answers] == [True, True]
     assert [bench.view(run).state for run in (bad, good)] == [RunState.FAILED, RunState.COMPLETED]
+
+
+def test_a_join_whose_outcome_cannot_be_stored_fails_alone(bench: Bench) -> None:
+    # Given two fan-outs whose last branches end while other transactions look at their joins
+    overflowing(bench)
+    bad = bench.submit(workflow("bad", fan_out(A, B) >> approve("p")))
+    good = bench.submit(workflow("good", fan_out(A, B)))
+    for run in (bad, good):
+        bench.finish(bench.claim(run, "0/a"), 1)
+    last = [done(bench.claim(run, "0/b"), 2) for run in (bad, good)]
+    with looked_at(bench, bad), looked_at(bench, good), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Engine, "settle", lambda *_: [])
+        assert all(one.accepted for one in bench.engine.record_all(last))
+
+    # When recovery looks at both
+    bench.sweep()
+
+    # Then one completes, and the other one fails and says why
+    assert bench.view(good).state is RunState.COMPLETED
+    error = bench.view(bad).error
+    assert error is not None
+    assert "division by zero" in error.message
+
+
+def test_outcomes_are_heard_although_what_follows_a_join_beside_them_cannot_be_stored(bench: Bench) -> None:
+    overflowing(bench)
+    bad, good = (
+        bench.submit(workflow("bad", fan_out(A, B) >> approve("p"))),
+        bench.submit(workflow("w", A >> C)),
+    )
+    bench.finish(bench.claim(bad, "0/a"), 1)
+    last = [done(bench.claim(bad, "0/b"), 2), done(bench.claim(good, "0"), 1)]
+    with looked_at(bench, bad) as release:
+        # The join is free when it is looked at again, after the commit.
+        look_again = Engine.settle
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Engine, "settle", lambda *given: (release(), look_again(*given))[1])
+            answers = bench.engine.record_all(last)
+
+    assert [one.accepted for one in answers] == [True, True]
+    assert [ready.path for one in answers for ready in one.ready] == ["1"]
+    assert bench.view(bad).state is RunState.FAILED
+
+
+@contextmanager
+def looked_at(bench: Bench, run: UUID) -> Iterator[Callable[[], None]]:
+    """Somebody looks at the join of this run's first stage, until they are told to stop."""
+    with psycopg.connect(bench.url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(7002, hashtext(%s || '0'))", [str(run)])
+        yield other.rollback
