@@ -3,6 +3,7 @@
 from schemas.agents import Retry
 from schemas.errors import AgentError, Permanent, ToolError, Unanswered
 from workers.agent import Agent, agent
+from workers.batching import Batch
 from workers.context import Context
 from workers.models.declare import llm_agent
 from workers.tools.declared import ToolCall, ask_first
@@ -10,6 +11,7 @@ from workers.tools.declared import ToolCall, ask_first
 __all__ = [
     "Agent",
     "AgentError",
+    "Batch",
     "Context",
     "Permanent",
     "Retry",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ParamSpec, TypeVar, get_type_hints, overload
+from types import UnionType
+from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -18,6 +20,7 @@ from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
 from schemas.usage import Bounds
 from schemas.workflows import Leaf
+from workers.batching import Batch, Batches
 from workers.context import Context
 
 P = ParamSpec("P")
@@ -37,6 +40,7 @@ class Agent(Composable):
     takes_context: bool
     input: TypeAdapter[Any]
     output: TypeAdapter[Any]
+    batches: Batches | None = None
 
     @property
     def name(self) -> str:
@@ -51,6 +55,8 @@ class Agent(Composable):
 
     def invoke(self, ctx: Context, value: Any) -> Any | Awaitable[Any]:
         """Call the function with the arguments it declares."""
+        if self.batches is not None:
+            return self.batches.result(ctx, value)
         return self.function(ctx, value) if self.takes_context else self.function(value)
 
 
@@ -66,6 +72,7 @@ def agent(
     concurrency: int | None = ...,
     limits: Sequence[Limit] = ...,
     bounds: Bounds | None = ...,
+    batch: Batch | None = ...,
 ) -> Callable[[AgentFunction], Agent]: ...
 
 
@@ -80,18 +87,26 @@ def agent(
     concurrency: int | None = None,
     limits: Sequence[Limit] = (),
     bounds: Bounds | None = None,
+    batch: Batch | None = None,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of `f(ctx, input) -> output` or `f(input) -> output`, sync or async.
 
     Both types must be annotated; anything that Pydantic understands will do. `timeout` is in seconds for one
     attempt, `rate_limit` is Celery's (`"60/m"`, per worker process), `concurrency` the attempts that one worker
     process runs at a time, `limits` what all workers together keep to, `bounds` the most that one attempt consumes,
-    for `baton plan`. Raises `DefinitionError` for a function that cannot be an agent.
+    for `baton plan`.
+
+    With a `batch` the function is `f(contexts, inputs) -> outputs` or `f(inputs) -> outputs`, on lists: it is called
+    for several steps of the agent at a time, of whatever runs. An exception among its outputs is the failure of that
+    step alone; what it raises fails them all, and their next attempts share smaller calls. Steps are gathered in each
+    worker process, which holds those of two batches unless `concurrency` says otherwise.
+
+    Raises `DefinitionError` for a function that cannot be an agent.
     """
 
     def make(target: AgentFunction) -> Agent:
         agent_name = name or target.__name__
-        takes_context, given, returned = _signature(target, agent_name)
+        takes_context, given, returned = _signature(target, agent_name, batched=batch is not None)
         if faults := _faults(limits):
             raise DefinitionError(f"agent {agent_name!r}", faults)
         spec = AgentSpec(
@@ -99,15 +114,17 @@ def agent(
             description=inspect.getdoc(target) or "",
             input_schema=given.json_schema(mode="validation"),
             output_schema=returned.json_schema(mode="serialization"),
-            is_async=inspect.iscoroutinefunction(target),
+            # Steps that wait for others hold no thread.
+            is_async=batch is not None or inspect.iscoroutinefunction(target),
             timeout=timeout,
             retry=retry or Retry(),
             rate_limit=rate_limit,
-            concurrency=concurrency,
+            concurrency=concurrency or (2 * batch.size if batch is not None else None),
             limits=tuple(limits),
             bounds=bounds,
         )
-        return Agent(target, spec, takes_context, given, returned)
+        batches = None if batch is None else Batches(agent_name, batch, _for_many(target, takes_context))
+        return Agent(target, spec, takes_context, given, returned, batches)
 
     return make(function) if function is not None else make
 
@@ -128,21 +145,45 @@ def _faults(limits: Sequence[Limit]) -> list[Fault]:
     return faults
 
 
-def _signature(target: AgentFunction, name: str) -> tuple[bool, TypeAdapter[Any], TypeAdapter[Any]]:
+def _for_many(
+    target: AgentFunction, takes_contexts: bool
+) -> Callable[[list[Context], list[Any]], Awaitable[Any]]:
+    """The function as what is awaited for a batch; a sync one is called in a thread."""
+
+    async def call(contexts: list[Context], inputs: list[Any]) -> Any:
+        given = (contexts, inputs) if takes_contexts else (inputs,)
+        if inspect.iscoroutinefunction(target):
+            return await target(*given)
+        return await asyncio.to_thread(target, *given)
+
+    return call
+
+
+def _signature(
+    target: AgentFunction, name: str, *, batched: bool
+) -> tuple[bool, TypeAdapter[Any], TypeAdapter[Any]]:
     what = f"agent {name!r}"
     parameters = list(inspect.signature(target).parameters)
     try:
         hints = get_type_hints(target, include_extras=True)
     except NameError as error:
         raise DefinitionError(what, [Fault("", f"a type in its signature is unknown: {error}")]) from error
-    takes_context = bool(parameters) and hints.get(parameters[0]) is Context
+    envelope: Any = list[Context] if batched else Context
+    takes_context = bool(parameters) and hints.get(parameters[0]) == envelope
     inputs = parameters[1:] if takes_context else parameters
     faults = []
     if len(inputs) != 1:
-        faults.append(Fault("", f"it must take one input (after an optional Context), not {len(inputs)}"))
+        optional = "list[Context]" if batched else "Context"
+        faults.append(Fault("", f"it must take one input (after an optional {optional}), not {len(inputs)}"))
     faults += [Fault(p, "its type is not annotated") for p in inputs if p not in hints]
     if "return" not in hints:
         faults.append(Fault("return", "its type is not annotated"))
+    if batched and not faults:
+        lists = {where: _item(hints[where]) for where in (inputs[0], "return")}
+        faults += [
+            Fault(where, "with batch=... it must be a list") for where in lists if lists[where] is None
+        ]
+        hints |= lists
     if faults:
         raise DefinitionError(what, faults)
     return (
@@ -150,6 +191,17 @@ def _signature(target: AgentFunction, name: str) -> tuple[bool, TypeAdapter[Any]
         json_adapter(what, inputs[0], hints[inputs[0]]),
         json_adapter(what, "return", hints["return"]),
     )
+
+
+def _item(hint: Any) -> Any:
+    """What a list of this type holds, without the exceptions that stand for failures; None if it is no list."""
+    if get_origin(hint) is not list:
+        return None
+    (item,) = get_args(hint)
+    if get_origin(item) not in (Union, UnionType):
+        return item
+    values = [one for one in get_args(item) if not (isinstance(one, type) and issubclass(one, Exception))]
+    return Union[tuple(values)] if values else item  # noqa: UP007  made of what was found
 
 
 def json_adapter(what: str, where: str, hint: Any) -> TypeAdapter[Any]:

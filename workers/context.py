@@ -51,6 +51,8 @@ class Context:
     _gates: tuple[Gate, ...] = ()
     """What its calls of models and tools pass."""
     _is_async: bool = False
+    _is_shared: bool = False
+    """Whether the call that it is given to is one of several steps."""
     _asked: Asking | None = None
     """What this attempt ends with."""
 
@@ -233,6 +235,8 @@ class Context:
 
     def _set_aside(self, question: Question, position: int, name: str) -> NoReturn:
         """End this attempt. Of several questions at a time the first is asked; the others when it is answered."""
+        if self._is_shared:
+            raise Permanent("an agent with batch=... cannot ask: its call is that of other steps, too")
         if self._asked is None:
             self._asked = question.asking(position, name)
         raise SetAside

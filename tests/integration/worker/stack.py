@@ -11,7 +11,10 @@ from orchestrator.client import Client, RunHandle
 from schemas.workflows import Workflow
 from tests.support import Process, Processes, eventually
 
-APP = "tests.agents.arithmetic,tests.agents.asking,tests.agents.limited,tests.agents.misbehaving,tests.agents.relays"
+APP = ",".join(
+    f"tests.agents.{name}"
+    for name in ("arithmetic", "asking", "batching", "limited", "misbehaving", "relays")
+)
 QUICK = ("--without-gossip", "--without-mingle")
 
 
