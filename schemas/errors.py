@@ -17,6 +17,7 @@
         │   ├── Unanswered             nobody has answered what the agent had asked
         │   └── JournalMismatch        an attempt did other things, or in another order, than those before it
         ├── ToolError              raise it in a tool: its model hears of it, and may do better
+        ├── CallTimeout            a call of a model or a tool took longer than its own timeout
         └── AttemptTimeout         the attempt ran longer than the agent's timeout
 
 A class's docstring is its default message. `next_step` is the command or act that helps.
@@ -121,6 +122,13 @@ class SchemaOutdated(BatonError):
 class AgentError(BatonError):
     """The agent could not do its work."""
 
+    def __init__(
+        self, message: str | None = None, *, next_step: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, next_step=next_step)
+        self.retry_after = retry_after
+        """Seconds before which another attempt is of no use, if that is known: the step waits as long."""
+
 
 class Permanent(AgentError):
     """The agent could not do its work, and trying again would not help."""
@@ -136,6 +144,10 @@ class JournalMismatch(Permanent):
 
 class ToolError(AgentError):
     """The tool could not do what the model wants."""
+
+
+class CallTimeout(AgentError):
+    """A call took longer than it may."""
 
 
 class AttemptTimeout(AgentError):

@@ -6,6 +6,7 @@ from workers.agent import Agent, agent
 from workers.batching import Batch
 from workers.context import Context
 from workers.models.declare import llm_agent
+from workers.models.named import Model
 from workers.tools.declared import ToolCall, ask_first
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "AgentError",
     "Batch",
     "Context",
+    "Model",
     "Permanent",
     "Retry",
     "ToolCall",

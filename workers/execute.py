@@ -47,6 +47,10 @@ UNHEARD = 5.0
 """Seconds that an attempt may run on after its run's deadline: nobody told it to stop."""
 
 
+LONGEST_WAIT = 86_400.0
+"""Seconds that a retry waits at most, whatever a service asks for."""
+
+
 class Ended(NamedTuple):
     """The outcome of an attempt, with its output as JSON text and the progress it noted."""
 
@@ -315,7 +319,10 @@ def _failed(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> F
         error,
         exc_info=None if told else error,
     )
-    return Failed(error=_clean(info), retry_in=retry_in(agent, claimed.retries, retryable), usage=ctx.usage)
+    wait = retry_in(agent, claimed.retries, retryable)
+    if wait is not None and isinstance(error, AgentError) and error.retry_after is not None:
+        wait = max(wait, min(error.retry_after, LONGEST_WAIT))
+    return Failed(error=_clean(info), retry_in=wait, usage=ctx.usage)
 
 
 def retry_in(

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from schemas.usage import Price
+from workers.models.named import Model
 from workers.tools.declared import Tool
 
 MAX_CALLS = 15
@@ -21,23 +21,16 @@ class Brain:
     """A model, what it is told, what it may do, and the limits of both."""
 
     agent: str
-    provider: str
-    model: str
-    """Its name at its provider."""
+    models: tuple[Model, ...]
+    """The cheapest first: each of the others answers what the one before it could not."""
+    fallbacks: tuple[Model, ...]
+    """Stand in for any of them that cannot be reached."""
     instructions: str
     input: TypeAdapter[Any]
     output: Any
     tools: tuple[Tool, ...]
-    base_url: str | None
-    key: str | None
-    """The environment variable with the credential for `base_url`."""
-    price: Price | None
     max_calls: int
     corrections: int
     tool_timeout: float
+    call_timeout: float
     settings: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """The model as gates, limits and prices know it: `openai:gpt-5-mini`."""
-        return f"{self.provider}:{self.model}"

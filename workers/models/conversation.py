@@ -9,54 +9,44 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import defaultdict, deque
 from collections.abc import Awaitable
-from typing import Any, Literal, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
 
-import genai_prices
-from openai import OpenAIError
-from pydantic import TypeAdapter
 from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai import Tool as ModelTool
-from pydantic_ai.exceptions import AgentRunError, ModelHTTPError, UnexpectedModelBehavior, UserError
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse, ToolCallPart
-from pydantic_ai.models import Model, ModelRequestParameters, infer_model
-from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.exceptions import UnexpectedModelBehavior, UserError
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
+from pydantic_ai.models import Model as Client
+from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
-from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
-from schemas.errors import AgentError, Permanent, ToolError
-from schemas.usage import Usage
+from schemas.errors import Permanent, ToolError
 from workers.asking import NOTHING, Question
 from workers.calls import Call, Made
 from workers.context import Context
 from workers.journal import Found
 from workers.models.brain import WARN_AT, Brain
+from workers.models.clients import RESPONSE, check_price, client_of, safe
+from workers.models.named import Model
+from workers.models.requests import Requests, Wording
 from workers.tools.declared import AskFirst, Tool, ToolCall
-
-PASSING = {408, 409, 425, 429}
-"""Answers of a provider that may be others next time, as may all from 500."""
-RESPONSE = TypeAdapter(ModelResponse)
-
-_models: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Brain, Model]] = WeakKeyDictionary()
-"""A client keeps its connections, which belong to an event loop."""
 
 
 async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
     """The model's answer."""
+    (model,) = brain.models
     try:
-        _check_price(brain)
-        return await Conversation(brain, ctx, _model(brain)).run(value)
+        for one in (*brain.models, *brain.fallbacks):
+            check_price(one)
+            client_of(one)
+        return await Conversation(brain, ctx, model).run(value)
     except UnexpectedModelBehavior as error:
-        raise Permanent(
-            _safe(brain, f"{brain.model} gave no answer that fits: {_with_cause(error)}")
-        ) from None
+        raise Permanent(safe(model, f"{model.id} gave no answer that fits: {_with_cause(error)}")) from None
     except UserError as error:
-        raise Permanent(_safe(brain, str(error))) from None
+        raise Permanent(safe(model, str(error))) from None
 
 
 class Places(NamedTuple):
@@ -73,6 +63,7 @@ class Conversation:
         self._brain = brain
         self._ctx = ctx
         self._model = model
+        self._requests = Requests(brain, ctx, model)
         self._places: defaultdict[str, deque[Places]] = defaultdict(deque)
         self._calls = 0
         self._in_flight: set[asyncio.Future[None]] = set()
@@ -80,7 +71,7 @@ class Conversation:
     async def run(self, value: Any) -> Any:
         brain = self._brain
         agent: Agent[None, Any] = Agent(
-            _Journaled(self._model, self),
+            _Journaled(client_of(self._model), self),
             output_type=brain.output,
             instructions=brain.instructions,
             name=brain.agent,
@@ -125,7 +116,7 @@ class Conversation:
             return Made(await tool(told, valid, self._brain.tool_timeout))
 
         async def act() -> dict[str, Any]:
-            call = self._call("tool", tool.name, place, arguments=arguments)
+            call = self._call(tool.name, place, arguments)
             try:
                 return {"result": (await ctx.through(call, use)).value}
             except ToolError as error:
@@ -167,23 +158,16 @@ class Conversation:
     ) -> ModelResponse:
         """The model's next response, from the journal or from its provider."""
         if self._calls == self._brain.max_calls:
-            raise Permanent(f"{self._brain.model} was called {self._calls} times without giving an answer")
+            raise Permanent(f"{self._model.id} was called {self._calls} times without giving an answer")
         self._calls += 1
         if self._calls == WARN_AT:
-            self._ctx.warn(f"{self._brain.model} is called for the {WARN_AT}th time", calls=self._calls)
+            self._ctx.warn(f"{self._model.id} is called for the {WARN_AT}th time", calls=self._calls)
 
         place = self._ctx.place()
-
-        async def request() -> Made:
-            try:
-                response = await self._model.request(messages, settings, parameters)
-            except (AgentRunError, OpenAIError, ValueError) as error:
-                raise _told(self._brain, error) from None
-            return Made(RESPONSE.dump_python(response, mode="json"), self._usage(messages, response))
+        wording = Wording(messages, settings, parameters)
 
         async def act() -> dict[str, Any]:
-            made = await self._ctx.through(self._call("model", self._brain.name, place), request)
-            return {"response": made.value, "usage": made.usage.model_dump()}
+            return await self._requests.answered(place, wording)
 
         response: ModelResponse = await self._ctx.kept(place, "model", act, self._read)
         for part in response.parts:
@@ -191,10 +175,10 @@ class Conversation:
                 self._places[part.tool_call_id].append(Places(self._ctx.place(), self._ctx.place()))
         return response
 
-    def _call(self, kind: Literal["model", "tool"], name: str, place: int, arguments: Any = None) -> Call:
+    def _call(self, name: str, place: int, arguments: Any) -> Call:
         ctx = self._ctx
         return Call(
-            kind,
+            "tool",
             name,
             self._brain.agent,
             ctx.workflow,
@@ -208,30 +192,19 @@ class Conversation:
         )
 
     def _read(self, found: Found) -> ModelResponse:
+        """An answer from the journal; what it has cost, and what had to be done for it, is told once."""
+        kept = found.value
         if found.owed:
-            self._ctx.spend(**found.value["usage"])
-        return RESPONSE.validate_python(found.value["response"])
-
-    def _usage(self, messages: list[ModelMessage], response: ModelResponse) -> Usage:
-        used = response.usage
-        given, made = used.input_tokens, used.output_tokens
-        if not given and not made:
-            # A provider that does not count: about four characters are a token.
-            given = len(ModelMessagesTypeAdapter.dump_json(messages)) // 4
-            made = len(RESPONSE.dump_json(response)) // 4
-            used = type(used)(input_tokens=given, output_tokens=made)
-        if self._brain.price is not None:
-            usd = self._brain.price.of(given, made)
-        else:
-            known = genai_prices.calc_price(used, self._brain.model, provider_id=self._brain.provider)
-            usd = float(known.total_price)
-        return Usage(tokens=given + made, usd=usd, model_calls=1)
+            self._ctx.spend(**kept["usage"])
+            for model, reason in kept.get("instead_of", {}).items():
+                self._ctx.warn(f"{kept['model']} answered instead of {model}: {reason}", model=kept["model"])
+        return RESPONSE.validate_python(kept["response"])
 
 
 class _Journaled(WrapperModel):
     """The model as pydantic-ai sees it."""
 
-    def __init__(self, wrapped: Model, conversation: Conversation) -> None:
+    def __init__(self, wrapped: Client, conversation: Conversation) -> None:
         super().__init__(wrapped)
         self._conversation = conversation
 
@@ -244,56 +217,5 @@ class _Journaled(WrapperModel):
         return await self._conversation.ask(messages, model_settings, model_request_parameters)
 
 
-def _check_price(brain: Brain) -> None:
-    """Raises `Permanent` for a model of which nobody knows what it costs: it is not called."""
-    if brain.price is not None:
-        return
-    try:
-        genai_prices.calc_price(
-            genai_prices.Usage(input_tokens=1, output_tokens=1), brain.model, provider_id=brain.provider
-        )
-    except LookupError:
-        raise Permanent(
-            f"the price of {brain.provider}:{brain.model} is not known: say it, price=Price(input=..., output=...)"
-        ) from None
-
-
-def _model(brain: Brain) -> Model:
-    made = _models.setdefault(asyncio.get_running_loop(), {})
-    if brain not in made:
-        made[brain] = _made(brain)
-    return made[brain]
-
-
-def _made(brain: Brain) -> Model:
-    if brain.base_url is None:
-        return infer_model(f"{brain.provider}:{brain.model}")
-    # Never the key of OpenAI, which its client would take from the environment for any server.
-    credential = os.environ.get(brain.key) if brain.key else "none"
-    if not credential:
-        raise Permanent(
-            f"the environment variable {brain.key} is not set: it is to hold the key of {brain.model}"
-        )
-    return OpenAIChatModel(brain.model, provider=OpenAIProvider(base_url=brain.base_url, api_key=credential))
-
-
-def _told(brain: Brain, error: Exception) -> AgentError:
-    """A failed request as the agent's failure, which says whether another attempt may help."""
-    told = _safe(brain, f"{brain.model}: {error}")
-    if isinstance(error, ModelHTTPError) and error.status_code < 500 and error.status_code not in PASSING:
-        return Permanent(told)
-    return AgentError(told)
-
-
 def _with_cause(error: Exception) -> str:
     return f"{error} ({error.__cause__})" if error.__cause__ else str(error)
-
-
-def _safe(brain: Brain, text: str) -> str:
-    """Without credentials, which providers may repeat in what they answer."""
-    for name, value in os.environ.items():
-        if value and (
-            name == brain.key or (len(value) >= 8 and name.endswith(("_KEY", "_TOKEN", "_SECRET")))
-        ):
-            text = text.replace(value, f"<{name}>")
-    return text

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault, Permanent
@@ -14,13 +13,14 @@ from schemas.usage import Bounds, Price
 from workers.agent import Agent, json_adapter
 from workers.context import Context
 from workers.models.brain import MAX_CALLS, Brain
+from workers.models.named import Model
 from workers.tools.declared import AskFirst, Tool, tool_of
 
 
 def llm_agent(
     name: str,
     *,
-    model: str,
+    model: str | Model,
     input: Any,
     output: Any,
     instructions: str,
@@ -28,9 +28,11 @@ def llm_agent(
     base_url: str | None = None,
     key: str | None = None,
     price: Price | None = None,
+    fallbacks: Sequence[str | Model] = (),
     max_calls: int = MAX_CALLS,
     corrections: int = 2,
     tool_timeout: float = 30.0,
+    call_timeout: float = 120.0,
     settings: Mapping[str, Any] | None = None,
     description: str = "",
     timeout: float = 300.0,
@@ -43,7 +45,11 @@ def llm_agent(
     With a `base_url` it is any server that speaks OpenAI's chat completions (Ollama, vLLM, a gateway); the model is
     then `openai:NAME`, `key` names the environment variable with its credential, if it wants one, and its `price` has
     to be said. Elsewhere the price is known or has to be said too, and the credential stands in the variable that the
-    provider documents.
+    provider documents. `Model(...)` says all of that in one, wherever the name of a model is taken.
+
+    A request that fails in passing is repeated for about two seconds, one that takes longer than `call_timeout` seconds
+    has failed; then the `fallbacks` are asked, one after the other, and if none of them answers, the step's own retry
+    goes on at this call, not before a `Retry-After` is over.
 
     The model is given the input, and the run's original intent if that is something else. Its answer must fit
     `output`: what does not goes back to it with the reason, `corrections` times in a row. It may call `tools`, typed
@@ -54,32 +60,31 @@ def llm_agent(
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
     """
     what = f"agent {name!r}"
-    provider, _, model_name = model.partition(":")
-    faults = _faults(provider, model_name, base_url, key, price)
+    asked, faults = _models([model], base_url, key, price)
+    stand_in = _named(fallbacks)
+    faults += [fault for one in stand_in for fault in one.faults("fallbacks/")]
     found = [tool_of(tool) for tool in tools]
     faults += [fault for one in found if isinstance(one, list) for fault in one]
     able = tuple(one for one in found if isinstance(one, Tool))
     twice = [tool for tool, times in Counter(one.name for one in able).items() if times > 1]
     faults += [Fault("tools", f"{tool} is there twice") for tool in twice]
-    if max_calls < 1 or corrections < 0 or tool_timeout <= 0:
-        faults.append(Fault("", "max_calls and tool_timeout must be positive, corrections not negative"))
+    if max_calls < 1 or corrections < 0 or tool_timeout <= 0 or call_timeout <= 0:
+        faults.append(Fault("", "max_calls and timeouts must be positive, corrections not negative"))
     if faults:
         raise DefinitionError(what, faults)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     brain = Brain(
         name,
-        provider,
-        model_name,
+        asked,
+        stand_in,
         instructions,
         takes,
         output,
         able,
-        base_url,
-        key,
-        price,
         max_calls,
         corrections,
         tool_timeout,
+        call_timeout,
         dict(settings or {}),
     )
 
@@ -111,25 +116,21 @@ def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:
     return converse
 
 
-def _faults(
-    provider: str, model: str, base_url: str | None, key: str | None, price: Price | None
-) -> list[Fault]:
-    faults = []
-    if not provider or not model:
-        faults.append(Fault("model", "write PROVIDER:NAME, such as openai:gpt-5-mini"))
-    if base_url is None:
-        if key is not None:
-            faults.append(Fault("key", "only a base_url has one; providers have variables of their own"))
-        return faults
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        faults.append(Fault("base_url", "it is no http(s) URL"))
-    if parts.username or parts.password or parts.query:
-        faults.append(Fault("base_url", "a URL is no place for credentials: name their variable as key"))
-    if provider != "openai":
-        faults.append(Fault("model", "behind a base_url it is openai:NAME, for the wire format"))
-    if price is None:
-        faults.append(
-            Fault("price", "nobody knows it behind a base_url: Price(input=0, output=0) if it is free")
-        )
-    return faults
+def _named(models: Sequence[str | Model]) -> tuple[Model, ...]:
+    return tuple(one if isinstance(one, Model) else Model(one) for one in models)
+
+
+def _models(
+    models: Sequence[str | Model], base_url: str | None, key: str | None, price: Price | None
+) -> tuple[tuple[Model, ...], list[Fault]]:
+    """The models of an agent, with what is said of the only one beside its name, and what is wrong with them."""
+    made = _named(models)
+    if (base_url, key, price) != (None, None, None):
+        if len(made) == 1 and isinstance(models[0], str):
+            made = (Model(models[0], base_url, key, price),)
+        else:
+            said = (
+                "of several models, or a Model, say it in each: Model(NAME, base_url=..., key=..., price=...)"
+            )
+            return made, [Fault("base_url, key, price", said)]
+    return made, [fault for one in made for fault in one.faults()]

@@ -1,0 +1,128 @@
+"""The clients of model providers, what a call of them costs, and what their failures mean. Loaded in workers only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import genai_prices
+from pydantic import TypeAdapter
+from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
+from pydantic_ai.models import Model as Client
+from pydantic_ai.models import infer_model
+from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from schemas.errors import AgentError, Permanent
+from schemas.usage import Usage
+from workers.models.named import Model
+
+PASSING = {408, 409, 425, 429}
+"""Answers of a provider that may be others next time, as may all from 500."""
+ITS_OWN = {401, 402, 403, 404}
+"""Answers for good that tell of the provider and the account there, not of the request: another model may do."""
+RESPONSE = TypeAdapter(ModelResponse)
+
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Model, Client]] = WeakKeyDictionary()
+"""A client keeps its connections, which belong to an event loop."""
+
+
+class ModelFailed(AgentError):
+    """A model has not answered, and may do so next time."""
+
+    elsewhere = True
+    """Whether another model may answer the same request."""
+    passing = False
+    """Whether it was said that the very same request is answered soon: 429."""
+
+
+class ModelRefused(Permanent):
+    """A model does not answer this, and would not next time."""
+
+    def __init__(self, message: str, *, elsewhere: bool) -> None:
+        super().__init__(message)
+        self.elsewhere = elsewhere
+
+
+def client_of(model: Model) -> Client:
+    """Its client on this event loop. Raises `Permanent`, and pydantic-ai's `UserError`, if it cannot be one."""
+    made = _clients.setdefault(asyncio.get_running_loop(), {})
+    if model not in made:
+        made[model] = _made(model)
+    return made[model]
+
+
+def _made(model: Model) -> Client:
+    client = _of_provider(model)
+    # What is tried again passes the gates again, and what has to wait for long waits in Postgres.
+    inner: Any = getattr(client, "client", None)
+    if hasattr(inner, "max_retries"):
+        inner.max_retries = 0
+    return client
+
+
+def _of_provider(model: Model) -> Client:
+    if model.base_url is None:
+        return infer_model(model.name)
+    # Never the key of OpenAI, which its client would take from the environment for any server.
+    credential = os.environ.get(model.key) if model.key else "none"
+    if not credential:
+        raise Permanent(
+            f"the environment variable {model.key} is not set: it is to hold the key of {model.id}"
+        )
+    return OpenAIChatModel(model.id, provider=OpenAIProvider(base_url=model.base_url, api_key=credential))
+
+
+def check_price(model: Model) -> None:
+    """Raises `Permanent` for a model of which nobody knows what it costs: it is not called."""
+    if model.price is not None:
+        return
+    try:
+        _known(model, genai_prices.Usage(input_tokens=1, output_tokens=1))
+    except LookupError:
+        raise Permanent(
+            f"the price of {model.name} is not known: say it, price=Price(input=..., output=...)"
+        ) from None
+
+
+def _known(model: Model, used: Any) -> float:
+    # The price of OpenAI's models is the same whichever of its interfaces is named.
+    provider = model.provider.removesuffix("-chat").removesuffix("-responses")
+    return float(genai_prices.calc_price(used, model.id, provider_id=provider).total_price)
+
+
+def usage_of(model: Model, messages: list[ModelMessage], response: ModelResponse) -> Usage:
+    """What a call has consumed."""
+    used = response.usage
+    given, made = used.input_tokens, used.output_tokens
+    if not given and not made:
+        # A provider that does not count: about four characters are a token.
+        given = len(ModelMessagesTypeAdapter.dump_json(messages)) // 4
+        made = len(RESPONSE.dump_json(response)) // 4
+        used = type(used)(input_tokens=given, output_tokens=made)
+    usd = model.price.of(given, made) if model.price is not None else _known(model, used)
+    return Usage(tokens=given + made, usd=usd, model_calls=1)
+
+
+def failure(model: Model, error: Exception) -> ModelFailed | ModelRefused:
+    """A failed request as the agent's failure, which says whether another attempt, or another model, may help."""
+    told = safe(model, f"{model.id}: {error}")
+    status = error.status_code if isinstance(error, ModelHTTPError) else None
+    if status is not None and status < 500 and status not in PASSING:
+        return ModelRefused(told, elsewhere=status in ITS_OWN)
+    failed = ModelFailed(told, retry_after=error.retry_after if isinstance(error, ModelAPIError) else None)
+    failed.passing = status == 429
+    return failed
+
+
+def safe(model: Model, text: str) -> str:
+    """Without credentials, which providers may repeat in what they answer."""
+    for name, value in os.environ.items():
+        if value and (
+            name == model.key or (len(value) >= 8 and name.endswith(("_KEY", "_TOKEN", "_SECRET")))
+        ):
+            text = text.replace(value, f"<{name}>")
+    return text

@@ -1,0 +1,141 @@
+"""One request of a model agent: to its model, and, if that does not answer, to those that stand in for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from openai import OpenAIError
+from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.messages import ModelMessage, ModelResponse
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.settings import ModelSettings
+
+from schemas.errors import AgentError, CallTimeout
+from workers.calls import Call, Made
+from workers.context import Context
+from workers.models.brain import Brain
+from workers.models.clients import RESPONSE, ModelFailed, ModelRefused, client_of, failure, usage_of
+from workers.models.named import Model
+
+AGAIN = 2
+"""How often a request is repeated before the attempt fails, and the step's own retry goes on at this call."""
+PAUSE = 0.2
+"""Seconds before the first repetition, twice as many before the next."""
+PATIENCE = 2.0
+"""Seconds that are waited in a worker; a provider that wants more is asked by the step's next attempt."""
+
+
+class Wording(NamedTuple):
+    """What a model is asked."""
+
+    messages: list[ModelMessage]
+    settings: ModelSettings | None
+    parameters: ModelRequestParameters
+
+
+class Requests:
+    """How one attempt asks a model."""
+
+    def __init__(self, brain: Brain, ctx: Context, model: Model) -> None:
+        self._brain = brain
+        self._ctx = ctx
+        self._models = (model, *(one for one in brain.fallbacks if one != model))
+
+    async def answered(self, place: int, wording: Wording) -> dict[str, Any]:
+        """The first answer of its models, as it is kept in the journal. Raises what the last of them said."""
+        refusals: list[tuple[Model, AgentError]] = []
+        for model in self._models:
+            is_last = model is self._models[-1]
+            try:
+                made = await self._patiently(model, place, wording, is_last=is_last)
+            except AgentError as error:
+                if not _leads_elsewhere(error):
+                    raise
+                refusals.append((model, error))
+                continue
+            return {
+                "response": made.value,
+                "usage": made.usage.model_dump(),
+                "model": model.name,
+                "instead_of": {one.name: str(error) for one, error in refusals},
+            }
+        raise _together([error for _, error in refusals])
+
+    async def _patiently(self, model: Model, place: int, wording: Wording, *, is_last: bool) -> Made:
+        """Repeat what fails in passing a few times, as long as no long wait is asked for."""
+        pause = PAUSE
+        for _ in range(AGAIN):
+            try:
+                return await self._through(model, place, wording)
+            except ModelFailed as error:
+                wait = max(pause, error.retry_after or 0.0)
+                if wait > PATIENCE or isinstance(error, CallTimeout) or not (is_last or error.passing):
+                    raise
+            await asyncio.sleep(wait)
+            pause *= 2
+        return await self._through(model, place, wording)
+
+    async def _through(self, model: Model, place: int, wording: Wording) -> Made:
+        async def act() -> Made:
+            return await self._made(model, wording)
+
+        return await self._ctx.through(self._call(model, place), act)
+
+    async def _made(self, model: Model, wording: Wording) -> Made:
+        limit = self._brain.call_timeout
+        try:
+            async with asyncio.timeout(limit) as clock:
+                response = await self._requested(model, wording)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise _late(model, limit) from None
+        except (AgentRunError, OpenAIError, ValueError) as error:
+            raise failure(model, error) from None
+        usage = usage_of(model, wording.messages, response)
+        return Made(RESPONSE.dump_python(response, mode="json"), usage)
+
+    async def _requested(self, model: Model, wording: Wording) -> ModelResponse:
+        return await client_of(model).request(*wording)
+
+    def _call(self, model: Model, place: int) -> Call:
+        ctx = self._ctx
+        return Call(
+            "model",
+            model.name,
+            self._brain.agent,
+            ctx.workflow,
+            ctx.tenant,
+            ctx.run_id,
+            ctx.path,
+            ctx.attempt,
+            place,
+            f"{ctx.idempotency_key}:{place}",
+        )
+
+
+class ModelTimeout(ModelFailed, CallTimeout):
+    """A model has not answered in time."""
+
+
+def _late(model: Model, limit: float) -> ModelTimeout:
+    return ModelTimeout(f"model call {model.name} took longer than {limit:g} s")
+
+
+def _leads_elsewhere(error: AgentError) -> bool:
+    """Whether another model may answer what this one did not."""
+    return isinstance(error, (ModelFailed, ModelRefused)) and error.elsewhere
+
+
+def _together(errors: Sequence[AgentError]) -> AgentError:
+    """Why none of the models has answered. Another attempt may help if it may with one of them."""
+    if len(errors) == 1:
+        return errors[0]
+    told = "; ".join(str(error) for error in errors)
+    waits = [error.retry_after for error in errors if not isinstance(error, ModelRefused)]
+    if not waits:
+        return ModelRefused(told, elsewhere=False)
+    known = [wait for wait in waits if wait is not None]
+    return ModelFailed(told, retry_after=min(known) if len(known) == len(waits) else None)
