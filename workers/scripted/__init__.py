@@ -8,7 +8,7 @@ streaming) and Anthropic's messages, and keeps a log of what it was asked:
     assert [asked.turn for asked in provider.log] == [0, 1]
 """
 
-from workers.scripted.log import Asked
+from workers.scripted.log import Asked, Used
 from workers.scripted.script import Call, Refusal, Reply, Script, Turn, answer, call, refuse, text
 from workers.scripted.server import ScriptedProvider
 
@@ -20,6 +20,7 @@ __all__ = [
     "Script",
     "ScriptedProvider",
     "Turn",
+    "Used",
     "answer",
     "call",
     "refuse",

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Wire = Literal["openai", "anthropic"]
+
+
+class Used(NamedTuple):
+    """A tool that the model had called, and what it was told of that."""
+
+    tool: str
+    arguments: dict[str, Any]
+    told: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,19 @@ class Asked:
         found = self.body.get("tools") or []
         return tuple(one["function"]["name"] if self.wire == "openai" else one["name"] for one in found)
 
+    @property
+    def used(self) -> tuple[Used, ...]:
+        """The tools that were called before in this conversation, in the order of their results."""
+        called: dict[str, tuple[str, Any]] = {}
+        found = []
+        for message in self.body["messages"]:
+            for one in _calls(message):
+                called[one[0]] = one[1:]
+            for call, told in _results(message):
+                name, arguments = called[call]
+                found.append(Used(name, arguments, told))
+        return tuple(found)
+
     def holds(self, credential: str) -> bool:
         """Whether this is what the request was authorized with."""
         return self.credential == digest(credential)
@@ -48,6 +70,31 @@ class Asked:
     def said(self) -> str:
         """All that the model was shown, as JSON text."""
         return json.dumps([self.body.get("system"), self.body["messages"]], ensure_ascii=False)
+
+
+def _calls(message: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """The calls of a message on either wire: id, name, arguments."""
+    for one in message.get("tool_calls") or ():
+        yield one["id"], one["function"]["name"], json.loads(one["function"]["arguments"])
+    for block in _blocks(message, "tool_use"):
+        yield block["id"], block["name"], block["input"]
+
+
+def _results(message: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a message tells of calls: id, text."""
+    if message["role"] == "tool":
+        yield message["tool_call_id"], _text(message["content"])
+    for block in _blocks(message, "tool_result"):
+        yield block["tool_use_id"], _text(block["content"])
+
+
+def _blocks(message: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    content = message.get("content")
+    return [one for one in content if one.get("type") == kind] if isinstance(content, list) else []
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(one.get("text", "") for one in content)
 
 
 def digest(text: str) -> str:

@@ -66,9 +66,9 @@ def writer(provider: ScriptedProvider, **options: Any) -> Agent:
     return llm_agent("writer", **(given | options))
 
 
-def ask(desk: Desk, agent: Agent) -> UUID:
+def ask(desk: Desk, agent: Agent, value: Any = None) -> UUID:
     """A run of this agent, which has ended."""
-    run = desk.start(agent, value={"about": "tides"})
+    run = desk.start(agent, value=value or {"about": "tides"})
 
     def ended() -> None:
         desk.work()
