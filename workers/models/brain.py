@@ -28,6 +28,11 @@ class Brain:
     instructions: str
     input: TypeAdapter[Any]
     output: Any
+    answers: TypeAdapter[Any]
+    """Of `output`."""
+    confidence: str | None
+    """How sure of its answer a model is that is not the last one: an expression over `output` and `input`."""
+    threshold: float
     tools: tuple[Tool, ...]
     max_calls: int
     corrections: int

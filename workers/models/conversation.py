@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai import Tool as ModelTool
-from pydantic_ai.exceptions import UnexpectedModelBehavior, UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
 from pydantic_ai.models import Model as Client
 from pydantic_ai.models import ModelRequestParameters
@@ -29,24 +28,14 @@ from workers.calls import Call, Made
 from workers.context import Context
 from workers.journal import Found
 from workers.models.brain import WARN_AT, Brain
-from workers.models.clients import RESPONSE, check_price, client_of, safe
+from workers.models.clients import RESPONSE, client_of
 from workers.models.named import Model
 from workers.models.requests import Requests, Wording
 from workers.tools.declared import AskFirst, Tool, ToolCall
 
 
-async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
-    """The model's answer."""
-    (model,) = brain.models
-    try:
-        for one in (*brain.models, *brain.fallbacks):
-            check_price(one)
-            client_of(one)
-        return await Conversation(brain, ctx, model).run(value)
-    except UnexpectedModelBehavior as error:
-        raise Permanent(safe(model, f"{model.id} gave no answer that fits: {_with_cause(error)}")) from None
-    except UserError as error:
-        raise Permanent(safe(model, str(error))) from None
+class WentRound(Permanent):
+    """The model was asked as often as it may be, and has given no answer."""
 
 
 class Places(NamedTuple):
@@ -66,9 +55,15 @@ class Conversation:
         self._requests = Requests(brain, ctx, model)
         self._places: defaultdict[str, deque[Places]] = defaultdict(deque)
         self._calls = 0
+        self.heard: list[ModelMessage] = []
+        """All that was said before the last answer of the model."""
         self._in_flight: set[asyncio.Future[None]] = set()
 
-    async def run(self, value: Any) -> Any:
+    async def run(self, value: Any, said: Sequence[ModelMessage] = ()) -> Any:
+        """The model's answer to this input, or to what was `said` about it before, which ends with a request.
+
+        Raises pydantic-ai's `UnexpectedModelBehavior` if none fits, and `WentRound` if there is none.
+        """
         brain = self._brain
         agent: Agent[None, Any] = Agent(
             _Journaled(client_of(self._model), self),
@@ -81,7 +76,11 @@ class Conversation:
             tools=[self._offered(tool) for tool in brain.tools],
         )
         # The journal's count is the one that counts.
-        result = await agent.run(self._prompt(value), usage_limits=UsageLimits(request_limit=None))
+        result = await agent.run(
+            None if said else self._prompt(value),
+            message_history=said or None,
+            usage_limits=UsageLimits(request_limit=None),
+        )
         return result.output
 
     def _prompt(self, value: Any) -> str:
@@ -158,8 +157,9 @@ class Conversation:
     ) -> ModelResponse:
         """The model's next response, from the journal or from its provider."""
         if self._calls == self._brain.max_calls:
-            raise Permanent(f"{self._model.id} was called {self._calls} times without giving an answer")
+            raise WentRound(f"{self._model.id} was called {self._calls} times without giving an answer")
         self._calls += 1
+        self.heard = messages
         if self._calls == WARN_AT:
             self._ctx.warn(f"{self._model.id} is called for the {WARN_AT}th time", calls=self._calls)
 
@@ -215,7 +215,3 @@ class _Journaled(WrapperModel):
         model_request_parameters: ModelRequestParameters,
     ) -> ModelResponse:
         return await self._conversation.ask(messages, model_settings, model_request_parameters)
-
-
-def _with_cause(error: Exception) -> str:
-    return f"{error} ({error.__cause__})" if error.__cause__ else str(error)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from orchestrator.definitions.conditions import fault
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault, Permanent
 from schemas.usage import Bounds, Price
@@ -20,7 +21,7 @@ from workers.tools.declared import AskFirst, Tool, tool_of
 def llm_agent(
     name: str,
     *,
-    model: str | Model,
+    model: str | Model | None = None,
     input: Any,
     output: Any,
     instructions: str,
@@ -28,6 +29,9 @@ def llm_agent(
     base_url: str | None = None,
     key: str | None = None,
     price: Price | None = None,
+    models: Sequence[str | Model] = (),
+    confidence: str | None = None,
+    threshold: float = 0.7,
     fallbacks: Sequence[str | Model] = (),
     max_calls: int = MAX_CALLS,
     corrections: int = 2,
@@ -47,6 +51,11 @@ def llm_agent(
     to be said. Elsewhere the price is known or has to be said too, and the credential stands in the variable that the
     provider documents. `Model(...)` says all of that in one, wherever the name of a model is taken.
 
+    Of several `models` the first, and cheapest, is asked first. If its answer does not fit after all `corrections`, or
+    `confidence`, an expression over `output` and `input`, gives less than `threshold`, the next one is, and goes on
+    from what its tools have done. The last one's answer counts however sure it is. `baton runs explain` tells which
+    model answered, and why not another.
+
     A request that fails in passing is repeated for about two seconds, one that takes longer than `call_timeout` seconds
     has failed; then the `fallbacks` are asked, one after the other, and if none of them answers, the step's own retry
     goes on at this call, not before a `Retry-After` is over.
@@ -55,12 +64,16 @@ def llm_agent(
     `output`: what does not goes back to it with the reason, `corrections` times in a row. It may call `tools`, typed
     functions, which have `tool_timeout` seconds each; what it gets wrong, and what they raise as `ToolError`, it hears.
     `ask_first(tool)` lets a person see each call before it is made.
-    `max_calls` of the model end the step, and the tenth is a warning. `settings` are pydantic-ai's model settings.
+    `max_calls` of a model without an answer end the step, and the tenth is a warning. `settings` are pydantic-ai's
+    model settings.
 
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
     """
     what = f"agent {name!r}"
-    asked, faults = _models([model], base_url, key, price)
+    asked, faults = _models([model] if model is not None else list(models), base_url, key, price)
+    if (model is None) == (not models):
+        faults.append(Fault("model", "name one model, or several as models=[cheapest, ..., strongest]"))
+    faults += _doubts(confidence, asked)
     stand_in = _named(fallbacks)
     faults += [fault for one in stand_in for fault in one.faults("fallbacks/")]
     found = [tool_of(tool) for tool in tools]
@@ -80,6 +93,9 @@ def llm_agent(
         instructions,
         takes,
         output,
+        gives,
+        confidence,
+        threshold,
         able,
         max_calls,
         corrections,
@@ -104,20 +120,29 @@ def llm_agent(
         timeout=timeout,
         retry=retry or Retry(),
         concurrency=concurrency,
-        bounds=bounds or Bounds(model_calls=max_calls),
+        bounds=bounds or Bounds(model_calls=max_calls * len(asked)),
     )
     return Agent(think, spec, True, takes, gives)
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:
     """Load the model's client, which takes a second, and only where model agents run."""
-    from workers.models.conversation import converse
+    from workers.models.tiers import converse
 
     return converse
 
 
 def _named(models: Sequence[str | Model]) -> tuple[Model, ...]:
     return tuple(one if isinstance(one, Model) else Model(one) for one in models)
+
+
+def _doubts(confidence: str | None, models: Sequence[Model]) -> list[Fault]:
+    if confidence is None:
+        return []
+    if len(models) < 2:
+        return [Fault("confidence", "there is no other model to ask when this one is not sure")]
+    said = fault(confidence, ["input", "output"])
+    return [Fault("confidence", said)] if said is not None else []
 
 
 def _models(

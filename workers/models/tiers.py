@@ -1,0 +1,101 @@
+"""Models one above the other: the cheapest answers, and those above it what it could not, or was not sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic_ai.exceptions import UnexpectedModelBehavior, UserError
+from pydantic_ai.messages import ModelMessage, ModelRequest, RetryPromptPart, ToolReturnPart
+
+from orchestrator.definitions.conditions import ConditionError, number
+from schemas.errors import Permanent
+from workers.context import Context
+from workers.models.brain import Brain
+from workers.models.clients import check_price, client_of, safe
+from workers.models.conversation import Conversation, WentRound
+from workers.models.named import Model
+
+
+async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
+    """The answer of a model agent. Raises `Permanent` if none of its models gives one that fits."""
+    for model in (*brain.models, *brain.fallbacks):
+        check_price(model)
+        try:
+            client_of(model)
+        except UserError as error:
+            raise Permanent(safe(model, str(error))) from None
+    try:
+        return await _climb(brain, ctx, value)
+    except UserError as error:
+        raise Permanent(safe(brain.models[0], str(error))) from None
+
+
+async def _climb(brain: Brain, ctx: Context, value: Any) -> Any:
+    """The first answer that fits and is sure enough; that of the last model, if it fits.
+
+    Each model goes on from what the tools have done for those before it: they are not called again. Raises `Permanent`
+    if the last one gives none.
+    """
+    reasons: dict[str, str] = {}
+    done: Sequence[ModelMessage] = ()
+    for model in brain.models:
+        conversation, is_last = Conversation(brain, ctx, model), model is brain.models[-1]
+        try:
+            output = await conversation.run(value, done)
+        except (UnexpectedModelBehavior, WentRound) as error:
+            failure = _failure(model, error)
+            if is_last:
+                raise failure from None
+            doubt: str | None = str(failure)
+        else:
+            doubt = None if is_last else _doubt(brain, value, output)
+        if doubt is None:
+            _tell(brain, ctx, model, reasons)
+            return output
+        reasons[model.name] = doubt
+        done = _settled(conversation.heard, {tool.name for tool in brain.tools})
+    raise AssertionError("the last model has neither answered nor failed")
+
+
+def _doubt(brain: Brain, value: Any, output: Any) -> str | None:
+    """Why this answer is not good enough, if it is not. What cannot be told is not sure."""
+    if brain.confidence is None:
+        return None
+    values = {
+        "input": brain.input.dump_python(value, mode="json"),
+        "output": brain.answers.dump_python(output, mode="json"),
+    }
+    try:
+        sure = number(brain.confidence, values)
+    except ConditionError as error:
+        return str(error)
+    if sure >= brain.threshold:
+        return None
+    return f"{brain.confidence} is {sure:g}, less than {brain.threshold:g}"
+
+
+def _tell(brain: Brain, ctx: Context, model: Model, reasons: dict[str, str]) -> None:
+    if len(brain.models) > 1:
+        why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        ctx.decide(model.name, why, [one.name for one in brain.models if one is not model])
+
+
+def _settled(messages: Sequence[ModelMessage], tools: Iterable[str]) -> Sequence[ModelMessage]:
+    """What was said up to the last thing that a tool has given; nothing if none has."""
+    names = set(tools)
+    for index in range(len(messages), 0, -1):
+        message = messages[index - 1]
+        if isinstance(message, ModelRequest) and any(
+            isinstance(part, ToolReturnPart | RetryPromptPart) and part.tool_name in names
+            for part in message.parts
+        ):
+            return messages[:index]
+    return ()
+
+
+def _failure(model: Model, error: UnexpectedModelBehavior | WentRound) -> Permanent:
+    if isinstance(error, WentRound):
+        return error
+    cause = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
+    return Permanent(safe(model, f"{model.id} gave no answer that fits: {cause}"))
