@@ -1,0 +1,1 @@
+"""One agent of each framework as an agent of Baton. See the modules of this folder."""

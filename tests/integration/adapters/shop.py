@@ -1,0 +1,120 @@
+"""Agents of frameworks on a desk of this process, behind gates that note what passes them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator.shared_state import SharedState
+from orchestrator.store.schema import upgrade
+from schemas import Price, Usage
+from schemas.events import EventKind
+from tests.integration.worker.test_asking import Desk
+from tests.support import Databases, eventually
+from workers import Agent
+from workers.attempts import Attempts
+from workers.calls import Call
+from workers.execute import Runner
+from workers.loop import LoopThread
+from workers.scripted import Script, ScriptedProvider
+
+PRICE = Price(input=1, output=10)
+SECRET = "sk-scripted-0123456789"
+
+
+class Ticket(BaseModel):
+    text: str
+
+
+class Verdict(BaseModel):
+    team: str
+    urgent: bool = False
+
+
+class Watch:
+    """A gate that notes what passes it, and refuses what it is told to."""
+
+    def __init__(self) -> None:
+        self.passed: list[Call] = []
+        self.ended: list[str] = []
+        self.refuse: Exception | None = None
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        if self.refuse is not None:
+            raise self.refuse
+        self.passed.append(call)
+        try:
+            yield
+        except BaseException as error:
+            self.ended.append(type(error).__name__)
+            raise
+        self.ended.append("well")
+
+
+class Shop(Desk):
+    """A desk whose agents call models through a gate."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.gate = Watch()
+        self.runner = Runner(
+            LoopThread(), self.threads, Attempts(), SharedState(self.pool), self.engine, (self.gate,)
+        )
+
+    def ask(self, agent: Agent, value: Any = None) -> Any:
+        """How a run of this agent ended."""
+        run = self.start(agent, value=value or {"text": "The printer is on fire."})
+        eventually(lambda: self._ended(run))
+        self.last = run
+        return self.end(run)
+
+    def _ended(self, run: UUID) -> None:
+        self.work()
+        self.end(run)
+
+    @property
+    def spent(self) -> Usage:
+        """What all attempts of the last run told that they consumed."""
+        rows = self.query("SELECT usage FROM attempts WHERE run_id = %s AND usage IS NOT NULL", self.last)
+        total = Usage()
+        for (usage,) in rows:
+            total += Usage.model_validate(usage)
+        return total
+
+    def told(self, kind: EventKind = EventKind.PROGRESS) -> list[dict[str, Any]]:
+        """The events of a kind of the last run."""
+        return [event.data for event in self.events(self.last) if event.kind is kind]
+
+    @property
+    def failure(self) -> str:
+        ((error,),) = self.query(
+            "SELECT error->>'message' FROM attempts WHERE run_id = %s ORDER BY attempt DESC LIMIT 1",
+            self.last,
+        )
+        return str(error)
+
+
+@pytest.fixture
+def shop(databases: Databases) -> Iterator[Shop]:
+    url = databases.create(databases.template("migrated", upgrade))
+    made = Shop(url)
+    yield made
+    made.close()
+    databases.drop(url)
+
+
+def provided(script: Script) -> ScriptedProvider:
+    return ScriptedProvider(script, price=PRICE)
+
+
+def of(provider: ScriptedProvider) -> Usage:
+    """What a provider would have charged."""
+    return Usage(
+        tokens=provider.input_tokens + provider.output_tokens, usd=provider.usd, model_calls=len(provider.log)
+    )

@@ -1,0 +1,60 @@
+"""What the agents of all frameworks have in common: how they are declared, and how one attempt of them goes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypedDict, Unpack
+
+from schemas.agents import AgentSpec, Retry
+from schemas.errors import DefinitionError, Fault
+from schemas.limits import Limit
+from schemas.usage import Bounds, Price
+from workers.adapters.meter import Meter
+from workers.agent import Agent, json_adapter
+from workers.context import Context
+
+Attempt = Callable[[Context, Any, Meter], Awaitable[Any]]
+"""One attempt: the context, the input, and where its model calls are counted. It gives the output."""
+
+
+class Options(TypedDict, total=False):
+    """What an agent of any framework may be given, with the meaning that it has for `@agent`."""
+
+    description: str
+    timeout: float
+    retry: Retry
+    rate_limit: str
+    concurrency: int
+    limits: Sequence[Limit]
+    bounds: Bounds
+
+
+def declared(
+    name: str,
+    input: Any,
+    output: Any,
+    price: Price | None,
+    attempt: Callable[[Agent], Attempt],
+    faults: Sequence[Fault],
+    **options: Unpack[Options],
+) -> Agent:
+    """The agent. `attempt` is told the agent itself, for its types. Raises `DefinitionError`."""
+    what = f"agent {name!r}"
+    if faults:
+        raise DefinitionError(what, faults)
+    takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
+    spec = AgentSpec(
+        name=name,
+        input_schema=takes.json_schema(mode="validation"),
+        output_schema=gives.json_schema(mode="serialization"),
+        is_async=True,
+        **{key: tuple(value) if key == "limits" else value for key, value in options.items()},  # type: ignore[arg-type]
+    )
+
+    async def run(ctx: Context, value: Any) -> Any:
+        async with Meter(name, ctx, price) as meter:
+            return await act(ctx, value, meter)
+
+    made = Agent(run, spec, True, takes, gives)
+    act = attempt(made)
+    return made

@@ -1,0 +1,201 @@
+"""Counts the model calls of one attempt of a framework's agent, and lets them pass the gates of the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import genai_prices
+
+from schemas.errors import AgentError, BatonError, Permanent
+from schemas.usage import Price, Usage
+from workers.adapters.failures import told
+from workers.calls import Call, Made
+from workers.context import Context
+
+T = TypeVar("T")
+
+
+class Tokens(NamedTuple):
+    """What a call of a model consumed; nothing at all if its provider does not count."""
+
+    input: int
+    output: int
+
+    def or_estimate(self, said: int, heard: int) -> Tokens:
+        """About four characters are a token."""
+        return self if any(self) else Tokens(said // 4, heard // 4)
+
+
+class Meter:
+    """The model calls of one attempt; enter it around the framework's run.
+
+    A call whose price nobody knows is not made, and a gate may refuse one: whatever the framework makes of that, the
+    attempt fails with it. The framework may catch it and do something else, such as call another model.
+    """
+
+    def __init__(self, agent: str, ctx: Context, price: Price | None) -> None:
+        self.ctx = ctx
+        self.counted = Usage()
+        self._agent = agent
+        self._price = price
+        self._numbers = itertools.count()
+        self._open: set[Passage] = set()
+        self._refused: BatonError | None = None
+        self._unpriced: Permanent | None = None
+        self._over = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over = True
+        for passage in list(self._open):
+            await passage.fail(error or AgentError("the framework has not told how this call ended"))
+        if error is None and self._unpriced is not None:
+            raise self._unpriced
+        if not isinstance(error, Exception) or isinstance(error, BatonError):
+            return
+        instead = self._refused or told(error)
+        if instead is not None:
+            raise instead from None
+
+    async def made(
+        self, model: str, said: int, act: Callable[[], Awaitable[T]], read: Callable[[T], tuple[Tokens, int]]
+    ) -> T:
+        """Make one call of a model, such as `openai:gpt-5-mini`; `said` are the characters that it is shown.
+
+        `read` tells its tokens from its answer, and the characters of that.
+        """
+        passage = await self.begin(model, said)
+        try:
+            result = await act()
+        except BaseException as error:
+            await passage.fail(error)
+            raise
+        await passage.end(*read(result))
+        return result
+
+    async def begin(self, model: str, said: int) -> Passage:
+        """Let a call pass that the framework makes itself; it tells the `Passage` how the call ended.
+
+        Raises what the gates raise, and `Permanent` for a model without a known price.
+        """
+        if self._over:
+            raise AgentError("the attempt that wants to call a model is over")
+        try:
+            passage = Passage(self, self._call(model, said), said)
+            self._open.add(passage)
+            await passage.begin()
+        except BatonError as error:
+            self._refused = error
+            raise
+        return passage
+
+    def count_past(self, model: str, said: int, tokens: Tokens, heard: int, calls: int = 1) -> None:
+        """Count what was called without passing the gates. The attempt fails if nobody knows what it costs."""
+        self.ctx.warn(f"{model} was called where no gate could hold it", calls=calls)
+        try:
+            self.spend(self.usage(model, tokens.or_estimate(said, heard), calls))
+        except Permanent as error:
+            self._unpriced = error
+
+    def usage(self, model: str, tokens: Tokens, calls: int = 1) -> Usage:
+        """What this comes to. Raises `Permanent` if nobody knows its price."""
+        try:
+            usd = self._usd(model, tokens)
+        except LookupError:
+            raise Permanent(
+                f"the price of {model} is not known: say it, price=Price(input=..., output=...)"
+            ) from None
+        return Usage(tokens=tokens.input + tokens.output, usd=usd, model_calls=calls)
+
+    def spend(self, used: Usage) -> None:
+        self.counted += used
+        self.ctx.spend(tokens=used.tokens, usd=used.usd, model_calls=used.model_calls)
+
+    def left(self, passage: Passage) -> None:
+        self._open.discard(passage)
+
+    def _call(self, model: str, said: int) -> Call:
+        ctx, place = self.ctx, next(self._numbers)
+        return Call(
+            "model",
+            model,
+            self._agent,
+            ctx.workflow,
+            ctx.tenant,
+            ctx.run_id,
+            ctx.path,
+            ctx.attempt,
+            place,
+            # Another attempt makes this call anew.
+            f"{ctx.idempotency_key}:{ctx.attempt}:{place}",
+            worst=self.usage(model, Tokens(said // 4, 0)),  # about four characters are a token
+        )
+
+    def _usd(self, model: str, tokens: Tokens) -> float:
+        if self._price is not None:
+            return self._price.of(*tokens)
+        provider, _, name = model.rpartition(":")
+        used = genai_prices.Usage(input_tokens=tokens.input, output_tokens=tokens.output)
+        return float(genai_prices.calc_price(used, name, provider_id=provider or None).total_price)
+
+
+class Passage:
+    """One call of a model on its way through the gates: they are entered in `begin`, and left in `end` or `fail`."""
+
+    def __init__(self, meter: Meter, call: Call, said: int) -> None:
+        self._meter = meter
+        self._said = said
+        self._call = call
+        loop = asyncio.get_running_loop()
+        self._entered: asyncio.Future[None] = loop.create_future()
+        self._ended: asyncio.Future[Made] = loop.create_future()
+        # Gates are entered and left by one task, as they may expect; a framework may use several.
+        self._passing = loop.create_task(meter.ctx.through(call, self._under_way))
+
+    async def _under_way(self) -> Made:
+        self._entered.set_result(None)
+        return await self._ended
+
+    async def begin(self) -> None:
+        """Wait until the gates let it pass. Raises what they raise."""
+        either: set[asyncio.Future[Any]] = {self._passing, self._entered}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
+        if not self._entered.done():
+            self._meter.left(self)
+            await self._passing
+
+    async def end(self, tokens: Tokens, heard: int) -> None:
+        """It has ended well, with an answer of so many characters. Raises what a gate raises now."""
+        self._meter.left(self)
+        used = self._meter.usage(self._call.name, tokens.or_estimate(self._said, heard))
+        self._meter.spend(used)
+        if not self._ended.done():
+            self._ended.set_result(Made(None, used))
+        await self._passing
+
+    async def fail(self, error: BaseException) -> None:
+        """It has failed, and consumed nothing that anybody knows of."""
+        if isinstance(error, Exception) and self._entered.done() and not self._ended.done():
+            self._meter.left(self)
+            self._ended.set_exception(error)
+            await asyncio.wait({self._passing})
+            self._passing.exception()  # it is raised where the call was made
+        else:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        self._meter.left(self)
+        self._passing.cancel()
+        await asyncio.wait({self._passing})
