@@ -11,29 +11,11 @@ FRAMEWORKS = {"langgraph": "langgraph"}
 
 
 def test_importing_the_adapters_imports_no_framework() -> None:
-    program = "import sys, workers.adapters; print([m for m in sys.modules if m.split('.')[0] in %r])" % (
-        [
-            "langgraph",
-            "langchain_core",
-            "agents",
-            "autogen_core",
-            "autogen_agentchat",
-            "crewai",
-            "pydantic_ai",
-        ],
-    )
+    program = "import sys, workers.adapters; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    heavy = {
-        "langgraph",
-        "langchain_core",
-        "agents",
-        "autogen_core",
-        "autogen_agentchat",
-        "crewai",
-        "pydantic_ai",
-    }
-    assert heavy & set(done.stdout.split()) == set()
+    heavy = "langgraph langchain_core agents autogen_core autogen_agentchat crewai pydantic_ai openai"
+    assert set(heavy.split()) & set(done.stdout.split()) == set()
     assert "workers" in done.stdout.split()
 
 
