@@ -17,6 +17,8 @@
         │   ├── Unanswered             nobody has answered what the agent had asked
         │   └── JournalMismatch        an attempt did other things, or in another order, than those before it
         ├── ToolError              raise it in a tool: its model hears of it, and may do better
+        │   ├── ToolTimeout            it took longer than it may
+        │   └── CallAbandoned          `ToolCall.check()` in a tool for whose result nobody waits any longer
         ├── CallTimeout            a call of a model or a tool took longer than its own timeout
         └── AttemptTimeout         the attempt ran longer than the agent's timeout
 
@@ -148,6 +150,14 @@ class ToolError(AgentError):
 
 class CallTimeout(AgentError):
     """A call took longer than it may."""
+
+
+class ToolTimeout(ToolError, CallTimeout):
+    """The tool took longer than it may."""
+
+
+class CallAbandoned(ToolError):
+    """Nobody waits for this call any longer."""
 
 
 class AttemptTimeout(AgentError):

@@ -7,7 +7,8 @@ from workers.batching import Batch
 from workers.context import Context
 from workers.models.declare import llm_agent
 from workers.models.named import Model
-from workers.tools.declared import ToolCall, ask_first
+from workers.tools.call import ToolCall
+from workers.tools.declared import Tool, ask_first, fallback, schema_tool, tool
 
 __all__ = [
     "Agent",
@@ -17,10 +18,14 @@ __all__ = [
     "Model",
     "Permanent",
     "Retry",
+    "Tool",
     "ToolCall",
     "ToolError",
     "Unanswered",
     "agent",
     "ask_first",
+    "fallback",
     "llm_agent",
+    "schema_tool",
+    "tool",
 ]

@@ -8,7 +8,8 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, Protocol
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,6 +18,7 @@ from orchestrator.engine import Note
 from schemas.errors import AgentError, Permanent
 from schemas.events import EventKind
 from schemas.state import Scope
+from schemas.tools import RISKS, Risk
 from schemas.usage import MOST, Usage
 from schemas.waits import Asking
 from workers.asking import NOTHING, Question, is_storable, names
@@ -24,6 +26,13 @@ from workers.calls import Call, Gate, Made, through
 from workers.endings import SetAside
 from workers.journal import Found, Journal
 from workers.state import Memory, Session, State, block, memory_of
+
+
+class Tooling(Protocol):
+    """Whoever calls tools: `workers.tools.calling`."""
+
+    def use(self, ctx: Any, tool: Any, arguments: Mapping[str, Any]) -> Any: ...
+    def caller(self, ctx: Any, timeout: float) -> Any: ...
 
 
 @dataclass
@@ -43,6 +52,11 @@ class Context:
     deadline: float
     """`time.monotonic()` at which this attempt is stopped."""
     usage: Usage = field(default_factory=Usage)
+    agent: str = ""
+    """Whose attempt it is."""
+    risk: Risk = "low"
+    """The least that each of its calls of tools counts as; see `raise_risk`."""
+    risk_reason: str = ""
     _notes: list[Note] = field(default_factory=list)
     _memory: Memory | None = None
     _journal: Journal | None = None
@@ -50,6 +64,7 @@ class Context:
     """Instead of those of a journal, where there is none."""
     _gates: tuple[Gate, ...] = ()
     """What its calls of models and tools pass."""
+    _tooling: Tooling | None = None
     _is_async: bool = False
     _is_shared: bool = False
     """Whether the call that it is given to is one of several steps."""
@@ -177,6 +192,37 @@ class Context:
         if not is_storable(key):
             raise Permanent(f"ctx.ask_human(key={key!r}): a key has no NUL characters and no lone surrogates")
         return self._journaled(f"ask {key}", asked, asked.answered)
+
+    def use(self, tool: Any, /, **arguments: Any) -> Any:
+        """Call a tool, once in the life of this step, as a model would: the result as JSON data.
+
+        `tool` is what `workers.tool` made, a typed function, or the name of a tool of the app; its limits, cache and
+        approvals hold here, too. In an async agent, await this. Raises `ToolError` for what the tool could not do: that
+        is not kept, and a later attempt calls it again, under the same idempotency key. Calls must come in the same
+        order in every attempt, as those of `once`.
+        """
+        return self.tooling.use(self, tool, arguments)
+
+    def tool(self, tool: Any) -> Callable[..., Any]:
+        """This tool as a function of its arguments: `ctx.tool(search)(query="tides")`; see `use`."""
+        return partial(self.use, tool)
+
+    def raise_risk(self, risk: Risk, reason: str) -> None:
+        """From now on each call of a tool counts as at least so risky; `high` waits for a person, who is told why."""
+        if RISKS.index(risk) > RISKS.index(self.risk):
+            self.risk, self.risk_reason = risk, reason
+
+    @property
+    def tooling(self) -> Tooling:
+        """Raises `AgentError` where there is none: an agent that is called as a plain function."""
+        if self._tooling is None:
+            raise AgentError("this context has no tools: it was not made by a worker")
+        return self._tooling
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the agent awaits what it asks of its context."""
+        return self._is_async
 
     def place(self) -> int:
         """Set the next place of the journal aside, for what is done in an order of its own: see `kept`."""

@@ -30,6 +30,7 @@ from workers.endings import SetAside, Superseded
 from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.state import Memory
+from workers.tools.calling import Tooling
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +78,11 @@ class Runner:
         attempts: Attempts,
         shared: SharedState,
         keeper: Keeper,
+        tooling: Tooling,
         gates: tuple[Gate, ...] = (),
     ) -> None:
         self._keeper = keeper
+        self._tooling = tooling
         self._gates = gates
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
         self._loop = loop
@@ -166,9 +169,11 @@ class Runner:
             labels=claimed.labels,
             intent=pydantic_core.from_json(claimed.intent),
             deadline=time.monotonic() + limit,
+            agent=agent.name,
             _memory=memory,
             _journal=journal,
             _gates=self._gates,
+            _tooling=self._tooling,
             _is_async=agent.spec.is_async,
         )
 

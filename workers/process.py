@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Protocol
@@ -26,6 +27,8 @@ from workers.attempts import Attempts
 from workers.execute import Runner
 from workers.gates import gates
 from workers.loop import LoopThread
+from workers.tools.calling import Tooling
+from workers.tools.declared import Tool
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ class WorkerProcess:
         """The drain is over: whatever stands in our name is being given to others."""
         self.returned: frozenset[str] = frozenset()
         """The task ids of messages that were fetched, not begun, and given back when the worker was asked to end."""
+        self.tools: Mapping[str, Tool] = {}
+        """Those that agents may name."""
         self._prepared: dict[str, list[object]] = {}
         self._preparing = threading.Lock()
         self.attempts = Attempts()
@@ -106,9 +111,12 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        return Runner(
-            self.loop, threads, self.attempts, self.shared, self.engine, gates(self.engine, self.places)
-        )
+        passed = gates(self.engine, self.places)
+        return Runner(self.loop, threads, self.attempts, self.shared, self.engine, self.tooling, passed)
+
+    @cached_property
+    def tooling(self) -> Tooling:
+        return Tooling(self.loop, self.tools)
 
     @cached_property
     def shared(self) -> SharedState:
@@ -159,6 +167,6 @@ class WorkerProcess:
 
     def forked(self) -> None:
         """Forget, in a prefork child, whatever must not be shared with the parent."""
-        for name in ("engine", "dispatcher", "submitter", "runner", "loop"):
+        for name in ("engine", "dispatcher", "submitter", "runner", "tooling", "loop"):
             self.__dict__.pop(name, None)
         self.attempts = Attempts()

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from workers.models.named import Model
-from workers.tools.declared import Tool
+from workers.tools.declared import Allowed
 
 MAX_CALLS = 15
 WARN_AT = 10
@@ -33,7 +33,8 @@ class Brain:
     confidence: str | None
     """How sure of its answer a model is that is not the last one: an expression over `output` and `input`."""
     threshold: float
-    tools: tuple[Tool, ...]
+    tools: tuple[Allowed, ...]
+    """What it may call; it does not see anything else."""
     max_calls: int
     corrections: int
     tool_timeout: float

@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai import Tool as ModelTool
@@ -23,26 +23,19 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from schemas.errors import Permanent, ToolError
-from workers.asking import NOTHING, Question
-from workers.calls import Call, Made
 from workers.context import Context
+from workers.endings import SetAside
 from workers.journal import Found
 from workers.models.brain import WARN_AT, Brain
 from workers.models.clients import RESPONSE, client_of
 from workers.models.named import Model
 from workers.models.requests import Requests, Wording
-from workers.tools.declared import AskFirst, Tool, ToolCall
+from workers.tools.calling import Caller, Places
+from workers.tools.declared import Tool
 
 
 class WentRound(Permanent):
     """The model was asked as often as it may be, and has given no answer."""
-
-
-class Places(NamedTuple):
-    """Where a call of a tool stands in the journal, and what may be asked before it."""
-
-    question: int
-    call: int
 
 
 class Conversation:
@@ -53,6 +46,7 @@ class Conversation:
         self._ctx = ctx
         self._model = model
         self._requests = Requests(brain, ctx, model)
+        self._caller: Caller = ctx.tooling.caller(ctx, brain.tool_timeout)
         self._places: defaultdict[str, deque[Places]] = defaultdict(deque)
         self._calls = 0
         self.heard: list[ModelMessage] = []
@@ -73,7 +67,7 @@ class Conversation:
             deps_type=type(None),
             model_settings=ModelSettings(**brain.settings),  # type: ignore[typeddict-item]
             retries=brain.corrections,
-            tools=[self._offered(tool) for tool in brain.tools],
+            tools=[self._offered(tool) for tool in await self._caller.tools(brain.tools)],
         )
         # The journal's count is the one that counts.
         result = await agent.run(
@@ -95,39 +89,23 @@ class Conversation:
             return await self._use(tool, run.tool_call_id or "", arguments)
 
         # A step that is set aside has nothing else in flight.
-        alone = tool.gate is not None
+        alone = self._caller.may_ask(tool)
         return ModelTool.from_schema(
-            call, tool.name, tool.description, tool.schema, takes_ctx=True, sequential=alone
+            call, tool.name, tool.spec.description, tool.spec.parameters, takes_ctx=True, sequential=alone
         )
 
     async def _use(self, tool: Tool, call_id: str, arguments: dict[str, Any]) -> Any:
-        ctx, places = self._ctx, self._places[call_id].popleft()
+        places = self._places[call_id].popleft()
         try:
-            valid = tool.checked(arguments)
-            if tool.gate is not None:
-                await self._ask_first(tool.name, tool.gate, places.question, arguments)
+            return await self._caller.use(tool, arguments, places, self._beside)
         except ToolError as error:
             raise ModelRetry(str(error)) from None
-        place = places.call
-        told = ToolCall(tool.name, f"{ctx.idempotency_key}:{place}", ctx.tenant, ctx.labels)
-
-        async def use() -> Made:
-            return Made(await tool(told, valid, self._brain.tool_timeout))
-
-        async def act() -> dict[str, Any]:
-            call = self._call(tool.name, place, arguments)
-            try:
-                return {"result": (await ctx.through(call, use)).value}
-            except ToolError as error:
-                return {"error": str(error)}
-
-        done = await self._beside(ctx.kept(place, f"tool {tool.name}", act, lambda found: found.value))
-        if "error" in done:
-            raise ModelRetry(done["error"])
-        return done["result"]
+        except SetAside:
+            await self._landed()
+            raise
 
     async def _beside(self, work: Awaitable[Any]) -> Any:
-        """Await a call of a tool. If it fails, those beside it end first, and are kept: they would be cancelled."""
+        """Await a call of a tool. If it fails, those beside it end first, and are kept."""
         flight: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._in_flight.add(flight)
         try:
@@ -137,20 +115,13 @@ class Conversation:
         finally:
             self._in_flight.discard(flight)
             flight.set_result(None)
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
+        await self._landed()
         raise failure
 
-    async def _ask_first(self, name: str, gate: AskFirst, place: int, arguments: dict[str, Any]) -> None:
-        """Raises `ToolError` if nobody lets the model call this."""
-        default = NOTHING if gate.expires is None else False
-        text = f"May {self._brain.agent} call {name}?"
-        question = Question(text, bool, gate.audience, gate.expires, default, context=arguments)
-        allowed = await self._ctx.kept(
-            place, f"ask tool {name}", question, lambda found: question.answered(found.value)
-        )
-        if not allowed:
-            raise ToolError("this call is not allowed; do not repeat it")
+    async def _landed(self) -> None:
+        """Wait for the calls in flight: they would be cancelled."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
 
     async def ask(
         self, messages: list[ModelMessage], settings: ModelSettings | None, parameters: ModelRequestParameters
@@ -174,22 +145,6 @@ class Conversation:
             if isinstance(part, ToolCallPart):
                 self._places[part.tool_call_id].append(Places(self._ctx.place(), self._ctx.place()))
         return response
-
-    def _call(self, name: str, place: int, arguments: Any) -> Call:
-        ctx = self._ctx
-        return Call(
-            "tool",
-            name,
-            self._brain.agent,
-            ctx.workflow,
-            ctx.tenant,
-            ctx.run_id,
-            ctx.path,
-            ctx.attempt,
-            place,
-            f"{ctx.idempotency_key}:{place}",
-            arguments,
-        )
 
     def _read(self, found: Found) -> ModelResponse:
         """An answer from the journal; what it has cost, and what had to be done for it, is told once."""

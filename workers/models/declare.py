@@ -10,12 +10,13 @@ from typing import Any
 from orchestrator.definitions.conditions import fault
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault, Permanent
+from schemas.tools import TOOL_TIMEOUT
 from schemas.usage import Bounds, Price
 from workers.agent import Agent, json_adapter
 from workers.context import Context
 from workers.models.brain import MAX_CALLS, Brain
 from workers.models.named import Model
-from workers.tools.declared import AskFirst, Tool, tool_of
+from workers.tools.declared import Declared, allowed_of
 
 
 def llm_agent(
@@ -25,7 +26,7 @@ def llm_agent(
     input: Any,
     output: Any,
     instructions: str,
-    tools: Sequence[Callable[..., Any] | AskFirst] = (),
+    tools: Sequence[Declared] = (),
     base_url: str | None = None,
     key: str | None = None,
     price: Price | None = None,
@@ -35,8 +36,8 @@ def llm_agent(
     fallbacks: Sequence[str | Model] = (),
     max_calls: int = MAX_CALLS,
     corrections: int = 2,
-    tool_timeout: float = 30.0,
     call_timeout: float = 120.0,
+    tool_timeout: float = TOOL_TIMEOUT,
     settings: Mapping[str, Any] | None = None,
     description: str = "",
     timeout: float = 300.0,
@@ -61,8 +62,9 @@ def llm_agent(
     goes on at this call, not before a `Retry-After` is over.
 
     The model is given the input, and the run's original intent if that is something else. Its answer must fit
-    `output`: what does not goes back to it with the reason, `corrections` times in a row. It may call `tools`, typed
-    functions, which have `tool_timeout` seconds each; what it gets wrong, and what they raise as `ToolError`, it hears.
+    `output`: what does not goes back to it with the reason, `corrections` times in a row. It may call `tools`, and sees
+    no others: typed functions, what `tool` made of them, toolsets. A call has `tool_timeout` seconds
+    where the tool does not say; what the model gets wrong, and what tools raise as `ToolError`, it hears.
     `ask_first(tool)` lets a person see each call before it is made.
     `max_calls` of a model without an answer end the step, and the tenth is a warning. `settings` are pydantic-ai's
     model settings.
@@ -76,9 +78,9 @@ def llm_agent(
     faults += _doubts(confidence, asked)
     stand_in = _named(fallbacks)
     faults += [fault for one in stand_in for fault in one.faults("fallbacks/")]
-    found = [tool_of(tool) for tool in tools]
+    found = [allowed_of(tool) for tool in tools]
     faults += [fault for one in found if isinstance(one, list) for fault in one]
-    able = tuple(one for one in found if isinstance(one, Tool))
+    able = tuple(one for one in found if not isinstance(one, list))
     twice = [tool for tool, times in Counter(one.name for one in able).items() if times > 1]
     faults += [Fault("tools", f"{tool} is there twice") for tool in twice]
     if max_calls < 1 or corrections < 0 or tool_timeout <= 0 or call_timeout <= 0:

@@ -1,1 +1,1 @@
-"""What a model may have done for it: functions, and what is checked and kept of each call."""
+"""What agents may have done for them: how a tool is declared, and what becomes of each call of it."""

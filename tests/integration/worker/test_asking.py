@@ -38,6 +38,7 @@ from workers.attempts import Attempts
 from workers.endings import Superseded
 from workers.execute import Runner
 from workers.loop import LoopThread
+from workers.tools.calling import Tooling
 
 
 class Desk(Bench):
@@ -46,9 +47,15 @@ class Desk(Bench):
     def __init__(self, url: str, *, forked: bool = False) -> None:
         super().__init__(url)
         self.threads = None if forked else ThreadPoolExecutor(8)
-        self.runner = Runner(LoopThread(), self.threads, Attempts(), SharedState(self.pool), self.engine)
+        loop = LoopThread()
+        self.runner = Runner(
+            loop, self.threads, Attempts(), SharedState(self.pool), self.engine, self.tooling(loop)
+        )
         self.people = Approvals(self.pool, self.engine, self, self.views)  # type: ignore[arg-type]
         self.agents: dict[str, Agent] = {}
+
+    def tooling(self, loop: LoopThread) -> Tooling:
+        return Tooling(loop)
 
     def start(self, *agents: Agent, value: Any = None) -> UUID:
         """Run a pipeline of these agents as far as it goes."""

@@ -190,7 +190,7 @@ def test_a_tool_has_its_time(desk: Desk) -> None:
         run = ask(desk, writer(provider, tools=[never], tool_timeout=0.05))
 
     assert desk.end(run).state == RunState.COMPLETED
-    assert "it took longer than 0.05 s" in told(provider, 1)
+    assert "tool never took longer than 0.05 s" in told(provider, 1)
 
 
 def test_a_model_that_goes_round_and_round_is_warned_of_and_stopped(desk: Desk) -> None:

@@ -1,0 +1,44 @@
+"""What a tool is to everybody who does not run it: a name, a schema and some limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from schemas.base import Frozen
+from schemas.limits import Limit
+
+Risk = Literal["low", "medium", "high"]
+"""Low runs; medium runs, and the step is warned of it; high waits until a person lets it run."""
+
+RISKS: tuple[Risk, ...] = ("low", "medium", "high")
+
+TOOL_TIMEOUT = 30.0
+"""Seconds that a call of a tool may take when neither it nor its agent says otherwise."""
+
+ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z_][a-zA-Z0-9_-]{0,63}$")]
+"""What the wire formats of OpenAI and Anthropic both take."""
+
+
+class ToolSpec(Frozen):
+    """One tool as data."""
+
+    name: ToolName
+    description: str = ""
+    """What the model reads."""
+    parameters: dict[str, Any]
+    """The JSON Schema of its arguments."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds that one call may take; None for what its agent says."""
+    limits: tuple[Limit, ...] = ()
+    """Limits of the whole cluster."""
+    cache: float | None = Field(default=None, gt=0)
+    """Seconds for which a result answers equal calls, whoever makes them."""
+    cache_shared: bool = False
+    """Whether tenants share those results."""
+    risk: Risk = "low"
+    idempotent: bool = True
+    """Whether a call of which nobody knows how it ended may be made again, under the same key."""
+    fallbacks: tuple[str, ...] = ()
+    """The tools that are asked, in this order, until one answers; none for a tool that answers itself."""

@@ -1,0 +1,39 @@
+"""What a tool knows of the call that it answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from schemas.errors import CallAbandoned
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """What a tool knows of the call: take one as the first parameter, the model does not see it."""
+
+    tool: str
+    idempotency_key: str
+    """The same in every attempt that makes this call: hand it to services that must not be asked twice."""
+    tenant: str
+    labels: Mapping[str, str]
+    agent: str = ""
+    """Who calls it."""
+    abandoned: threading.Event = field(default_factory=threading.Event, repr=False)
+    """Set when nobody waits for its result any longer: it took too long, or its step was stopped."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether anybody still waits for the result."""
+        return not self.abandoned.is_set()
+
+    def check(self) -> None:
+        """Ask this before each effect, in a sync tool: its thread runs on after its time.
+
+        Raises `CallAbandoned` when nobody waits for the result any longer.
+        """
+        if not self.alive:
+            raise CallAbandoned(
+                f"nobody waits for this call of {self.tool} any longer: it must have no effect now"
+            )
