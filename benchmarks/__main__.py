@@ -20,6 +20,7 @@ from benchmarks.rounds import measure_rounds
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Sizes
 from benchmarks.sides import Baton
 from benchmarks.stage import embedded, folder
+from benchmarks.thinking import measure_thinking
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 NAMES = [
@@ -28,6 +29,7 @@ NAMES = [
     "growth",
     "timers",
     "rounds",
+    "thinking",
     "deploy",
     "recovery",
 ]
@@ -72,6 +74,9 @@ def measure(servers: Servers, sizes: Sizes, wanted: Sequence[str], place: Path) 
         say.print("measuring rounds ...", style="dim")
         with both_sides(servers, sizes, place) as (plain, baton):
             report.rounds = list(measure_rounds(baton, plain, sizes))
+    if "thinking" in wanted:
+        say.print("measuring thinking ...", style="dim")
+        report.thoughts = measure_thinking(servers.database_url, servers.broker_url, sizes, place)
     if "deploy" in wanted:
         say.print("measuring deploy ...", style="dim")
         report.deploy = measure_deploy(servers, sizes.load, place)

@@ -23,6 +23,7 @@ from benchmarks.meter import Reading
 from benchmarks.recovery import Recovered, Times
 from benchmarks.rounds import Round
 from benchmarks.scenarios import Sizes, Target
+from benchmarks.thinking import Thought
 
 Rows = list[list[str]]
 
@@ -40,6 +41,7 @@ class Report:
     lateness: Sequence[Lateness] = ()
     looks: Looks | None = None
     rounds: Sequence[Round] = ()
+    thoughts: Sequence[Thought] = ()
     deploy: Deploy | None = None
     recovery: Sequence[Recovered] = ()
 
@@ -56,6 +58,11 @@ class Report:
                 [_lateness_row(one) for one in self.lateness],
             ),
             ("How soon a run begins, and what a round adds", _ROUNDS, _round_rows(self.rounds)),
+            (
+                "Model agents whose every call is kept",
+                _THOUGHTS,
+                [_thought_row(one) for one in self.thoughts],
+            ),
             (self._rolled(), _DEPLOY, _phase_rows(self.deploy)),
             (self._broken(), _RECOVERY, [_recovery_row(one) for one in self.recovery]),
         ]
@@ -134,6 +141,7 @@ _COSTS = [
 _COMMITS = ["pipelines of 5", "writing transactions (with claims)", "waits for the disk"]
 _LATENESS = ["", "timers", "p50", "p99", "most"]
 _ROUNDS = ["", "median", "steps one after the other", "each of them, of plain Celery's link"]
+_THOUGHTS = ["", "pydantic-ai alone", "Baton", "added"]
 _DEPLOY = ["", "runs", "lost", "failed", "p50", "p99", "slowest", "longest pause between two steps"]
 _GROWTH = ["", "time per step", "CPU per step", "of it Postgres"]
 
@@ -179,6 +187,7 @@ def as_json(report: Report) -> str:
         "recovery": [asdict(one) for one in report.recovery],
         "growth": [asdict(one) for one in report.growth],
         "rounds": [asdict(one) for one in report.rounds],
+        "thinking": [asdict(one) for one in report.thoughts],
         "lateness_ms": [asdict(one) for one in report.lateness],
         "looks": asdict(report.looks) if report.looks is not None else None,
         "deploy": asdict(report.deploy) if report.deploy is not None else None,
@@ -227,6 +236,11 @@ def _round_rows(rounds: Sequence[Round]) -> Rows:
         ]
         for one in rounds
     ]
+
+
+def _thought_row(one: Thought) -> list[str]:
+    values = (one.plain, one.baton, one.baton - one.plain)
+    return [one.title, *(f"{_short(value)} {one.unit}" for value in values)]
 
 
 def _recovery_row(one: Recovered) -> list[str]:
