@@ -18,6 +18,7 @@ from orchestrator.definitions.reactions import Reaction
 from orchestrator.definitions.vocabulary import Composable
 from schemas.agents import AgentSpec
 from schemas.errors import BatonError, DefinitionError, Fault, NotFound
+from schemas.memory import MemorySettings
 from schemas.workflows import Workflow
 
 _NAME_ONE = "name it with --app or BATON_APP, e.g. `--app examples.text_digest` or `--app ./my.py`"
@@ -34,6 +35,8 @@ class Loaded:
     specs: Mapping[str, AgentSpec] = field(default_factory=dict)
     reactions: Mapping[str, Reaction] = field(default_factory=dict)
     """What starts runs when events come in."""
+    memory: MemorySettings | None = None
+    """How its agents remember, if it says so."""
 
     def workflow(self, name: str) -> Workflow:
         """The workflow of this name.
@@ -75,7 +78,7 @@ def load(app: str) -> Loaded:
             f"{app!r} holds neither a workflow nor an agent at the top level of its modules.",
             next_step="define one there, or import it there from where it is defined",
         )
-    return Loaded(tuple(roots), found.workflows, found.agents, found.specs, found.reactions)
+    return Loaded(tuple(roots), found.workflows, found.agents, found.specs, found.reactions, found.memory)
 
 
 def unknown(kind: str, name: str, known: Iterable[str], next_step: str) -> NotFound:
@@ -95,6 +98,7 @@ class _Search:
         self.agents: dict[str, Composable] = {}
         self.specs: dict[str, AgentSpec] = {}
         self.reactions: dict[str, Reaction] = {}
+        self.memory: MemorySettings | None = None
         self.faults: list[Fault] = []
         self._homes: dict[tuple[str, str], str] = {}
 
@@ -110,6 +114,9 @@ class _Search:
         elif isinstance(value, Reaction):
             same = self.reactions.setdefault(value.name, value) == value
             self._agree("reaction", value.name, home, same=same)
+        elif isinstance(value, MemorySettings):
+            self.memory = self.memory or value
+            self._agree("memory", "", home, same=self.memory == value)
         elif isinstance(value, Composable):
             spec = getattr(value, "spec", None)
             if isinstance(spec, AgentSpec):

@@ -44,6 +44,9 @@ class EventKind(StrEnum):
     """It has started a run."""
     STEP_DECIDED = "step.decided"
     STEP_WARNING = "step.warning"
+    STEP_REMEMBERED = "step.remembered"
+    STEP_RECALLED = "step.recalled"
+    """It was given memories, or past runs: what it did afterwards may come of them."""
     PROGRESS = "step.progress"
 
 

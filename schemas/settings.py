@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     model_price: str | None = None
     """What the model costs if nobody knows it: `IN,OUT`, US dollars for a million tokens."""
 
+    vectors: bool = True
+    """Whether memory is searched by meaning where the server has pgvector; else by words alone."""
+
     pool_size: int = Field(default=4, ge=1)
     """Postgres connections that one process may hold; a worker has one more, for its heart, and half
     as many again if its agents share state."""

@@ -5,6 +5,8 @@ from schemas.errors import AgentError, Permanent, ToolError, Unanswered
 from workers.agent import Agent, agent
 from workers.batching import Batch
 from workers.context import Context
+from workers.memory.declared import Embedded, Embedder, Memory, memory
+from workers.memory.embedding import embedder
 from workers.models.declare import llm_agent
 from workers.models.named import Model
 from workers.tools.call import ToolCall
@@ -15,6 +17,9 @@ __all__ = [
     "AgentError",
     "Batch",
     "Context",
+    "Embedded",
+    "Embedder",
+    "Memory",
     "Model",
     "Permanent",
     "Retry",
@@ -24,8 +29,10 @@ __all__ = [
     "Unanswered",
     "agent",
     "ask_first",
+    "embedder",
     "fallback",
     "llm_agent",
+    "memory",
     "schema_tool",
     "tool",
 ]

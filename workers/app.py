@@ -30,6 +30,7 @@ from workers.agent import Agent
 from workers.drain import DrainStep
 from workers.handover import HandOverStep
 from workers.heart import HeartStep
+from workers.memory.declared import MemorySetup
 from workers.process import WorkerProcess
 from workers.step import StepTask
 from workers.submit import SubmitTask
@@ -60,6 +61,8 @@ def build() -> Celery:
         app.conf.worker_pool = "threads"
     app.baton = WorkerProcess(app, places)
     found = _loaded()
+    if isinstance(found.memory, MemorySetup):
+        app.baton.memory = found.memory
     agents = {name: agent for name, agent in found.agents.items() if isinstance(agent, Agent)}
     for agent in agents.values():
         _register(app, agent)

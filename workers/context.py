@@ -25,6 +25,7 @@ from workers.asking import NOTHING, Question, is_storable, names
 from workers.calls import Call, Gate, Made, through
 from workers.endings import SetAside
 from workers.journal import Found, Journal
+from workers.memory.memories import Means, Memories
 from workers.state import Memory, Session, State, block, memory_of
 
 
@@ -65,6 +66,8 @@ class Context:
     _gates: tuple[Gate, ...] = ()
     """What its calls of models and tools pass."""
     _tooling: Tooling | None = None
+    _means: Means | None = None
+    _memories: Memories | None = None
     _is_async: bool = False
     _is_shared: bool = False
     """Whether the call that it is given to is one of several steps."""
@@ -140,6 +143,15 @@ class Context:
     def session(self, key: str | None = None) -> Session:
         """The conversation of this key; without one, of the key of this run's event."""
         return Session(memory_of(self._memory), self._key(key))
+
+    @property
+    def memory(self) -> Memories:
+        """What runs of this tenant remember: passages of text, found again by meaning and by words; past runs."""
+        if self._memories is None:
+            if self._means is None:
+                raise AgentError("this context has no memory: it was not made by a worker")
+            self._memories = Memories(self, self._means)
+        return self._memories
 
     def _key(self, key: str | None) -> str:
         found = key if key is not None else self.key

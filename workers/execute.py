@@ -29,6 +29,7 @@ from workers.context import Context
 from workers.endings import SetAside, Superseded
 from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
+from workers.memory.memories import Means
 from workers.state import Memory
 from workers.tools.calling import Tooling
 
@@ -80,10 +81,12 @@ class Runner:
         keeper: Keeper,
         tooling: Tooling,
         gates: tuple[Gate, ...] = (),
+        means: Means | None = None,
     ) -> None:
         self._keeper = keeper
         self._tooling = tooling
         self._gates = gates
+        self._means = means
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
         self._loop = loop
         self._shared = shared
@@ -174,6 +177,7 @@ class Runner:
             _journal=journal,
             _gates=self._gates,
             _tooling=self._tooling,
+            _means=self._means,
             _is_async=agent.spec.is_async,
         )
 

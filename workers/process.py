@@ -17,6 +17,8 @@ from celery import Celery
 
 from orchestrator.engine import Engine, WorkerId
 from orchestrator.intake.submitter import Submitter
+from orchestrator.memory.episodes import Episodes
+from orchestrator.memory.long_term import LongMemory
 from orchestrator.messaging.dispatch import Dispatcher
 from orchestrator.people.targets import targets
 from orchestrator.places import Places
@@ -24,9 +26,11 @@ from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
 from schemas.settings import settings
 from workers.attempts import Attempts
-from workers.execute import Runner
+from workers.execute import HANDS, Runner
 from workers.gates import gates
 from workers.loop import LoopThread
+from workers.memory.declared import MemorySetup
+from workers.memory.memories import Means
 from workers.tools.calling import Tooling
 from workers.tools.declared import Tool
 
@@ -73,6 +77,8 @@ class WorkerProcess:
         self._prepared: dict[str, list[object]] = {}
         self._preparing = threading.Lock()
         self.attempts = Attempts()
+        self.memory = MemorySetup()
+        """How the agents of this app remember."""
 
     def born(self, name: str, *, in_threads: bool, concurrency: int) -> None:
         """Learn from Celery who this is. The engine is made afterwards."""
@@ -112,16 +118,33 @@ class WorkerProcess:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
         passed = gates(self.engine, self.places)
-        return Runner(self.loop, threads, self.attempts, self.shared, self.engine, self.tooling, passed)
+        return Runner(
+            self.loop, threads, self.attempts, self.shared, self.engine, self.tooling, passed, self.means
+        )
 
     @cached_property
     def tooling(self) -> Tooling:
         return Tooling(self.loop, self.tools)
 
     @cached_property
+    def _beside(self) -> Pool:
+        """Connections for what agents share: writers that wait for each other hold up no outcome."""
+        return Pool(self.places.database_url, size=max(1, settings().pool_size // 2))
+
+    @cached_property
     def shared(self) -> SharedState:
-        """What agents share, on connections of its own: writers that wait for each other hold up no outcome."""
-        return SharedState(Pool(self.places.database_url, size=max(1, settings().pool_size // 2)))
+        return SharedState(self._beside)
+
+    @cached_property
+    def means(self) -> Means:
+        """What agents remember with."""
+        return Means(
+            LongMemory(self._beside, self.memory, vectors=settings().vectors),
+            Episodes(self._beside, self.engine.plans),
+            self.memory,
+            ThreadPoolExecutor(HANDS, thread_name_prefix="memory"),
+            self.loop,
+        )
 
     @cached_property
     def loop(self) -> LoopThread:
@@ -167,6 +190,6 @@ class WorkerProcess:
 
     def forked(self) -> None:
         """Forget, in a prefork child, whatever must not be shared with the parent."""
-        for name in ("engine", "dispatcher", "submitter", "runner", "tooling", "loop"):
+        for name in ("engine", "dispatcher", "submitter", "runner", "tooling", "means", "loop"):
             self.__dict__.pop(name, None)
         self.attempts = Attempts()

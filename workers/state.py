@@ -38,6 +38,11 @@ def block(position: int) -> Iterator[None]:
         _block.reset(token)
 
 
+def block_base() -> int:
+    """Where the numbers of the block begin in which this is called; 0 outside of any."""
+    return _block.get()
+
+
 class Memory:
     """The shared state in the name of one attempt, which numbers its writes to each place."""
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from orchestrator.store import event_tables, limit_tables, result_tables, state_tables, tables
+from orchestrator.store import event_tables, limit_tables, memory_tables, result_tables, state_tables, tables
 from orchestrator.store.metadata import metadata
 from orchestrator.store.revision import check, head, revision
 from schemas.errors import Unavailable
@@ -25,6 +25,7 @@ __all__ = [
     "event_tables",
     "head",
     "limit_tables",
+    "memory_tables",
     "metadata",
     "result_tables",
     "revision",

@@ -50,7 +50,7 @@ RETURNING version
 APPEND_MESSAGE: LiteralString = """
 WITH counted AS (
     INSERT INTO sessions AS s (tenant, key, last) VALUES (%(tenant)s, %(session)s, 1)
-    ON CONFLICT (tenant, key) DO UPDATE SET last = s.last + 1
+    ON CONFLICT (tenant, key) DO UPDATE SET last = s.last + 1, touched_at = clock_timestamp()
     RETURNING last
 )
 INSERT INTO session_messages (tenant, session, number, message, run_id, path)

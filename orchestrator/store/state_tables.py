@@ -71,6 +71,7 @@ sessions = Table(
     Column("tenant", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("last", BigInteger, nullable=False),
+    Column("touched_at", _Time, nullable=False, server_default=func.clock_timestamp()),
     postgresql_with={"fillfactor": "80"},
 )
 

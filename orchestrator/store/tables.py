@@ -129,6 +129,14 @@ runs = Table(
     Index("runs_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index("runs_labels", "labels", postgresql_using="gin"),
     Index("runs_forks", "forked_from", postgresql_where=text("forked_from IS NOT NULL")),
+    # The past runs of a key.
+    Index(
+        "runs_of_keys",
+        "tenant",
+        text("(labels ->> 'key')"),
+        "created_at",
+        postgresql_where=text("labels ->> 'key' IS NOT NULL"),
+    ),
 )
 
 steps = Table(

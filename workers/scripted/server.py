@@ -15,12 +15,13 @@ from typing import Any, Self
 import uvicorn
 
 from schemas.usage import Price
-from workers.scripted import wire
+from workers.scripted import embeddings, wire
 from workers.scripted.log import Asked, Wire, conversation_of, digest, turn_number
 from workers.scripted.script import Refusal, Reply, Script, turn_of
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
+EMBEDDINGS = "/v1/embeddings"
 PATHS: dict[str, Wire] = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic"}
 
 
@@ -37,6 +38,8 @@ class ScriptedProvider:
     def __init__(self, script: Script, *, price: Price | None = None) -> None:
         """`price` is what `usd` counts with, for whatever model it is asked for."""
         self.log: list[Asked] = []
+        self.embedded: list[str] = []
+        """The texts of which vectors were asked for."""
         self.input_tokens = 0
         self.output_tokens = 0
         self._script = script
@@ -91,6 +94,9 @@ class ScriptedProvider:
 
     async def _serve(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         body = await _read(receive)
+        if scope["path"] == EMBEDDINGS:
+            await self._embed(body, send)
+            return
         asked = self._noted(scope, body)
         if isinstance(asked, Refusal):
             await _refuse(asked, None, send)
@@ -106,10 +112,24 @@ class ScriptedProvider:
             return
         await self._reply(turn, asked, send)
 
+    async def _embed(self, body: bytes, send: Send) -> None:
+        try:
+            answer, texts, tokens = embeddings.answered(json.loads(body))
+        except (ValueError, KeyError, TypeError) as error:
+            await _refuse(Refusal(400, f"the request is none: {error!r}"), None, send)
+            return
+        with self._lock:
+            self.embedded += texts
+            self.input_tokens += tokens
+        await send(_start(200, [(b"content-type", b"application/json")]))
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
     def _noted(self, scope: dict[str, Any], body: bytes) -> Asked | Refusal:
         kind = PATHS.get(scope["path"])
         if kind is None or scope["method"] != "POST":
-            return Refusal(404, f"no {scope['method']} {scope['path']} here, but POST {' and '.join(PATHS)}")
+            return Refusal(
+                404, f"no {scope['method']} {scope['path']} here, but POST {', '.join((*PATHS, EMBEDDINGS))}"
+            )
         try:
             data = json.loads(body)
             conversation, turn = conversation_of(data), turn_number(data)
