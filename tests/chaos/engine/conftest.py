@@ -1,4 +1,4 @@
-"""Databases with all tables."""
+"""Databases with all tables, and who acts on them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.store.schema import upgrade
+from tests.chaos.engine.machine import Moves, Office
+from tests.chaos.engine.stage import Stage
 from tests.support import Databases
 
 
@@ -16,3 +18,18 @@ def migrated(databases: Databases) -> Iterator[str]:
     url = databases.create(databases.template("migrated", upgrade))
     yield url
     databases.drop(url)
+
+
+@pytest.fixture(scope="module")
+def stage(migrated: str) -> Iterator[Stage]:
+    made = Stage(migrated)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def office(migrated: str) -> Iterator[Office]:
+    made = Office(migrated)
+    Moves.office = made
+    yield made
+    made.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import psycopg
 import pytest
 from hypothesis import Phase, settings
@@ -12,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.chaos.engine.broken import BY_FAULTS, BY_INTERLEAVINGS, BY_THE_MODEL
 from tests.chaos.engine.faults import Fault, matters
 from tests.chaos.engine.interleavings import PAIRS, play
-from tests.chaos.engine.machine import Moves, Office
+from tests.chaos.engine.machine import Moves
 from tests.chaos.engine.stage import Stage
 from tests.chaos.engine.test_faults import at_once, undisturbed, withstand
 from tests.chaos.engine.test_machine import QUICK
@@ -21,21 +19,6 @@ FOUND_OUT = (AssertionError, psycopg.Error)
 HUNT = settings(QUICK, max_examples=2_000, phases=[Phase.generate], report_multiple_bugs=False)
 
 __all__ = ["at_once"]
-
-
-@pytest.fixture(scope="module")
-def stage(migrated: str) -> Iterator[Stage]:
-    made = Stage(migrated)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def office(migrated: str) -> Iterator[Office]:
-    made = Office(migrated)
-    Moves.office = made
-    yield made
-    made.close()
 
 
 @pytest.mark.usefixtures("office")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
@@ -21,13 +21,6 @@ ROOMS = (
     *("delivery", "journal", "limit", "notice", "timer", "view", "wait", "waking", "worker"),
 )
 """The rooms of statements that the engine's verbs are made of."""
-
-
-@pytest.fixture(scope="module")
-def stage(migrated: str) -> Iterator[Stage]:
-    made = Stage(migrated)
-    yield made
-    made.close()
 
 
 @pytest.fixture(autouse=True)

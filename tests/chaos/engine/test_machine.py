@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.chaos.engine.machine import Moves, Office
+from tests.chaos.engine.machine import Moves
 
 QUICK = settings(
     max_examples=40,
@@ -20,14 +18,6 @@ QUICK = settings(
     print_blob=False,
 )
 LONG = settings(QUICK, max_examples=2_000, stateful_step_count=60, derandomize=False)
-
-
-@pytest.fixture(scope="module")
-def office(migrated: str) -> Iterator[Office]:
-    made = Office(migrated)
-    Moves.office = made
-    yield made
-    made.close()
 
 
 @pytest.mark.usefixtures("office")

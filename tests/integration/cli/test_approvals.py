@@ -15,9 +15,7 @@ from schemas.errors import BatonError, Conflict, InputError, NotFound, ResultTim
 from schemas.events import EventKind
 from tests.integration.cli.test_moving_runs import Baton, told
 from tests.integration.cli.test_moving_runs import baton as baton
-from tests.integration.cli.test_moving_runs import bench as bench
 from tests.integration.cli.test_moving_runs import client as client
-from tests.integration.cli.test_moving_runs import url as url
 from tests.integration.engine.bench import Bench, named
 
 AMOUNT = {"type": "object", "properties": {"amount": {"type": "integer"}}, "required": ["amount"]}

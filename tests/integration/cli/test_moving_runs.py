@@ -13,26 +13,17 @@ from orchestrator.cli.app import app
 from orchestrator.client import Client
 from orchestrator.definitions.vocabulary import workflow
 from orchestrator.engine import Pointer
-from orchestrator.store.schema import upgrade
 from schemas.settings import settings
 from tests.integration.engine.bench import Bench, named
-from tests.support import Databases
 
 SHOUTING, REFUSING = (workflow(name, named(name)) for name in ("shouting", "refusing"))
 Baton = Callable[..., Result]
 
 
 @pytest.fixture
-def url(databases: Databases) -> Iterator[str]:
-    made = databases.create(databases.template("migrated", upgrade))
-    yield made
-    databases.drop(made)
-
-
-@pytest.fixture
-def baton(url: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Baton]:
+def baton(migrated: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Baton]:
     """Types a command, and expects this exit code."""
-    monkeypatch.setenv("BATON_DATABASE_URL", url)
+    monkeypatch.setenv("BATON_DATABASE_URL", migrated)
     monkeypatch.setenv("BATON_BROKER_URL", broker)
     settings.cache_clear()
 
@@ -47,16 +38,9 @@ def baton(url: str, broker: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ba
 
 
 @pytest.fixture
-def client(url: str, broker: str) -> Iterator[Client]:
-    with Client(url, broker) as made:
+def client(migrated: str, broker: str) -> Iterator[Client]:
+    with Client(migrated, broker) as made:
         yield made
-
-
-@pytest.fixture
-def bench(url: str) -> Iterator[Bench]:
-    made = Bench(url)
-    yield made
-    made.close()
 
 
 def told(result: Result) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -415,13 +414,6 @@ def test_a_run_that_is_pruned_while_it_is_forked_leaves_nothing_behind(
 
 
 # --- any workflow, any step -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def crowd(migrated: str) -> Iterator[Bench]:
-    made = Bench(migrated, engines=3)
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("seed", range(6))

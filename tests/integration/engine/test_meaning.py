@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from zlib import crc32
 
@@ -16,13 +15,6 @@ from tests.integration.engine.bench import Bench, Boom, named
 from tests.integration.engine.reference import AGENTS, TOLD, Generator, act, decide, meaning, nameless
 
 RUNS = 40
-
-
-@pytest.fixture
-def crowd(migrated: str) -> Iterator[Bench]:
-    made = Bench(migrated, engines=3)
-    yield made
-    made.close()
 
 
 def flaky(agent: str, value: Any, claimed: Claimed) -> Any:

@@ -31,13 +31,6 @@ A, B, C, D = (named(name) for name in "abcd")
 
 
 @pytest.fixture
-def crowd(migrated: str) -> Iterator[Bench]:
-    made = Bench(migrated, engines=3)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def touchy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Steps are set aside when they lost two workers."""
     monkeypatch.setenv("BATON_LOSS_LIMIT", "2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,6 @@ from orchestrator.evaluation.measuring import evaluate
 from orchestrator.evaluation.routing import evaluate_route, find_router
 from orchestrator.evaluation.running import STALLED, Job, Runner
 from orchestrator.identify import new_id
-from orchestrator.store.schema import upgrade
 from schemas.errors import IdempotencyConflict, NotFound
 from schemas.evaluations import Case
 from schemas.outcomes import Choice, Done, ErrorInfo, Failed
@@ -25,7 +24,6 @@ from schemas.runs import RunFigures
 from schemas.usage import Usage
 from schemas.workflows import Route, Workflow
 from tests.integration.engine.bench import Act, Bench, Boom, named
-from tests.support import Databases
 
 SHOUT = workflow("shout", named("shout"))
 TWICE = workflow("shout", named("shout") >> named("shout"), version=2)
@@ -60,15 +58,6 @@ class _Source:
 class _Handle:
     def __init__(self, answer: Submitted) -> None:
         self.id = answer.run_id
-
-
-@pytest.fixture
-def bench(databases: Databases) -> Iterator[Bench]:
-    url = databases.create(databases.template("migrated", upgrade))
-    made = Bench(url)
-    yield made
-    made.close()
-    databases.drop(url)
 
 
 def upper(agent: str, value: Any, _: Any) -> Any:

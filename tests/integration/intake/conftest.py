@@ -8,28 +8,15 @@ import psycopg
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.store.schema import upgrade
-from tests.integration.engine.bench import Bench
 from tests.integration.results.conftest import on_database
-from tests.support import Databases
 
 
 @pytest.fixture
-def migrated(databases: Databases) -> Iterator[str]:
-    """The URL of a database with all tables, and a table `orders` of the caller's."""
-    url = databases.create(databases.template("migrated", upgrade))
-    with psycopg.connect(url, autocommit=True) as conn:
+def migrated(migrated: str) -> str:
+    """With a table `orders` of the caller's."""
+    with psycopg.connect(migrated, autocommit=True) as conn:
         conn.execute("CREATE TABLE orders (id int PRIMARY KEY)")
-    yield url
-    databases.drop(url)
-
-
-@pytest.fixture
-def bench(migrated: str) -> Iterator[Bench]:
-    """Engines that claim and record in the place of workers, and questions to the database."""
-    made = Bench(migrated)
-    yield made
-    made.close()
+    return migrated
 
 
 @pytest.fixture

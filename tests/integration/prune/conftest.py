@@ -8,26 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store.schema import upgrade
-from tests.integration.engine.bench import Bench
 from tests.integration.results.conftest import on_database
 from tests.integration.worker.stack import Stack
 from tests.support import Databases, Processes
-
-
-@pytest.fixture
-def migrated(databases: Databases) -> Iterator[str]:
-    """The URL of a database with all tables, of this test alone."""
-    url = databases.create(databases.template("migrated", upgrade))
-    yield url
-    databases.drop(url)
-
-
-@pytest.fixture
-def bench(migrated: str) -> Iterator[Bench]:
-    """One engine on a database of this test alone."""
-    made = Bench(migrated)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -7,25 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.store.schema import upgrade
-from tests.integration.engine.bench import Bench
 from tests.integration.results.conftest import on_database
-from tests.support import Databases
-
-
-@pytest.fixture
-def migrated(databases: Databases) -> Iterator[str]:
-    """The URL of a database with all tables, of this test alone."""
-    url = databases.create(databases.template("migrated", upgrade))
-    yield url
-    databases.drop(url)
-
-
-@pytest.fixture
-def bench(migrated: str) -> Iterator[Bench]:
-    made = Bench(migrated)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from examples import purchase_approval
 from examples.purchase_approval import Purchase, assess, purchases
 from tests.integration.cli.test_moving_runs import Baton, told
 from tests.integration.cli.test_moving_runs import baton as baton
-from tests.integration.cli.test_moving_runs import bench as bench
-from tests.integration.cli.test_moving_runs import url as url
 from tests.integration.engine.bench import Bench
 from tests.integration.worker.test_asking import Desk, later
 from tests.integration.worker.test_asking import desk as desk

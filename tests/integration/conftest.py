@@ -1,4 +1,4 @@
-"""Migrated databases, and benches on them."""
+"""Databases with all tables, and benches on them."""
 
 from __future__ import annotations
 
@@ -23,5 +23,13 @@ def migrated(databases: Databases) -> Iterator[str]:
 def bench(migrated: str) -> Iterator[Bench]:
     """One engine on a database of this test alone."""
     made = Bench(migrated)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def crowd(migrated: str) -> Iterator[Bench]:
+    """Three engines on one database."""
+    made = Bench(migrated, engines=3)
     yield made
     made.close()
