@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Failed,
         Gap,
         Gathered,
+        Limited,
         Outcome,
         Skipped,
         Waiting,
@@ -100,6 +101,7 @@ __all__ = [
     "InputError",
     "Leaf",
     "Limit",
+    "Limited",
     "Node",
     "NotFound",
     "Outcome",
@@ -132,7 +134,18 @@ __all__ = [
     "Workflow",
 ]
 
-_ROOMS = ("agents", "debates", "errors", "events", "outcomes", "runs", "supervision", "usage", "workflows")
+_ROOMS = (
+    "agents",
+    "debates",
+    "errors",
+    "events",
+    "limits",
+    "outcomes",
+    "runs",
+    "supervision",
+    "usage",
+    "workflows",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -29,7 +29,7 @@ class EventKind(StrEnum):
     STEP_STARTED = "step.started"
     STEP_RETRYING = "step.retrying"
     STEP_LIMITED = "step.limited"
-    """It waits for a limit of its agent."""
+    """It waits for a limit of its agent, or before a call for one of a tool or a model."""
     STEP_LOST = "step.lost"
     STEP_RELEASED = "step.released"
     STEP_DEAD = "step.dead"

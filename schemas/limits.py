@@ -1,4 +1,4 @@
-"""How much of an agent the whole cluster runs at a time, and how often it starts."""
+"""How much of an agent, a tool or a model the whole cluster runs at a time, and how often it starts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ class Limit(Frozen):
     """A limit of all workers together. What is over it waits in Postgres and holds no worker."""
 
     per: Literal["agent", "tenant", "key"] = "agent"
-    """What is counted together: all steps of the agent, those of one tenant, or those of one key of a tenant."""
+    """What is counted together: all steps of the agent, those of one tenant, or those of one key of a tenant. Of a tool
+    or a model: all calls of it, whoever makes them, those of one tenant, or those of one key of a tenant."""
     concurrency: int | None = Field(default=None, ge=1, le=100_000)
-    """Attempts that run at a time."""
+    """Attempts, or calls, that run at a time."""
     rate: str | None = Field(default=None, pattern=r"^[1-9]\d{0,8}/[smh]$")
-    """Attempts that start per second, minute or hour, evenly spaced: `60/m` is one per second."""
+    """Attempts, or calls, that start per second, minute or hour, evenly spaced: `60/m` is one per second."""
     burst: int = Field(default=1, ge=1, le=100_000)
     """How many of them may start at once after a while without any."""
     key: str | None = None
-    """With `per="key"`: an expression in CEL over the `input` of the step. Steps for which it cannot be told count
-    together."""
+    """With `per="key"`: an expression in CEL over the `input` of the step, or the arguments of the tool, which it calls
+    `input` as well. Those for which it cannot be told count together."""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

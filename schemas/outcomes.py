@@ -63,7 +63,17 @@ class Waiting(Frozen):
     usage: Usage = Usage()
 
 
-Outcome = Annotated[Done | Failed | Skipped | Cancelled | Waiting, Field(discriminator="state")]
+class Limited(Frozen):
+    """The attempt came to a call that is over a limit of the cluster; when it is its turn, another one goes on."""
+
+    state: Literal["limited"] = "limited"
+    limit: str
+    due_in: float = Field(ge=0)
+    """Seconds until it is its turn."""
+    usage: Usage = Usage()
+
+
+Outcome = Annotated[Done | Failed | Skipped | Cancelled | Waiting | Limited, Field(discriminator="state")]
 
 
 class Gap(Frozen):

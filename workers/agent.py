@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_typ
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
-from orchestrator.definitions.conditions import fault
+from orchestrator.definitions.limits import limit_faults
 from orchestrator.definitions.vocabulary import Composable, Part
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault
@@ -107,7 +107,7 @@ def agent(
     def make(target: AgentFunction) -> Agent:
         agent_name = name or target.__name__
         takes_context, given, returned = _signature(target, agent_name, batched=batch is not None)
-        if faults := _faults(limits):
+        if faults := limit_faults(limits):
             raise DefinitionError(f"agent {agent_name!r}", faults)
         spec = AgentSpec(
             name=agent_name,
@@ -127,22 +127,6 @@ def agent(
         return Agent(target, spec, takes_context, given, returned, batches)
 
     return make(function) if function is not None else make
-
-
-def _faults(limits: Sequence[Limit]) -> list[Fault]:
-    """What is wrong with limits: keys that are no expressions, and two of which only one could be meant."""
-    faults = []
-    seen = set()
-    for index, limit in enumerate(limits):
-        said = fault(limit.key, ["input"]) if limit.key is not None else None
-        if said is not None:
-            faults.append(Fault(f"limits/{index}", said))
-        for what in ("concurrency", "rate"):
-            mark = (what, limit.per, limit.key, limit.rate if what == "rate" else None)
-            if getattr(limit, what) is not None and mark in seen:
-                faults.append(Fault(f"limits/{index}", f"its {what} is limited twice per {limit.per}"))
-            seen.add(mark)
-    return faults
 
 
 def _for_many(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from schemas.limits import Limit
 from schemas.usage import Usage
 
 NONE = Usage()
@@ -34,6 +35,8 @@ class Call:
     """Those of a tool, as JSON data."""
     worst: Usage = NONE
     """The most that it consumes, as far as that is known before it is made."""
+    limits: tuple[Limit, ...] = ()
+    """Of the tool or the model."""
     usage: Usage | None = None
     """What it has consumed, once it has ended well."""
 
@@ -49,8 +52,9 @@ class Made(NamedTuple):
 class Gate(Protocol):
     """What calls pass before they are made, and are told of after.
 
-    Entering may wait a little, or raise; leaving sees the exception with which the call ended, or its `usage`. A call
-    that is in the journal is not made, and passes no gate. Runs on the event loop, beside many others.
+    Entering may wait a little, or raise, `PutOff` if it would have to wait for long; leaving sees the exception with
+    which the call ended, or its `usage`. A call that is in the journal is not made, and passes no gate. Runs on the
+    event loop, beside many others.
     """
 
     def around(self, call: Call) -> AbstractAsyncContextManager[None]: ...

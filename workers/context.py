@@ -23,7 +23,7 @@ from schemas.usage import MOST, Usage
 from schemas.waits import Asking
 from workers.asking import NOTHING, Question, is_storable, names
 from workers.calls import Call, Gate, Made, through
-from workers.endings import SetAside
+from workers.endings import PutOff, SetAside
 from workers.journal import Found, Journal
 from workers.memory.memories import Means, Memories
 from workers.state import Memory, Session, State, block, memory_of
@@ -73,6 +73,8 @@ class Context:
     """Whether the call that it is given to is one of several steps."""
     _asked: Asking | None = None
     """What this attempt ends with."""
+    _put_off: PutOff | None = None
+    """Or what it has to wait for."""
 
     @property
     def remaining(self) -> float:
@@ -254,7 +256,15 @@ class Context:
 
     async def through(self, call: Call, act: Callable[[], Awaitable[Made]]) -> Made:
         """Make this call of a model or a tool when the gates of the cluster let it pass."""
-        return await through(self._gates, call, act)
+        try:
+            return await through(self._gates, call, act)
+        except PutOff as waits:
+            self._put_off = self._put_off or waits
+            raise
+
+    @property
+    def _is_set_aside(self) -> bool:
+        return self._asked is not None or self._put_off is not None
 
     def _journaled(self, name: str, act: Callable[[], Any] | Question, read: Callable[[Any], Any]) -> Any:
         journal = self._journal

@@ -21,7 +21,7 @@ from orchestrator.engine import Claimed, Note
 from orchestrator.shared_state import Author, SharedState
 from schemas.errors import AgentError, AttemptTimeout, Permanent
 from schemas.events import EventKind
-from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
+from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.calls import Gate
@@ -56,7 +56,7 @@ LONGEST_WAIT = 86_400.0
 class Ended(NamedTuple):
     """The outcome of an attempt, with its output as JSON text and the progress it noted."""
 
-    outcome: Done | Failed | Waiting
+    outcome: Done | Failed | Waiting | Limited
     output: str | None
     notes: tuple[Note, ...]
 
@@ -217,7 +217,7 @@ async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
     except asyncio.CancelledError:
         raise
     except BaseException:
-        if ctx._asked is not None:  # whatever became of it on its way, in a task group say
+        if ctx._is_set_aside:  # whatever became of it on its way, in a task group say
             raise SetAside from None
         raise
     return _unless_it_asked(ctx, result)
@@ -242,7 +242,7 @@ def _called(agent: Agent, ctx: Context, value: Any) -> Any:
     except SoftTimeLimitExceeded:
         raise
     except BaseException:
-        if ctx._asked is not None:  # whatever became of it on its way
+        if ctx._is_set_aside:  # whatever became of it on its way
             raise SetAside from None
         raise
     return _unless_it_asked(ctx, result)
@@ -250,16 +250,19 @@ def _called(agent: Agent, ctx: Context, value: Any) -> Any:
 
 def _unless_it_asked(ctx: Context, result: Any) -> Any:
     """An agent that goes on after its question, having caught what ended its attempt, goes on without an answer."""
-    if ctx._asked is not None:
+    if ctx._is_set_aside:
         raise SetAside
     return result
 
 
 def _set_aside(ctx: Context) -> Ended:
-    assert ctx._asked is not None  # noqa: S101  it is raised by whoever has asked
     # It decides again when it runs again from its start.
     told = tuple(note for note in ctx._notes if note.kind is not EventKind.STEP_DECIDED)
-    return Ended(Waiting(asking=ctx._asked, usage=ctx.usage), None, told)
+    if ctx._asked is not None:
+        return Ended(Waiting(asking=ctx._asked, usage=ctx.usage), None, told)
+    waits = ctx._put_off
+    assert waits is not None  # noqa: S101  nobody else sets a step aside
+    return Ended(Limited(limit=waits.limit, due_in=waits.due_in, usage=ctx.usage), None, told)
 
 
 def _not_its_own(error: SystemExit) -> AgentError:

@@ -117,7 +117,7 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        passed = gates(self.engine, self.places)
+        passed = gates(self.engine, self.places, self.dispatcher.send)
         return Runner(
             self.loop, threads, self.attempts, self.shared, self.engine, self.tooling, passed, self.means
         )

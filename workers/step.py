@@ -19,7 +19,7 @@ from orchestrator.messaging.canvas import pointer_of, task_id
 from orchestrator.messaging.dispatch import UNREACHABLE
 from orchestrator.outages import BROKER
 from schemas.errors import BatonError
-from schemas.outcomes import ErrorInfo, Failed, Waiting
+from schemas.outcomes import ErrorInfo, Failed, Limited, Waiting
 from workers.agent import Agent
 from workers.endings import Superseded
 from workers.execute import Ended, retry_in
@@ -156,6 +156,8 @@ class StepTask(Task):
                 raise _failure(error)
             case Waiting():
                 raise Ignore("it waits for an answer")
+            case Limited(limit=limit):
+                raise Ignore(f"it waits for a limit: {limit}")
         return {"run": str(finished.run_id), "step": finished.path}
 
     def _not_carried(self, ready: Sequence[Ready]) -> list[Ready]:

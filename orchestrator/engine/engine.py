@@ -10,6 +10,7 @@ from uuid import UUID
 
 from orchestrator.engine import onward, spending
 from orchestrator.engine.advance import Advance
+from orchestrator.engine.call_limits import CallLimits
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.control import Control
 from orchestrator.engine.custody import Custody
@@ -35,7 +36,7 @@ from orchestrator.engine.values import (
 from orchestrator.engine.waking import Waking
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
-from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
+from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
 
 _Attempt = tuple[UUID, str, int]
 
@@ -51,10 +52,11 @@ class _Accepted(NamedTuple):
     """The runs whose budgets count what it has consumed."""
 
 
-class Engine(Intake, Forking, Control, Deadlines, Waking, DeadSteps, Journals, Custody, Limits):
+class Engine(Intake, Forking, Control, Deadlines, Waking, DeadSteps, Journals, Custody, CallLimits, Limits):
     """Moves runs on: record here; claim in `Claims` and `Limits`, what creates runs in `Intake` and `Forking`, whole
     runs in `Control`, their time in `Deadlines`, what they wait for in `Waits` and `Waking`, what workers hold in
-    `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`.
+    `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`, and may do in
+    `CallLimits`.
 
     Any number of engines, in any number of processes, work on the same database.
 
@@ -147,8 +149,17 @@ def _columns(batch: Sequence[Finished]) -> dict[str, list[Any]]:
         "outputs": [f.output for f in batch],
         "errors": [f.error.model_dump_json() if f is not None else None for f in failures],
         "usages": [f.outcome.usage.model_dump_json() for f in batch],
-        "retry_ins": [f.retry_in if f is not None else None for f in failures],
+        "retry_ins": [_again_in(f.outcome) for f in batch],
+        "limits": [f.outcome.limit if isinstance(f.outcome, Limited) else None for f in batch],
     }
+
+
+def _again_in(outcome: Done | Failed | Waiting | Limited) -> float | None:
+    """Seconds until another attempt, if there is to be one."""
+    match outcome:
+        case Failed(retry_in=seconds) | Limited(due_in=seconds):
+            return seconds
+    return None
 
 
 def _write_notes(conn: Conn, noted: Sequence[tuple[UUID, str, Note]]) -> None:

@@ -1,4 +1,4 @@
-"""What lets the attempts of an agent through: a gate for each of its limits, per agent, tenant or key."""
+"""What lets attempts of agents and calls of tools and models through: a gate for each limit, per tenant or key too."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from typing import NamedTuple
 from orchestrator.definitions.conditions import ConditionError, result
 from schemas.limits import Limit
 
-LONGEST = 60.0
-"""Seconds after which whoever waits looks again, wherever it stands in line: those before it may be gone."""
-
-LOOK = 1.0
-"""Seconds between two looks for a place, if nobody tells that one is free: its holder may have died."""
-
 APART = 0.02
-"""Seconds between those of many that look for a place."""
+"""Seconds between a look and the next one at least."""
+
+
+class Pace(NamedTuple):
+    """How often those look again who wait, in seconds."""
+
+    look: float
+    """Between two looks for a place, if nobody tells that one is free: its holder may have died."""
+    apart: float
+    """Between those of many that look for a place."""
+    longest: float
+    """After which anybody looks again, wherever it stands in line: those before it may be gone."""
+
+
+ATTEMPTS = Pace(look=1.0, apart=APART, longest=60.0)
+CALLS = Pace(look=5.0, apart=0.25, longest=300.0)
+"""A call is looked at by an attempt of its step, which costs more than to claim one."""
 
 LONG = 120
 """Characters of a value that stand in the name of its gate."""
@@ -62,15 +72,15 @@ class Gate:
         if self.bar.interval is not None:
             self.free_at = max(self.free_at, self.now) + timedelta(seconds=self.bar.interval)
 
-    def promise(self) -> datetime:
+    def promise(self, pace: Pace = ATTEMPTS) -> datetime:
         """When one more should look again."""
         if self.bar.interval is None:
-            apart, first = timedelta(seconds=APART), self.now + timedelta(seconds=LOOK)
+            apart, first = timedelta(seconds=pace.apart), self.now + timedelta(seconds=pace.look)
         else:
             apart = timedelta(seconds=self.bar.interval)
             first = max(self._earliest(), self.now + timedelta(seconds=APART))
         due = first if self.last_due is None else max(first, self.last_due + apart)
-        due = min(due, self.now + timedelta(seconds=LONGEST))
+        due = min(due, self.now + timedelta(seconds=pace.longest))
         self.last_due = due if self.last_due is None else max(due, self.last_due)
         return due
 
@@ -79,17 +89,20 @@ class Gate:
         return self.free_at - timedelta(seconds=(self.bar.most - 1) * self.bar.interval)
 
 
-def bars(agent: str, limits: Sequence[Limit], tenant: str, value: str | None) -> Iterator[Bar]:
-    """The gates before a step of this agent; `value` is its input as JSON text, where a limit looks into it."""
+def bars(whose: str, limits: Sequence[Limit], tenant: str, value: str | None) -> Iterator[Bar]:
+    """The gates before a step of this agent, or a call of what is named so (`tool search`, `model openai:gpt-5-mini`).
+
+    `value` is the input as JSON text, where a limit looks into it.
+    """
     for limit in limits:
-        whose = f"{agent}{_whose(limit, tenant, value)}"
+        counted = f"{whose}{_part(limit, tenant, value)}"
         if limit.concurrency is not None:
-            yield Bar(f"concurrency of {whose}", limit.concurrency, None)
+            yield Bar(f"concurrency of {counted}", limit.concurrency, None)
         if limit.rate is not None:
-            yield Bar(f"rate {limit.rate} of {whose}", limit.burst, limit.interval)
+            yield Bar(f"rate {limit.rate} of {counted}", limit.burst, limit.interval)
 
 
-def _whose(limit: Limit, tenant: str, value: str | None) -> str:
+def _part(limit: Limit, tenant: str, value: str | None) -> str:
     match limit.per:
         case "agent":
             return ""

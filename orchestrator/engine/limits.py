@@ -21,6 +21,9 @@ from schemas.limits import Limit
 GRACE = 5.0
 """Seconds for which an attempt that was cancelled or came too late still counts: its worker has to hear of it."""
 
+WHOLE = -1
+"""The place of an attempt, which is no place in its journal."""
+
 _ANY = 1e9
 """Seconds: who waits for a place is next, whenever it looks again."""
 
@@ -71,7 +74,7 @@ class Limits(Claims):
     def _claim_batch_within(self, wanted: Sequence[Wanted]) -> list[Claimed | Refused]:
         with self.pool.connection() as conn, conn.transaction():
             startable = self._startable(conn, wanted)
-            gates = _gates(conn, {bar for one in startable.values() for bar in one.bars})
+            gates = gates_of(conn, {bar for one in startable.values() for bar in one.bars})
             put_off = _decide(startable, gates)
             _put_off(conn, put_off)
             closed = {one.pointer: one.key for one in put_off}
@@ -113,7 +116,7 @@ class Limits(Claims):
         return resolve_all(conn, run, plan, ref, plan.shape(path, ref.removeprefix("all:")))
 
 
-def _gates(conn: Conn, wanted: set[Bar]) -> dict[Bar, Gate]:
+def gates_of(conn: Conn, wanted: set[Bar]) -> dict[Bar, Gate]:
     """The gates as they stand, with their rows held to the end of the transaction."""
     if not wanted:
         return {}
@@ -174,5 +177,6 @@ def _spend(conn: Conn, started: Sequence[Claimed], startable: dict[Pointer, _Sta
         "runs": [claimed.run.id for _, claimed in granted],
         "paths": [claimed.path for _, claimed in granted],
         "attempts": [claimed.attempt for _, claimed in granted],
+        "places": [WHOLE] * len(granted),
     }
     conn.execute(sql.SPEND, columns)

@@ -11,7 +11,7 @@ import psycopg
 
 from orchestrator.definitions.compile import Plan
 from schemas.events import EventKind
-from schemas.outcomes import Done, ErrorInfo, Failed, Waiting
+from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
 
 
 class Pointer(NamedTuple):
@@ -158,7 +158,7 @@ class Finished:
     run_id: UUID
     path: str
     attempt: int
-    outcome: Done | Failed | Waiting
+    outcome: Done | Failed | Waiting | Limited
     output: str | None = None
     """JSON text of a `Done` outcome's output."""
     notes: tuple[Note, ...] = ()

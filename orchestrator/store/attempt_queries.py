@@ -93,8 +93,8 @@ ACCEPT: LiteralString = """
 WITH given AS (
     SELECT * FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(states)s::text[],
                          %(outputs)s::text[], %(errors)s::text[], %(usages)s::text[], %(retry_ins)s::float8[],
-                         %(next_paths)s::text[], %(next_agents)s::text[])
-         AS g(run_id, path, attempt, state, output, error, usage, retry_in, next_path, next_agent)
+                         %(next_paths)s::text[], %(next_agents)s::text[], %(limits)s::text[])
+         AS g(run_id, path, attempt, state, output, error, usage, retry_in, next_path, next_agent, limited)
 ), accepted AS (
     UPDATE steps s
     SET state = CASE WHEN g.retry_in IS NULL THEN g.state ELSE 'ready' END,
@@ -102,7 +102,7 @@ WITH given AS (
         finished_at = CASE WHEN g.retry_in IS NULL AND g.state <> 'waiting' THEN clock_timestamp() END,
         due_at = clock_timestamp() + make_interval(secs => g.retry_in),
         ready_at = CASE WHEN g.retry_in IS NULL OR NOT g.paused THEN s.ready_at END,
-        retries = s.retries + (g.retry_in IS NOT NULL)::int
+        retries = s.retries + (g.retry_in IS NOT NULL AND g.limited IS NULL)::int, limited = g.limited
     FROM (
         SELECT given.*, runs.definition_id, runs.priority, runs.state = 'paused' AS paused, runs.accounts,
                -- Whether a budget allows for it is known only when this is counted.
@@ -118,7 +118,7 @@ WITH given AS (
       AND s.worker_id = %(worker)s
     RETURNING s.run_id, s.path, s.parent, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
               g.definition_id, g.priority, g.paused, g.goes_to, g.next_agent, g.run_left,
-              g.accounts
+              g.accounts, g.limited
 ), spent AS (
     INSERT INTO spendings AS k (run_id, stripe, tokens, usd, model_calls)
     SELECT account, pg_backend_pid() %% 16, sum(tokens), sum(usd), sum(model_calls)
@@ -144,10 +144,12 @@ WITH given AS (
     RETURNING run_id, path
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
-    SELECT run_id, CASE WHEN retry_in IS NULL THEN 'step.' || state ELSE 'step.retrying' END, path,
+    SELECT run_id, CASE WHEN retry_in IS NULL OR limited IS NOT NULL THEN 'step.' || state ELSE 'step.retrying' END,
+           path,
            jsonb_strip_nulls(jsonb_build_object('attempt', attempt, 'error', error::jsonb -> 'message',
-                                                'error_type', error::jsonb -> 'type',
-                                                'retry_in', retry_in, 'usage', usage::jsonb))
+                                                'error_type', error::jsonb -> 'type', 'limit', limited,
+                                                CASE WHEN limited IS NULL THEN 'retry_in' ELSE 'due_in' END, retry_in,
+                                                'usage', usage::jsonb))
     FROM accepted WHERE state <> 'waiting'
     UNION ALL
     SELECT run_id, 'step.started', path, jsonb_build_object('attempt', 1, 'worker', %(worker_name)s::text) FROM opened

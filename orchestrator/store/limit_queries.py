@@ -61,8 +61,9 @@ WITH spent AS (
     SET free_at = greatest(l.free_at, clock_timestamp()) + make_interval(secs => g.seconds)
     FROM unnest(%(rates)s::text[], %(seconds)s::float8[]) AS g(key, seconds) WHERE l.key = g.key
 ), granted AS (
-    INSERT INTO permits (key, run_id, path, attempt)
-    SELECT * FROM unnest(%(keys)s::text[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[])
+    INSERT INTO permits (key, run_id, path, attempt, place)
+    SELECT * FROM unnest(%(keys)s::text[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[],
+                         %(places)s::int[])
 )
 SELECT set_config('synchronous_commit', 'on', true)
 """

@@ -165,7 +165,7 @@ steps = Table(
     Column("ready_at", _Time),
     Column("started_at", _Time),
     Column("finished_at", _Time),
-    # The limit of its agent that it waits for, while it is ready.
+    # The limit that it waits for, while it is ready.
     Column("limited", Text),
     CheckConstraint(_one_of("state", StepState), name="state_known"),
     # Kinds grow with every version, like those of events.
@@ -224,7 +224,9 @@ attempts = Table(
     Column("started_at", _Time, nullable=False),
     Column("finished_at", _Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint(
-        _one_of("state", ("done", "failed", "lost", "released", "skipped", "cancelled", "waiting")),
+        _one_of(
+            "state", ("done", "failed", "lost", "released", "skipped", "cancelled", "waiting", "limited")
+        ),
         name="state_known",
     ),
 )

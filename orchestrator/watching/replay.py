@@ -119,6 +119,8 @@ class Replay:
             self.steps[event.path].due_at = _in(event.data, event.at)
         elif event.kind is EventKind.STEP_COPIED:
             self._copied(event)
+        elif event.kind is EventKind.STEP_LIMITED:
+            self._limited(self.steps[event.path], event)
         elif event.kind in _STATES:
             self._moved(self.steps[event.path], event)
 
@@ -252,6 +254,15 @@ class Replay:
                 step.is_degraded = "degraded" in data
         if event.kind is EventKind.STEP_DONE:
             self._follow(step.path, at)
+
+    def _limited(self, step: Step, event: Event) -> None:
+        """It was not begun, or its attempt has ended before a call."""
+        if "attempt" in event.data:
+            step.state, step.usage, step.due_at = (
+                StepState.READY,
+                _usage(event.data),
+                _in(event.data, event.at),
+            )
 
     def _follow(self, path: str, at: datetime) -> None:
         """Open the stage after one that is done."""

@@ -31,6 +31,7 @@ _ENDS = frozenset(
         EventKind.STEP_FAILED,
         EventKind.STEP_RETRYING,
         EventKind.STEP_WAITING,
+        EventKind.STEP_LIMITED,
         EventKind.STEP_LOST,
         EventKind.STEP_RELEASED,
     }

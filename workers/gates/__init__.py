@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from orchestrator.engine import Engine
+from collections.abc import Callable, Sequence
+
+from orchestrator.engine import Engine, Ready
 from orchestrator.places import Places
 from workers.calls import Gate
+from workers.gates.limits import LimitGate
 
 
-def gates(engine: Engine, places: Places) -> tuple[Gate, ...]:
-    """The gates of this process, the outermost first: budgets, limits, breakers."""
-    return ()
+def gates(engine: Engine, places: Places, send: Callable[[Sequence[Ready]], object]) -> tuple[Gate, ...]:
+    """The gates of this process, the outermost first: budgets, limits, breakers.
+
+    `send` sends steps that have become ready to their workers.
+    """
+    return (LimitGate(engine, send),)

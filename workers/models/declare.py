@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.definitions.conditions import fault
+from orchestrator.definitions.limits import limit_faults
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault, Permanent
+from schemas.limits import Limit
 from schemas.tools import TOOL_TIMEOUT
 from schemas.usage import Bounds, Price
 from workers.agent import Agent, json_adapter
@@ -43,6 +45,8 @@ def llm_agent(
     timeout: float = 300.0,
     retry: Retry | None = None,
     concurrency: int | None = None,
+    limits: Sequence[Limit] = (),
+    model_limits: Sequence[Limit] = (),
     bounds: Bounds | None = None,
 ) -> Agent:
     """Make an agent of a language model, such as `openai:gpt-5-mini`: any provider that pydantic-ai knows.
@@ -69,10 +73,16 @@ def llm_agent(
     `max_calls` of a model without an answer end the step, and the tenth is a warning. `settings` are pydantic-ai's
     model settings.
 
+    `limits` are those of the agent's steps, `model_limits` those of the calls of its model, which all agents that name
+    it share: a step that would have to wait for long before a call waits in Postgres, and goes on there.
+
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
     """
     what = f"agent {name!r}"
-    asked, faults = _models([model] if model is not None else list(models), base_url, key, price)
+    asked, faults = _models(
+        [model] if model is not None else list(models), base_url, key, price, tuple(model_limits)
+    )
+    faults += limit_faults(limits)
     if (model is None) == (not models):
         faults.append(Fault("model", "name one model, or several as models=[cheapest, ..., strongest]"))
     faults += _doubts(confidence, asked)
@@ -122,6 +132,7 @@ def llm_agent(
         timeout=timeout,
         retry=retry or Retry(),
         concurrency=concurrency,
+        limits=tuple(limits),
         bounds=bounds or Bounds(model_calls=max_calls * len(asked)),
     )
     return Agent(think, spec, True, takes, gives)
@@ -148,16 +159,18 @@ def _doubts(confidence: str | None, models: Sequence[Model]) -> list[Fault]:
 
 
 def _models(
-    models: Sequence[str | Model], base_url: str | None, key: str | None, price: Price | None
+    models: Sequence[str | Model],
+    base_url: str | None,
+    key: str | None,
+    price: Price | None,
+    limits: tuple[Limit, ...],
 ) -> tuple[tuple[Model, ...], list[Fault]]:
     """The models of an agent, with what is said of the only one beside its name, and what is wrong with them."""
     made = _named(models)
-    if (base_url, key, price) != (None, None, None):
+    if (base_url, key, price, limits) != (None, None, None, ()):
         if len(made) == 1 and isinstance(models[0], str):
-            made = (Model(models[0], base_url, key, price),)
+            made = (Model(models[0], base_url, key, price, limits),)
         else:
-            said = (
-                "of several models, or a Model, say it in each: Model(NAME, base_url=..., key=..., price=...)"
-            )
-            return made, [Fault("base_url, key, price", said)]
+            said = "of several models, or a Model, say it in each: Model(NAME, base_url=..., limits=[...])"
+            return made, [Fault("base_url, key, price, model_limits", said)]
     return made, [fault for one in made for fault in one.faults()]

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from orchestrator.definitions.limits import limit_faults
 from schemas.errors import Fault
+from schemas.limits import Limit
 from schemas.usage import Price
 
 
@@ -22,6 +24,8 @@ class Model:
     """The environment variable with the credential for `base_url`, if it wants one."""
     price: Price | None = None
     """Has to be said where it is not known; nobody knows it behind a `base_url`."""
+    limits: tuple[Limit, ...] = ()
+    """What all calls of it keep to together, in all workers, whichever agent makes them."""
 
     @property
     def provider(self) -> str:
@@ -36,6 +40,9 @@ class Model:
         """What is wrong with it; `where` comes before the name of what is."""
         if not self.provider or not self.id:
             yield Fault(f"{where}model", "write PROVIDER:NAME, such as openai:gpt-5-mini")
+        yield from limit_faults(self.limits, f"{where}limits")
+        if any(limit.key is not None for limit in self.limits):
+            yield Fault(f"{where}limits", "a model has no key, only an agent or a tool has one")
         if self.base_url is None:
             if self.key is not None:
                 yield Fault(f"{where}key", "only a base_url has one; providers have variables of their own")

@@ -113,6 +113,7 @@ class Requests:
             ctx.attempt,
             place,
             f"{ctx.idempotency_key}:{place}",
+            limits=model.limits,
         )
 
 

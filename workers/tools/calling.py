@@ -189,6 +189,7 @@ class Caller:
             place,
             key,
             given,
+            limits=tool.limits,
         )
 
         async def act() -> Made:

@@ -11,6 +11,7 @@ import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
+from orchestrator.definitions.limits import limit_faults
 from schemas.errors import DefinitionError, Fault, ToolError
 from schemas.limits import Limit
 from schemas.tools import RISKS, Risk, ToolSpec
@@ -146,7 +147,7 @@ def tool(
             "risk": risk,
             "idempotent": idempotent,
         }
-        made = _of_function(target, name, description, options)
+        made = limit_faults(limits) or _of_function(target, name, description, options)
         if isinstance(made, list):
             raise DefinitionError(f"tool {name or _named(target)!r}", made)
         others = (fallback,) if isinstance(fallback, Tool) else tuple(fallback)

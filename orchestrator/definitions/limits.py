@@ -1,0 +1,25 @@
+"""What is wrong with declared limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.definitions.conditions import fault
+from schemas.errors import Fault
+from schemas.limits import Limit
+
+
+def limit_faults(limits: Sequence[Limit], where: str = "limits") -> list[Fault]:
+    """Keys that are no expressions, and two limits of which only one could be meant."""
+    faults = []
+    seen = set()
+    for index, limit in enumerate(limits):
+        said = fault(limit.key, ["input"]) if limit.key is not None else None
+        if said is not None:
+            faults.append(Fault(f"{where}/{index}", said))
+        for what in ("concurrency", "rate"):
+            mark = (what, limit.per, limit.key, limit.rate if what == "rate" else None)
+            if getattr(limit, what) is not None and mark in seen:
+                faults.append(Fault(f"{where}/{index}", f"its {what} is limited twice per {limit.per}"))
+            seen.add(mark)
+    return faults

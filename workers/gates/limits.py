@@ -1,0 +1,152 @@
+"""Limits of the cluster on calls of tools and models.
+
+A call that would wait for up to `PATIENCE` waits right here, on the event loop, and holds nobody up. One that would
+wait for longer ends its attempt (`PutOff`): its step waits in Postgres and holds no worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Protocol
+
+from orchestrator.engine import Ready
+from orchestrator.engine.call_limits import CallBefore, Verdict
+from orchestrator.engine.gates import bars
+from workers.calls import Call
+from workers.endings import PutOff, Superseded
+from workers.gates.together import Together
+
+PATIENCE = 1.0
+"""Seconds for which a call waits in its worker."""
+
+LOOK = 0.1
+"""Seconds between two looks for a place that another process may have given back."""
+
+STALE = 2.0
+"""Seconds after which permission counts no more: its process was stopped, and its attempt may be another's by now."""
+
+
+class Keeper(Protocol):
+    """Whoever keeps to the limits: the engine."""
+
+    def admit_calls(self, calls: Sequence[CallBefore]) -> tuple[list[Verdict], list[Ready]]: ...
+    def give_back(self, calls: Sequence[CallBefore]) -> list[Ready]: ...
+
+
+class LimitGate:
+    """Lets calls pass as the limits of their tools and models allow, all workers together."""
+
+    def __init__(self, keeper: Keeper, send: Callable[[Sequence[Ready]], object]) -> None:
+        """`send` sends steps whose turn it is to their workers."""
+        self._keeper = keeper
+        self._send = send
+        self._hands = ThreadPoolExecutor(2, thread_name_prefix="limits")
+        self._asking = Together(self._ask)
+        self._leaving = Together(self._leave)
+        self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
+        """Calls of this process that wait for a place, by limit."""
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """Raises `PutOff`, or `Superseded` when the attempt is no longer the one that runs."""
+        if not call.limits:
+            yield
+            return
+        before = _before(call)
+        await self._pass(before)
+        try:
+            yield
+        finally:
+            await self._end(before)
+
+    async def _pass(self, call: CallBefore) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + PATIENCE
+        while True:
+            asked = clock()
+            verdict = await self._verdict(call)
+            if verdict.stopped:
+                raise Superseded
+            if verdict.passes:
+                if clock() - asked < STALE:
+                    return
+                await self._end(call)
+                continue
+            pause = verdict.due_in if verdict.certain else LOOK
+            if clock() + pause > until:
+                raise PutOff(verdict.limit, verdict.due_in)
+            await self._pause(verdict.limit, pause)
+
+    async def _verdict(self, call: CallBefore) -> Verdict:
+        answer = self._asking.put(call)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            # The question is under way: what it brings is given back.
+            answer.add_done_callback(partial(self._unwanted, call))
+            raise
+
+    def _unwanted(self, call: CallBefore, answer: asyncio.Future[Verdict]) -> None:
+        if not answer.cancelled() and answer.exception() is None and answer.result().passes:
+            self._leaving.put(call)
+
+    async def _pause(self, limit: str, seconds: float) -> None:
+        """Wait so long, or until a call of this process gives back a place."""
+        line = self._waiting[limit]
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(turn)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(turn, seconds)
+        finally:
+            with suppress(ValueError):
+                line.remove(turn)
+            if not line:
+                self._waiting.pop(limit, None)
+
+    async def _end(self, call: CallBefore) -> None:
+        if all(bar.interval is not None for bar in call.bars):
+            return
+        await asyncio.shield(self._leaving.put(call))
+        for bar in call.bars:
+            self._next(bar.key)
+
+    def _next(self, limit: str) -> None:
+        line = self._waiting.get(limit)
+        while line:
+            turn = line.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+
+    # --- on threads ---------------------------------------------------------------------------------------
+
+    async def _ask(self, calls: Sequence[CallBefore]) -> Sequence[Verdict]:
+        return await asyncio.get_running_loop().run_in_executor(self._hands, self._admitted, calls)
+
+    async def _leave(self, calls: Sequence[CallBefore]) -> Sequence[None]:
+        await asyncio.get_running_loop().run_in_executor(self._hands, self._given_back, calls)
+        return [None] * len(calls)
+
+    def _admitted(self, calls: Sequence[CallBefore]) -> list[Verdict]:
+        verdicts, woken = self._keeper.admit_calls(calls)
+        if woken:
+            self._send(woken)
+        return verdicts
+
+    def _given_back(self, calls: Sequence[CallBefore]) -> None:
+        if woken := self._keeper.give_back(calls):
+            self._send(woken)
+
+
+def _before(call: Call) -> CallBefore:
+    keyed = any(limit.key is not None for limit in call.limits)
+    value = json.dumps(call.arguments, default=str) if keyed else None
+    found = tuple(bars(f"{call.kind} {call.name}", call.limits, call.tenant, value))
+    return CallBefore(call.run_id, call.path, call.attempt, call.place, found)
