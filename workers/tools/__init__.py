@@ -1,1 +1,7 @@
-"""What agents may have done for them: how a tool is declared, and what becomes of each call of it."""
+"""What agents may have done for them: how a tool is declared, what becomes of each call, and tools that come along."""
+
+from workers.tools.builtin.database import sql_query
+from workers.tools.builtin.files import list_files, read_file
+from workers.tools.builtin.web import http_fetch
+
+__all__ = ["http_fetch", "list_files", "read_file", "sql_query"]
