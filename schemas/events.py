@@ -48,6 +48,8 @@ class EventKind(StrEnum):
     STEP_RECALLED = "step.recalled"
     """It was given memories, or past runs: what it did afterwards may come of them."""
     PROGRESS = "step.progress"
+    STEP_DELTA = "step.delta"
+    """What its agent says just now. It stands whatever becomes of the attempt, and the next one may say it again."""
 
 
 class Event(Frozen):

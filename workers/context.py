@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import itertools
 import json
@@ -22,11 +23,16 @@ from schemas.tools import RISKS, Risk
 from schemas.usage import MOST, Usage
 from schemas.waits import Asking
 from workers.asking import NOTHING, Question, is_storable, names
+from workers.attempts import Attempt
 from workers.calls import Call, Gate, Made, through
 from workers.endings import PutOff, SetAside
 from workers.journal import Found, Journal
 from workers.memory.memories import Means, Memories
 from workers.state import Memory, Session, State, block, memory_of
+from workers.telling import Telling
+
+SAYS = 200_000
+"""Characters that one attempt may say while it works."""
 
 
 class Tooling(Protocol):
@@ -69,6 +75,9 @@ class Context:
     _means: Means | None = None
     _memories: Memories | None = None
     _is_async: bool = False
+    _telling: Telling | None = None
+    _said: int = 0
+    """Characters."""
     _is_shared: bool = False
     """Whether the call that it is given to is one of several steps."""
     _asked: Asking | None = None
@@ -122,6 +131,30 @@ class Context:
         told = {"choice": choice, "by": "step", "reason": why, "alternatives": dict(rivals)}
         told = _as_json("decide", {k: v for k, v in told.items() if v != {}})
         self._notes.append(Note(EventKind.STEP_DECIDED, told))
+
+    def say(self, text: str, **about: Any) -> None:
+        """Say something while the agent works: it stands in the run's events (`step.delta`) within a fifth of a second.
+
+        Pieces that are `about` the same are joined. An attempt can say so many characters: `SAYS` of them. Raises
+        `Permanent` for what has no JSON form.
+        """
+        telling, left = self._telling, SAYS - self._said
+        if telling is None or not text or left <= 0:
+            return
+        self._said += len(text)
+        given = _as_json("say", about)
+        telling.tell(self._name, given, text[:left])
+        if left <= len(text):
+            telling.tell(self._name, given | {"cut": True}, "…")
+
+    async def heard(self) -> None:
+        """Wait until what was said stands in the run's events."""
+        if self._telling is not None:
+            await asyncio.wrap_future(self._telling.told(self._name))
+
+    @property
+    def _name(self) -> Attempt:
+        return Attempt(self.run_id, self.path, self.attempt)
 
     @property
     def key(self) -> str | None:

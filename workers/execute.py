@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pydantic_core
 from celery.exceptions import SoftTimeLimitExceeded
@@ -31,6 +31,7 @@ from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.memory.memories import Means
 from workers.state import Memory
+from workers.telling import Telling, Writer
 from workers.tools.calling import Tooling
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,10 @@ class InvalidOutput(Permanent):
     """The agent returned something that does not fit its own declaration."""
 
 
+class Records(Keeper, Writer, Protocol):
+    """Whoever keeps what attempts do and say: the engine."""
+
+
 class Runner:
     """Runs agents: async ones on the process's event loop, sync ones in a thread or, with prefork, right here."""
 
@@ -78,13 +83,14 @@ class Runner:
         threads: Executor | None,
         attempts: Attempts,
         shared: SharedState,
-        keeper: Keeper,
+        keeper: Records,
         tooling: Tooling,
         gates: tuple[Gate, ...] = (),
         means: Means | None = None,
     ) -> None:
         self._keeper = keeper
         self._tooling = tooling
+        self._telling = Telling(keeper)
         self._gates = gates
         self._means = means
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
@@ -101,6 +107,12 @@ class Runner:
         if agent.spec.is_async:
             return self._awaited(agent, claimed)
         ctx, limit = self._envelope(agent, claimed)
+        ended = self._threaded(agent, claimed, ctx, limit)
+        if ctx._said:
+            self._telling.told(_name(claimed)).result()
+        return ended
+
+    def _threaded(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Ended:
         try:
             result = self._call(agent, claimed, ctx, limit)
             return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
@@ -123,6 +135,12 @@ class Runner:
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
         ctx, limit = self._envelope(agent, claimed)
+        ended = await self._on_loop(agent, claimed, ctx, limit)
+        if ctx._said:
+            await ctx.heard()
+        return ended
+
+    async def _on_loop(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Ended:
         stop = _Stop(asyncio.get_running_loop(), asyncio.current_task())
         with self._attempts.running(_name(claimed), stop):
             try:
@@ -179,6 +197,7 @@ class Runner:
             _tooling=self._tooling,
             _means=self._means,
             _is_async=agent.spec.is_async,
+            _telling=self._telling,
         )
 
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:

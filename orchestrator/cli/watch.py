@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.text import Text
 
 from orchestrator.cli.output import as_json
 from orchestrator.cli.tree import fitted, picture
-from schemas.events import Event
+from schemas.events import Event, EventKind
 from schemas.runs import RUN_ENDED, RunView
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BEAT = 0.2  # seconds between two looks at the events
 _SLOW_BEAT = 1.0  # seconds after which the steps are read again though nothing happened
 _LONGEST_DATA = 120
+_VOICES = 3  # steps of which the last words are shown
 
 
 class Source(Protocol):
@@ -102,15 +103,47 @@ def _live(moments: Iterator[Frame], console: Console) -> RunView:
     from rich.live import Live
 
     view: RunView | None = None
+    words = LastWords()
     with Live(console=console, auto_refresh=False, transient=True) as live:
         for frame in moments:
             view = frame.view
-            _draw(live, view, console)
+            words.hear(frame.events)
+            _draw(live, view, words.lines(console.width), console)
     return _ended(view, console)
 
 
-def _draw(live: Live, view: RunView, console: Console) -> None:
-    live.update(fitted(view, now=datetime.now(UTC), height=console.height - 1), refresh=True)
+def _draw(live: Live, view: RunView, lines: Sequence[Text], console: Console) -> None:
+    tree = fitted(view, now=datetime.now(UTC), height=console.height - 1 - len(lines))
+    live.update(Group(tree, *lines), refresh=True)
+
+
+class LastWords:
+    """What the steps of a run are saying just now."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[object, str]] = {}
+        """By path, with what it is said about."""
+
+    def hear(self, events: Iterable[Event]) -> None:
+        """Listen to what happened next. What a step says is over when something happens to it."""
+        for event in events:
+            about, before = self._said.pop(event.path, (None, ""))
+            if event.kind is EventKind.STEP_DELTA:
+                data = dict(event.data)
+                text = data.pop("text")
+                said = before + text if about == data else text
+                self._said[event.path] = (data, said[-_LONGEST_DATA:])
+
+    def lines(self, width: int) -> list[Text]:
+        """One line for each of the steps that were heard last."""
+        found = list(self._said.items())[-_VOICES:]
+        return [_line(path, " ".join(said.split()), width) for path, (_, said) in found]
+
+
+def _line(path: str, said: str, width: int) -> Text:
+    room = max(width - len(path) - 4, 8)
+    shown = said if len(said) <= room else f"…{said[1 - room :]}"
+    return Text.assemble((f"{path}  ", "dim"), (shown, "italic"))
 
 
 def _lines(moments: Iterator[Frame], console: Console) -> RunView:

@@ -16,6 +16,7 @@ from orchestrator.engine.control import Control
 from orchestrator.engine.custody import Custody
 from orchestrator.engine.dead_steps import DeadSteps
 from orchestrator.engine.deadlines import Deadlines
+from orchestrator.engine.deltas import Deltas
 from orchestrator.engine.fork import Forking
 from orchestrator.engine.intake import Intake
 from orchestrator.engine.journals import Journals
@@ -52,11 +53,13 @@ class _Accepted(NamedTuple):
     """The runs whose budgets count what it has consumed."""
 
 
-class Engine(Intake, Forking, Control, Deadlines, Waking, DeadSteps, Journals, Custody, CallLimits, Limits):
+class Engine(
+    Intake, Forking, Control, Deadlines, Waking, DeadSteps, Journals, Deltas, Custody, CallLimits, Limits
+):
     """Moves runs on: record here; claim in `Claims` and `Limits`, what creates runs in `Intake` and `Forking`, whole
     runs in `Control`, their time in `Deadlines`, what they wait for in `Waits` and `Waking`, what workers hold in
-    `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`, and may do in
-    `CallLimits`.
+    `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`, say in `Deltas`, and
+    may do in `CallLimits`.
 
     Any number of engines, in any number of processes, work on the same database.
 

@@ -39,4 +39,6 @@ class Brain:
     corrections: int
     tool_timeout: float
     call_timeout: float
+    stream: bool
+    """Whether it is heard while it speaks."""
     settings: Mapping[str, Any]

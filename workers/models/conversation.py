@@ -51,6 +51,8 @@ class Conversation:
         self._calls = 0
         self.heard: list[ModelMessage] = []
         """All that was said before the last answer of the model."""
+        self.tools: set[str] = set()
+        """The names of those that the model may call."""
         self._in_flight: set[asyncio.Future[None]] = set()
 
     async def run(self, value: Any, said: Sequence[ModelMessage] = ()) -> Any:
@@ -59,6 +61,8 @@ class Conversation:
         Raises pydantic-ai's `UnexpectedModelBehavior` if none fits, and `WentRound` if there is none.
         """
         brain = self._brain
+        tools = await self._caller.tools(brain.tools)
+        self.tools = {tool.name for tool in tools}
         agent: Agent[None, Any] = Agent(
             _Journaled(client_of(self._model), self),
             output_type=brain.output,
@@ -67,7 +71,7 @@ class Conversation:
             deps_type=type(None),
             model_settings=ModelSettings(**brain.settings),  # type: ignore[typeddict-item]
             retries=brain.corrections,
-            tools=[self._offered(tool) for tool in await self._caller.tools(brain.tools)],
+            tools=[self._offered(tool) for tool in tools],
         )
         # The journal's count is the one that counts.
         result = await agent.run(

@@ -40,6 +40,7 @@ def llm_agent(
     corrections: int = 2,
     call_timeout: float = 120.0,
     tool_timeout: float = TOOL_TIMEOUT,
+    stream: bool = False,
     settings: Mapping[str, Any] | None = None,
     description: str = "",
     timeout: float = 300.0,
@@ -76,6 +77,9 @@ def llm_agent(
     `limits` are those of the agent's steps, `model_limits` those of the calls of its model, which all agents that name
     it share: a step that would have to wait for long before a call waits in Postgres, and goes on there.
 
+    With `stream` what the model says is an event of the run while it speaks (`step.delta`): its text, its thoughts, the
+    arguments of its tools, and its structured output.
+
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
     """
     what = f"agent {name!r}"
@@ -99,21 +103,22 @@ def llm_agent(
         raise DefinitionError(what, faults)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     brain = Brain(
-        name,
-        asked,
-        stand_in,
-        instructions,
-        takes,
-        output,
-        gives,
-        confidence,
-        threshold,
-        able,
-        max_calls,
-        corrections,
-        tool_timeout,
-        call_timeout,
-        dict(settings or {}),
+        agent=name,
+        models=asked,
+        fallbacks=stand_in,
+        instructions=instructions,
+        input=takes,
+        output=output,
+        answers=gives,
+        confidence=confidence,
+        threshold=threshold,
+        tools=able,
+        max_calls=max_calls,
+        corrections=corrections,
+        tool_timeout=tool_timeout,
+        call_timeout=call_timeout,
+        stream=stream,
+        settings=dict(settings or {}),
     )
 
     async def think(ctx: Context, value: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from openai import OpenAIError
@@ -18,6 +19,7 @@ from workers.context import Context
 from workers.models.brain import Brain
 from workers.models.clients import RESPONSE, ModelFailed, ModelRefused, client_of, failure, usage_of
 from workers.models.named import Model
+from workers.models.speech import pieces
 
 AGAIN = 2
 """How often a request is repeated before the attempt fails, and the step's own retry goes on at this call."""
@@ -35,6 +37,16 @@ class Wording(NamedTuple):
     parameters: ModelRequestParameters
 
 
+class Turn(NamedTuple):
+    """One answer that is wanted."""
+
+    place: int
+    """In the journal."""
+    wording: Wording
+    tries: Iterator[int]
+    """Each request has a number."""
+
+
 class Requests:
     """How one attempt asks a model."""
 
@@ -45,11 +57,12 @@ class Requests:
 
     async def answered(self, place: int, wording: Wording) -> dict[str, Any]:
         """The first answer of its models, as it is kept in the journal. Raises what the last of them said."""
+        turn = Turn(place, wording, itertools.count(1))
         refusals: list[tuple[Model, AgentError]] = []
         for model in self._models:
             is_last = model is self._models[-1]
             try:
-                made = await self._patiently(model, place, wording, is_last=is_last)
+                made = await self._patiently(model, turn, is_last=is_last)
             except AgentError as error:
                 if not _leads_elsewhere(error):
                     raise
@@ -63,42 +76,51 @@ class Requests:
             }
         raise _together([error for _, error in refusals])
 
-    async def _patiently(self, model: Model, place: int, wording: Wording, *, is_last: bool) -> Made:
+    async def _patiently(self, model: Model, turn: Turn, *, is_last: bool) -> Made:
         """Repeat what fails in passing a few times, as long as no long wait is asked for."""
         pause = PAUSE
         for _ in range(AGAIN):
             try:
-                return await self._through(model, place, wording)
+                return await self._through(model, turn)
             except ModelFailed as error:
                 wait = max(pause, error.retry_after or 0.0)
                 if wait > PATIENCE or isinstance(error, CallTimeout) or not (is_last or error.passing):
                     raise
             await asyncio.sleep(wait)
             pause *= 2
-        return await self._through(model, place, wording)
+        return await self._through(model, turn)
 
-    async def _through(self, model: Model, place: int, wording: Wording) -> Made:
+    async def _through(self, model: Model, turn: Turn) -> Made:
         async def act() -> Made:
-            return await self._made(model, wording)
+            return await self._made(model, turn)
 
-        return await self._ctx.through(self._call(model, place), act)
+        return await self._ctx.through(self._call(model, turn.place), act)
 
-    async def _made(self, model: Model, wording: Wording) -> Made:
+    async def _made(self, model: Model, turn: Turn) -> Made:
         limit = self._brain.call_timeout
         try:
             async with asyncio.timeout(limit) as clock:
-                response = await self._requested(model, wording)
+                response = await self._requested(model, turn)
         except TimeoutError:
             if not clock.expired():
                 raise
             raise _late(model, limit) from None
         except (AgentRunError, OpenAIError, ValueError) as error:
             raise failure(model, error) from None
-        usage = usage_of(model, wording.messages, response)
+        usage = usage_of(model, turn.wording.messages, response)
         return Made(RESPONSE.dump_python(response, mode="json"), usage)
 
-    async def _requested(self, model: Model, wording: Wording) -> ModelResponse:
-        return await client_of(model).request(*wording)
+    async def _requested(self, model: Model, turn: Turn) -> ModelResponse:
+        if not self._brain.stream:
+            return await client_of(model).request(*turn.wording)
+        told = {"call": turn.place, "try": next(turn.tries), "model": model.name}
+        outputs = {tool.name for tool in turn.wording.parameters.output_tools}
+        async with client_of(model).request_stream(*turn.wording) as speech:
+            async for piece in pieces(speech, outputs):
+                self._ctx.say(piece.text, **told, **piece.about)
+        # An answer that is kept is not said again: what was said of it must stand before it.
+        await self._ctx.heard()
+        return speech.get()
 
     def _call(self, model: Model, place: int) -> Call:
         ctx = self._ctx

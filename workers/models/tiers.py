@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic_ai.exceptions import UnexpectedModelBehavior, UserError
@@ -54,7 +54,7 @@ async def _climb(brain: Brain, ctx: Context, value: Any) -> Any:
             _tell(brain, ctx, model, reasons)
             return output
         reasons[model.name] = doubt
-        done = _settled(conversation.heard, {tool.name for tool in brain.tools})
+        done = _settled(conversation.heard, conversation.tools)
     raise AssertionError("the last model has neither answered nor failed")
 
 
@@ -81,13 +81,12 @@ def _tell(brain: Brain, ctx: Context, model: Model, reasons: dict[str, str]) -> 
         ctx.decide(model.name, why, [one.name for one in brain.models if one is not model])
 
 
-def _settled(messages: Sequence[ModelMessage], tools: Iterable[str]) -> Sequence[ModelMessage]:
+def _settled(messages: Sequence[ModelMessage], tools: Collection[str]) -> Sequence[ModelMessage]:
     """What was said up to the last thing that a tool has given; nothing if none has."""
-    names = set(tools)
     for index in range(len(messages), 0, -1):
         message = messages[index - 1]
         if isinstance(message, ModelRequest) and any(
-            isinstance(part, ToolReturnPart | RetryPromptPart) and part.tool_name in names
+            isinstance(part, ToolReturnPart | RetryPromptPart) and part.tool_name in tools
             for part in message.parts
         ):
             return messages[:index]

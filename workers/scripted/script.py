@@ -27,6 +27,8 @@ class Reply:
     """Structured output: given as the request asks for it, by its output tool or as JSON text."""
     delay: float = 0.0
     """Seconds before it begins."""
+    pace: float = 0.0
+    """Seconds before each piece of a stream."""
     tokens: tuple[int, int] | None = None
     """Input and output tokens; without, a quarter of the characters."""
     wrong: Literal["arguments", "body", "cut"] | None = None

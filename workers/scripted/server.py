@@ -153,6 +153,8 @@ class ScriptedProvider:
         kind = "text/event-stream" if asked.stream else "application/json"
         await send(_start(200, [(b"content-type", kind.encode())]))
         for piece in _spoilt(reply, list(_sent(one, asked))):
+            if reply.pace and asked.stream:
+                await asyncio.sleep(reply.pace)
             await send({"type": "http.response.body", "body": piece.encode(), "more_body": True})
         if reply.wrong == "cut":
             raise Cut
