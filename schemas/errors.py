@@ -15,6 +15,7 @@
     └── AgentError             raise it in an agent to say how its failure is to be treated
         ├── Permanent              do not retry
         │   ├── Unanswered             nobody has answered what the agent had asked
+        │   ├── OutputRefused          the output holds what the agent's guard refuses
         │   └── JournalMismatch        an attempt did other things, or in another order, than those before it
         ├── ToolError              raise it in a tool: its model hears of it, and may do better
         │   ├── ToolTimeout            it took longer than it may
@@ -138,6 +139,10 @@ class Permanent(AgentError):
 
 class Unanswered(Permanent):
     """Nobody has answered in time."""
+
+
+class OutputRefused(Permanent):
+    """The agent's guard refuses what it gave."""
 
 
 class JournalMismatch(Permanent):

@@ -5,6 +5,7 @@ from schemas.errors import AgentError, Permanent, ToolError, Unanswered
 from workers.agent import Agent, agent
 from workers.batching import Batch
 from workers.context import Context
+from workers.guards.policy import Guard
 from workers.memory.declared import Embedded, Embedder, Memory, memory
 from workers.memory.embedding import embedder
 from workers.models.declare import llm_agent
@@ -19,6 +20,7 @@ __all__ = [
     "Context",
     "Embedded",
     "Embedder",
+    "Guard",
     "Memory",
     "Model",
     "Permanent",

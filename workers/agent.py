@@ -22,6 +22,7 @@ from schemas.usage import Bounds
 from schemas.workflows import Leaf
 from workers.batching import Batch, Batches
 from workers.context import Context
+from workers.guards.policy import Guard
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +42,8 @@ class Agent(Composable):
     input: TypeAdapter[Any]
     output: TypeAdapter[Any]
     batches: Batches | None = None
+    guard: Guard | None = None
+    """What is masked; None is the guard of plain agents, `workers.guards.policy.PLAIN`."""
 
     @property
     def name(self) -> str:
@@ -73,6 +76,7 @@ def agent(
     limits: Sequence[Limit] = ...,
     bounds: Bounds | None = ...,
     batch: Batch | None = ...,
+    guard: Guard | None = ...,
 ) -> Callable[[AgentFunction], Agent]: ...
 
 
@@ -88,6 +92,7 @@ def agent(
     limits: Sequence[Limit] = (),
     bounds: Bounds | None = None,
     batch: Batch | None = None,
+    guard: Guard | None = None,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of `f(ctx, input) -> output` or `f(input) -> output`, sync or async.
 
@@ -100,6 +105,9 @@ def agent(
     for several steps of the agent at a time, of whatever runs. An exception among its outputs is the failure of that
     step alone; what it raises fails them all, and their next attempts share smaller calls. Steps are gathered in each
     worker process, which holds those of two batches unless `concurrency` says otherwise.
+
+    Secrets in what it gives, notes and fails with are masked; with a `guard` also personal data, as it says, and what
+    stands in `ctx.once` and in shared state, too.
 
     Raises `DefinitionError` for a function that cannot be an agent.
     """
@@ -124,7 +132,7 @@ def agent(
             bounds=bounds,
         )
         batches = None if batch is None else Batches(agent_name, batch, _for_many(target, takes_context))
-        return Agent(target, spec, takes_context, given, returned, batches)
+        return Agent(target, spec, takes_context, given, returned, batches, guard)
 
     return make(function) if function is not None else make
 

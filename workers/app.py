@@ -28,6 +28,7 @@ from schemas.settings import settings
 from schemas.workflows import Workflow
 from workers.agent import Agent
 from workers.drain import DrainStep
+from workers.guards.logs import guard_logs
 from workers.handover import HandOverStep
 from workers.heart import HeartStep
 from workers.memory.declared import MemorySetup
@@ -111,8 +112,12 @@ def _listen(app: Celery, agents: Mapping[str, Agent], found: Loaded) -> None:
             ]
             conf.worker_concurrency = max(wanted, default=DEFAULT_CONCURRENCY)
 
+    def guard(logger: logging.Logger, **_: Any) -> None:
+        guard_logs(logger)
+
     def born(sender: str, instance: Any, **_: Any) -> None:
         in_threads = "prefork" not in instance.pool_cls.__module__
+        guard_logs(logging.getLogger())  # whoever has set it up
         process.born(sender, in_threads=in_threads, concurrency=instance.concurrency)
 
     def unknown(message: Any, name: str | None = None, **_: Any) -> None:
@@ -129,6 +134,8 @@ def _listen(app: Celery, agents: Mapping[str, Agent], found: Loaded) -> None:
 
     redis_transport.on_unreadable = unreadable
     signals.celeryd_init.connect(_friendly(set_up), weak=False)
+    signals.after_setup_logger.connect(guard, weak=False)
+    signals.after_setup_task_logger.connect(guard, weak=False)
     signals.celeryd_after_setup.connect(born, weak=False)
     signals.worker_process_init.connect(lambda **_: process.forked(), weak=False)
     signals.task_unknown.connect(unknown, weak=False)

@@ -26,6 +26,8 @@ from workers.asking import NOTHING, Question, is_storable, names
 from workers.attempts import Attempt
 from workers.calls import Call, Gate, Made, through
 from workers.endings import PutOff, SetAside
+from workers.guards.masking import Watch
+from workers.guards.policy import PLAIN
 from workers.journal import Found, Journal
 from workers.memory.memories import Means, Memories
 from workers.state import Memory, Session, State, block, memory_of
@@ -80,6 +82,8 @@ class Context:
     """Characters."""
     _is_shared: bool = False
     """Whether the call that it is given to is one of several steps."""
+    _watch: Watch = field(default_factory=lambda: Watch(PLAIN, inside=False))
+    """Masks what is stored of it."""
     _asked: Asking | None = None
     """What this attempt ends with."""
     _put_off: PutOff | None = None

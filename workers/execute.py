@@ -27,6 +27,8 @@ from workers.attempts import Attempt, Attempts
 from workers.calls import Gate
 from workers.context import Context
 from workers.endings import SetAside, Superseded
+from workers.guards.masking import Watch
+from workers.guards.policy import PLAIN
 from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.memory.memories import Means
@@ -115,13 +117,13 @@ class Runner:
     def _threaded(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Ended:
         try:
             result = self._call(agent, claimed, ctx, limit)
-            return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
+            return _done(agent, ctx, result)
         except SetAside:
             return _set_aside(ctx)
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
-            return Ended(_failed(agent, claimed, ctx, error), None, tuple(ctx._notes))
+            return _ended(ctx, _failed(agent, claimed, ctx, error))
 
     def _awaited(self, agent: Agent, claimed: Claimed) -> Ended:
         try:
@@ -130,7 +132,7 @@ class Runner:
             # This is the main thread of a prefork child, and the agent waits on another one.
             self._attempts.stop(_name(claimed))
             ctx, _ = self._envelope(agent, claimed)
-            return Ended(_failed(agent, claimed, ctx, interrupted), None, ())
+            return _ended(ctx, _failed(agent, claimed, ctx, interrupted))
 
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
@@ -146,7 +148,7 @@ class Runner:
             try:
                 async with asyncio.timeout(limit) as clock:
                     result = await _awaited(agent, ctx, _validated(agent, claimed))
-                return Ended(Done(usage=ctx.usage), _serialised(agent, result), tuple(ctx._notes))
+                return _done(agent, ctx, result)
             except asyncio.CancelledError as error:
                 if stop.called:
                     raise Superseded from None
@@ -160,7 +162,7 @@ class Runner:
                 raise
             except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
                 failure = error
-        return Ended(_failed(agent, claimed, ctx, failure), None, tuple(ctx._notes))
+        return _ended(ctx, _failed(agent, claimed, ctx, failure))
 
     def _envelope(self, agent: Agent, claimed: Claimed) -> tuple[Context, float]:
         """The agent's context, and the seconds after which it is stopped.
@@ -168,18 +170,19 @@ class Runner:
         The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not
         hear it ends by itself a little later.
         """
-        journal = Journal(self._keeper, claimed, self._hands)
+        watch = Watch(agent.guard or PLAIN, inside=agent.guard is not None)
+        journal = Journal(self._keeper, claimed, self._hands, watch.kept)
         author = Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
-        memory = Memory(self._shared, author, self._sharing)
+        memory = Memory(self._shared, author, self._sharing, watch.shared)
         limit = agent.spec.timeout
         if claimed.run_left is None:
-            return self._context(agent, claimed, journal, memory, limit), limit
+            return self._context(agent, claimed, journal, memory, watch, limit), limit
         left = max(claimed.run_left, 0.0)
-        ctx = self._context(agent, claimed, journal, memory, min(limit, left))
+        ctx = self._context(agent, claimed, journal, memory, watch, min(limit, left))
         return ctx, min(limit, left + UNHEARD)
 
     def _context(
-        self, agent: Agent, claimed: Claimed, journal: Journal, memory: Memory, limit: float
+        self, agent: Agent, claimed: Claimed, journal: Journal, memory: Memory, watch: Watch, limit: float
     ) -> Context:
         return Context(
             run_id=claimed.run.id,
@@ -198,6 +201,7 @@ class Runner:
             _means=self._means,
             _is_async=agent.spec.is_async,
             _telling=self._telling,
+            _watch=watch,
         )
 
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
@@ -274,14 +278,27 @@ def _unless_it_asked(ctx: Context, result: Any) -> Any:
     return result
 
 
+def _done(agent: Agent, ctx: Context, result: Any) -> Ended:
+    output = ctx._watch.output(agent.name, _serialised(agent, result), agent.output.validate_json)
+    return _ended(ctx, Done(usage=ctx.usage), output)
+
+
+def _ended(ctx: Context, outcome: Done | Failed | Limited | Waiting, output: str | None = None) -> Ended:
+    """With all that the attempt has noted, and what was masked in that and elsewhere."""
+    told = [Note(note.kind, ctx._watch.shown("notes", note.data)) for note in ctx._notes]
+    if isinstance(outcome, Waiting | Limited):
+        # It decides again when it runs again from its start.
+        told = [note for note in told if note.kind is not EventKind.STEP_DECIDED]
+    return Ended(outcome, output, (*told, *ctx._watch.notes))
+
+
 def _set_aside(ctx: Context) -> Ended:
-    # It decides again when it runs again from its start.
-    told = tuple(note for note in ctx._notes if note.kind is not EventKind.STEP_DECIDED)
-    if ctx._asked is not None:
-        return Ended(Waiting(asking=ctx._asked, usage=ctx.usage), None, told)
-    waits = ctx._put_off
-    assert waits is not None  # noqa: S101  nobody else sets a step aside
-    return Ended(Limited(limit=waits.limit, due_in=waits.due_in, usage=ctx.usage), None, told)
+    asking, waits = ctx._asked, ctx._put_off
+    if asking is None:
+        assert waits is not None  # noqa: S101  nobody else sets a step aside
+        return _ended(ctx, Limited(limit=waits.limit, due_in=waits.due_in, usage=ctx.usage))
+    asked = ctx._watch.shown("question", {"key": asking.key, "request": asking.request, "told": asking.told})
+    return _ended(ctx, Waiting(asking=asking.model_copy(update=asked), usage=ctx.usage))
 
 
 def _not_its_own(error: SystemExit) -> AgentError:
@@ -338,22 +355,26 @@ def _failed(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> F
     told = isinstance(error, (AttemptTimeout, Permanent))
     info = ErrorInfo(
         type=type(error).__name__,
-        message=str(error) or type(error).__name__,
+        message=ctx._watch.text("error", str(error) or type(error).__name__),
         retryable=retryable,
-        detail="" if told else "".join(traceback.format_exception(error))[-MAX_DETAIL:],
+        detail="" if told else ctx._watch.text("traceback", _traceback(error))[-MAX_DETAIL:],
     )
     log.warning(
-        "attempt %d of step %s of run %s failed: %s",
+        "attempt %d of step %s of run %s failed: %s%s",
         claimed.attempt,
         claimed.path,
         claimed.run.id,
-        error,
-        exc_info=None if told else error,
+        info.message,
+        f"\n{info.detail}" if info.detail else "",
     )
     wait = retry_in(agent, claimed.retries, retryable)
     if wait is not None and isinstance(error, AgentError) and error.retry_after is not None:
         wait = max(wait, min(error.retry_after, LONGEST_WAIT))
     return Failed(error=_clean(info), retry_in=wait, usage=ctx.usage)
+
+
+def _traceback(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def retry_in(

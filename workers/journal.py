@@ -43,9 +43,19 @@ class Found(NamedTuple):
 class Journal:
     """One attempt's view; safe from many threads. It is read when it is first asked."""
 
-    def __init__(self, keeper: Keeper, claimed: Claimed, hands: Executor) -> None:
-        """`hands` are threads that wait for Postgres while an event loop goes on."""
+    def __init__(
+        self,
+        keeper: Keeper,
+        claimed: Claimed,
+        hands: Executor,
+        clean: Callable[[str, str], str] = lambda name, text: text,
+    ) -> None:
+        """`hands` are threads that wait for Postgres while an event loop goes on.
+
+        `clean` makes of a name and a JSON text what may be kept.
+        """
         self._keeper = keeper
+        self._clean = clean
         self._hands = hands
         self._claimed = claimed
         self._lock = threading.Lock()
@@ -76,8 +86,11 @@ class Journal:
         return Found(json.loads(entry.value), owed=not entry.told)
 
     def keep(self, position: int, name: str, value: Any) -> Found:
-        """Keep what was done here, for good. Raises `Superseded` if this attempt is no longer the one that runs."""
-        text = _json(name, value)
+        """Keep what was done here, for good, and give it as it was kept.
+
+        Raises `Superseded` if this attempt is no longer the one that runs.
+        """
+        text = self._clean(name, _json(name, value))
         if not self._keeper.write_journal(self._claimed, position, Entry(name, text)):
             raise Superseded
         return Found(json.loads(text), owed=True)

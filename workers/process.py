@@ -28,6 +28,7 @@ from schemas.settings import settings
 from workers.attempts import Attempts
 from workers.execute import HANDS, Runner
 from workers.gates import gates
+from workers.guards.credentials import own
 from workers.loop import LoopThread
 from workers.memory.declared import MemorySetup
 from workers.memory.memories import Means
@@ -173,7 +174,7 @@ class WorkerProcess:
     def set_aside(self, queue: str, reason: str, message: Any) -> None:
         """Keep a message that no agent can run as a dead letter."""
         log.error("set aside a message on %s: %s", queue, reason)
-        text = json.dumps(message, default=repr, ensure_ascii=False)
+        text, reason = own(json.dumps(message, default=repr, ensure_ascii=False)), own(reason)
         try:
             self.engine.set_aside(queue, reason, text)
         except psycopg.Error as error:

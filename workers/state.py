@@ -46,8 +46,15 @@ def block_base() -> int:
 class Memory:
     """The shared state in the name of one attempt, which numbers its writes to each place."""
 
-    def __init__(self, store: SharedState, author: Author, hands: Executor) -> None:
-        """`hands` are threads that wait for Postgres while an event loop goes on."""
+    def __init__(
+        self,
+        store: SharedState,
+        author: Author,
+        hands: Executor,
+        clean: Callable[[Any], Any] = lambda value: value,
+    ) -> None:
+        """`hands` are threads that wait for Postgres while an event loop goes on; `clean` makes what may be stored."""
+        self.clean = clean
         self.store = store
         self.author = author
         self._hands = hands
@@ -107,7 +114,9 @@ class State:
     def set(self, name: str, value: Any, *, version: int | None = None) -> Any:
         """Write a value; its new version. Raises `Conflict` if it no longer has the version that is named."""
         store, author, cell = self._memory.store, self._memory.author, self._cell(name)
-        return self._memory.write(cell, lambda call: store.set(author, cell, call, value, version))
+        return self._memory.write(
+            cell, lambda call: store.set(author, cell, call, self._memory.clean(value), version)
+        )
 
     def merge(self, name: str, value: Any, how: Merge | str) -> Any:
         """Let a value join what is there (see `schemas.state.Merge`), whoever else does so now; what is there then.
@@ -116,7 +125,9 @@ class State:
         """
         store, author, cell = self._memory.store, self._memory.author, self._cell(name)
         kind = Merge(how)
-        return self._memory.write(cell, lambda call: store.merge(author, cell, call, value, kind))
+        return self._memory.write(
+            cell, lambda call: store.merge(author, cell, call, self._memory.clean(value), kind)
+        )
 
     def _read(self, name: str) -> Any:
         return self._memory.store.get(self._memory.author.tenant, self._cell(name))
@@ -135,7 +146,10 @@ class Session:
     def append(self, message: Any) -> Any:
         """Add a message, once however often the step is tried; its number."""
         store, author = self._memory.store, self._memory.author
-        return self._memory.write(self._cell, lambda call: store.append(author, self._cell, call, message))
+        return self._memory.write(
+            self._cell,
+            lambda call: store.append(author, self._cell, call, self._memory.clean(message)),
+        )
 
     def history(self, last: int = 50) -> Any:
         """The latest messages, the oldest of them first: a list of `schemas.state.SessionMessage`."""

@@ -21,11 +21,16 @@ def explain(
     step: Annotated[str | None, typer.Argument(help="Only the decisions of this step.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Say why a run went the way it went: what its routers, supervisors and debates decided, and what warned."""
+    """Say why a run went the way it went: what was decided in it, what warned, and what was masked."""
     from orchestrator.cli.environment import connected
     from schemas.events import EventKind
 
-    told = (EventKind.STEP_DECIDED, EventKind.STEP_WARNING)
+    told = (
+        EventKind.STEP_DECIDED,
+        EventKind.STEP_WARNING,
+        EventKind.STEP_MASKED,
+        EventKind.STEP_INJECTION,
+    )
     with connected() as client:
         events = client.events(resolve(client, run))
     found = [event for event in events if event.kind in told and step in (None, event.path)]

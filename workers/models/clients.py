@@ -18,6 +18,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from schemas.errors import AgentError, Permanent
 from schemas.usage import Usage
+from workers.guards.credentials import own
 from workers.models.named import Model
 
 PASSING = {408, 409, 425, 429}
@@ -109,20 +110,10 @@ def usage_of(model: Model, messages: list[ModelMessage], response: ModelResponse
 
 def failure(model: Model, error: Exception) -> ModelFailed | ModelRefused:
     """A failed request as the agent's failure, which says whether another attempt, or another model, may help."""
-    told = safe(model, f"{model.id}: {error}")
+    told = own(f"{model.id}: {error}")
     status = error.status_code if isinstance(error, ModelHTTPError) else None
     if status is not None and status < 500 and status not in PASSING:
         return ModelRefused(told, elsewhere=status in ITS_OWN)
     failed = ModelFailed(told, retry_after=error.retry_after if isinstance(error, ModelAPIError) else None)
     failed.passing = status == 429
     return failed
-
-
-def safe(model: Model, text: str) -> str:
-    """Without credentials, which providers may repeat in what they answer."""
-    for name, value in os.environ.items():
-        if value and (
-            name == model.key or (len(value) >= 8 and name.endswith(("_KEY", "_TOKEN", "_SECRET")))
-        ):
-            text = text.replace(value, f"<{name}>")
-    return text

@@ -16,6 +16,8 @@ from schemas.tools import TOOL_TIMEOUT
 from schemas.usage import Bounds, Price
 from workers.agent import Agent, json_adapter
 from workers.context import Context
+from workers.guards.credentials import hold
+from workers.guards.policy import Guard
 from workers.models.brain import MAX_CALLS, Brain
 from workers.models.named import Model
 from workers.tools.declared import Declared, allowed_of
@@ -49,6 +51,7 @@ def llm_agent(
     limits: Sequence[Limit] = (),
     model_limits: Sequence[Limit] = (),
     bounds: Bounds | None = None,
+    guard: Guard | None = None,
 ) -> Agent:
     """Make an agent of a language model, such as `openai:gpt-5-mini`: any provider that pydantic-ai knows.
 
@@ -80,6 +83,9 @@ def llm_agent(
     With `stream` what the model says is an event of the run while it speaks (`step.delta`): its text, its thoughts, the
     arguments of its tools, and its structured output.
 
+    Secrets in what the model says and tools give are masked before they are kept, and before the model sees them again;
+    a `guard` says what becomes of personal data, and of secrets.
+
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
     """
     what = f"agent {name!r}"
@@ -101,6 +107,9 @@ def llm_agent(
         faults.append(Fault("", "max_calls and timeouts must be positive, corrections not negative"))
     if faults:
         raise DefinitionError(what, faults)
+    for one in (*asked, *stand_in):
+        if one.key is not None:
+            hold(one.key)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     brain = Brain(
         agent=name,
@@ -140,7 +149,7 @@ def llm_agent(
         limits=tuple(limits),
         bounds=bounds or Bounds(model_calls=max_calls * len(asked)),
     )
-    return Agent(think, spec, True, takes, gives)
+    return Agent(think, spec, True, takes, gives, guard=guard or Guard())
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:

@@ -11,8 +11,9 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, RetryPromptPart, To
 from orchestrator.definitions.conditions import ConditionError, number
 from schemas.errors import Permanent
 from workers.context import Context
+from workers.guards.credentials import own
 from workers.models.brain import Brain
-from workers.models.clients import check_price, client_of, safe
+from workers.models.clients import check_price, client_of
 from workers.models.conversation import Conversation, WentRound
 from workers.models.named import Model
 
@@ -24,11 +25,11 @@ async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
         try:
             client_of(model)
         except UserError as error:
-            raise Permanent(safe(model, str(error))) from None
+            raise Permanent(own(str(error))) from None
     try:
         return await _climb(brain, ctx, value)
     except UserError as error:
-        raise Permanent(safe(brain.models[0], str(error))) from None
+        raise Permanent(own(str(error))) from None
 
 
 async def _climb(brain: Brain, ctx: Context, value: Any) -> Any:
@@ -97,4 +98,4 @@ def _failure(model: Model, error: UnexpectedModelBehavior | WentRound) -> Perman
     if isinstance(error, WentRound):
         return error
     cause = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
-    return Permanent(safe(model, f"{model.id} gave no answer that fits: {cause}"))
+    return Permanent(own(f"{model.id} gave no answer that fits: {cause}"))

@@ -1,0 +1,249 @@
+"""What agents give, note, keep and fail with, as it is stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import pytest
+from psycopg import sql
+from pydantic import BaseModel, Field
+
+from schemas import RunState
+from schemas.events import EventKind
+from tests.integration.worker.test_asking import Desk
+from tests.integration.worker.test_thinking import ask, provided, told, writer
+from tests.integration.worker.test_thinking import desk as desk
+from workers import Agent, Context, Guard, Retry, ToolCall, ToolError, agent, ask_first
+from workers.scripted import Reply, answer, call
+
+TOKEN = "gh" + "p_" + "16C7e42F292c6912E7710c838347Ae178B4a"
+MAIL = "ada@example.org"
+PASSWORD = "correct-horse-battery"
+
+
+Address = Annotated[str, Field(pattern=r"^\S+@\S+$")]
+
+
+class Customer(BaseModel):
+    name: str
+    contact: str
+    visits: int = 4111111111111111
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_PASSWORD", PASSWORD)
+
+
+def run_of(desk: Desk, one: Agent, value: Any = None) -> UUID:
+    return desk.start(one, value=value)
+
+
+def masked(desk: Desk, run: UUID) -> list[dict[str, Any]]:
+    """What the run tells of what was masked."""
+    return [event.data for event in desk.events(run) if event.kind is EventKind.STEP_MASKED]
+
+
+def stored(desk: Desk) -> str:
+    """All rows of all tables."""
+    tables = desk.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    whole = "SELECT coalesce(string_agg(t::text, ' '), '') FROM {} t"
+    return " ".join(desk.query(sql.SQL(whole).format(sql.Identifier(name)))[0][0] for (name,) in tables)
+
+
+# --- outputs ----------------------------------------------------------------------------------------------
+
+
+def test_secrets_in_outputs_are_masked_unless_that_is_allowed(desk: Desk) -> None:
+    @agent
+    def plain(_: Any) -> Customer:
+        return Customer(name="Ada", contact=f"{MAIL}, {TOKEN}, {PASSWORD}")
+
+    run = run_of(desk, plain)
+
+    output = {
+        "name": "Ada",
+        "contact": f"{MAIL}, <secret:github>, <CRM_PASSWORD>",
+        "visits": 4111111111111111,
+    }
+    assert desk.end(run).output == output
+    (event,) = masked(desk, run)
+    assert event["kinds"] == {"credential": 1, "secret:github": 1}
+    assert (event["where"], event["fields"]) == ("output", ["contact"])
+    assert TOKEN not in stored(desk)
+    assert PASSWORD not in stored(desk)
+
+
+def test_a_guard_says_what_becomes_of_what(desk: Desk) -> None:
+    def made(name: str, guard: Guard) -> Agent:
+        @agent(name=name, guard=guard)
+        async def one(_: Any) -> Customer:
+            return Customer(name="Ada", contact=f"{MAIL}, {TOKEN}")
+
+        return one
+
+    allowing = run_of(desk, made("allowing", Guard(secrets="allow")))
+    masking = run_of(desk, made("masking", Guard(personal="mask")))
+    refusing = run_of(desk, made("refusing", Guard(personal="refuse", secrets="allow")))
+    strict = run_of(desk, made("strict", Guard(secrets="refuse")))
+    other = run_of(desk, made("other", Guard(personal="mask", kinds=("phone",), secrets="allow")))
+
+    for run, contact in [(allowing, f"{MAIL}, {TOKEN}"), (masking, "<email>, <secret:github>"),
+                         (other, f"{MAIL}, {TOKEN}")]:  # fmt: skip
+        output: Any = desk.end(run).output
+        assert output["contact"] == contact
+    for run, said in [
+        (refusing, "refusing gave what its guard refuses: email in contact"),
+        (strict, "strict gave what its guard refuses: secret:github in contact"),
+    ]:
+        end = desk.end(run)
+        assert (end.state, end.error.message if end.error else "") == (RunState.FAILED, said)
+        assert desk.kinds(run).count("step.retrying") == 0
+
+
+def test_what_no_longer_fits_its_schema_is_refused(desk: Desk) -> None:
+    @agent(guard=Guard(personal="mask"))
+    def typed(_: Any) -> dict[str, Address]:
+        return {"to": MAIL}
+
+    end = desk.end(run_of(desk, typed))
+
+    assert "typed gave what cannot be masked: email in to" in str(end.error)
+    assert MAIL not in stored(desk)
+
+
+# --- beside outputs ---------------------------------------------------------------------------------------
+
+
+def test_errors_tracebacks_and_notes_are_masked(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    @agent(guard=Guard(personal="mask"), retry=Retry(max=0))
+    async def failing(ctx: Context, _: Any) -> str:
+        ctx.progress(asked=MAIL, password=PASSWORD)
+        ctx.warn(f"{TOKEN} was refused")
+        ctx.decide(MAIL, why=PASSWORD)
+        raise ValueError(f"nobody is {MAIL}, by {TOKEN} and {PASSWORD}")
+
+    run = run_of(desk, failing)
+
+    assert desk.end(run).error is not None
+    text = stored(desk)
+    assert "nobody is <email>, by <secret:github> and <CRM_PASSWORD>" in text
+    assert "<secret:github> was refused" in text
+    assert "raise ValueError" in text
+    assert {event["where"] for event in masked(desk, run)} == {"error", "traceback", "notes"}
+    for value in (MAIL, TOKEN, PASSWORD):
+        assert value not in text
+        assert value not in caplog.text
+
+
+def test_what_a_plain_agent_keeps_for_itself_stays_but_for_credentials(desk: Desk) -> None:
+    seen: list[Any] = []
+
+    def made(name: str, guard: Guard | None) -> Agent:
+        @agent(name=name, guard=guard)
+        async def one(ctx: Context, _: Any) -> str:
+            seen.append(await ctx.once("look", lambda: f"{TOKEN} {PASSWORD}"))
+            await ctx.state.set("found", {"token": TOKEN, "password": PASSWORD})
+            seen.append(await ctx.state.get("found"))
+            await ctx.session("s").append(f"{TOKEN} {PASSWORD}")
+            return "done"
+
+        return one
+
+    run = run_of(desk, made("open", None))
+    assert seen == [f"{TOKEN} <CRM_PASSWORD>", {"token": TOKEN, "password": "<CRM_PASSWORD>"}]
+    assert [event["where"] for event in masked(desk, run)] == ["once look", "shared state", "shared state"]
+    assert PASSWORD not in stored(desk)
+
+    seen.clear()
+    run_of(desk, made("guarded", Guard()))
+    assert seen == [
+        "<secret:github> <CRM_PASSWORD>", {"token": "<secret:github>", "password": "<CRM_PASSWORD>"}
+    ]  # fmt: skip
+
+
+def test_what_people_are_shown_is_masked(desk: Desk) -> None:
+    @agent
+    async def asking(ctx: Context, _: Any) -> str:
+        return str(await ctx.ask_human(f"May I use {TOKEN}?", context={"with": PASSWORD}))
+
+    run = run_of(desk, asking)
+    (one,) = desk.people.approvals(run_id=run)
+
+    assert one.key == "May I use <secret:github>?"
+    assert desk.people.approval(one.id).request["context"] == {"with": "<CRM_PASSWORD>"}
+    assert TOKEN not in stored(desk)
+    desk.answer(run, "yes")
+    assert desk.end(run).output == "yes"
+
+
+# --- models and their tools -------------------------------------------------------------------------------
+
+
+def test_a_model_sees_what_is_kept_and_nothing_else(desk: Desk) -> None:
+    given: list[Any] = []
+
+    def search(query: str) -> dict[str, str]:
+        given.append(query)
+        if len(given) == 2:
+            raise ToolError(f"{TOKEN} has expired, {PASSWORD} too")
+        return {"mail": MAIL, "token": TOKEN, "header": f"X: {PASSWORD}"}
+
+    script = [
+        call("search", query=f"of {TOKEN}"),
+        call("search", query=MAIL),
+        Reply(text=f"I saw {TOKEN}", calls=call("search", query="tides").calls),
+        answer({"lines": [f"{MAIL} {PASSWORD}", "ok"]}),
+    ]
+    with provided(script) as provider:
+        agent = writer(provider, tools=[search], guard=Guard(personal="mask"))
+        run = ask(desk, agent)
+
+    assert desk.end(run).output == {"lines": ["<email> <CRM_PASSWORD>", "ok"]}
+    # The model asked for what it may not say: the tool is given what the journal holds
+    assert given == ["of <secret:github>", "<email>", "tides"]
+    for value in (TOKEN, MAIL, PASSWORD):
+        assert value not in stored(desk)
+        assert all(value not in asked.said for asked in provider.log)
+    assert "<secret:github> has expired, <CRM_PASSWORD> too" in told(provider, 2)
+    wheres = {event["where"] for event in masked(desk, run)}
+    assert {"model", "tool search"} <= wheres
+
+
+def test_a_model_agent_goes_on_from_masked_entries_as_it_began(desk: Desk) -> None:
+    did: list[str] = []
+
+    async def look(call: ToolCall) -> str:
+        did.append("look")
+        return TOKEN
+
+    def use(what: str) -> str:
+        did.append(what)
+        if len(did) < 3:
+            raise OSError("away")
+        return "used"
+
+    script = [call("look"), call("use", what=TOKEN), answer({"lines": ["ok"]})]
+    with provided(script) as provider:
+        run = ask(desk, writer(provider, tools=[look, use], retry=Retry(max=1, base=0.01)))
+
+    assert desk.end(run).output == {"lines": ["ok"]}
+    assert did == ["look", "<secret:github>", "<secret:github>"]
+    assert [asked.turn for asked in provider.log] == [0, 1, 2]
+    assert TOKEN not in told(provider, 2)
+
+
+def test_a_person_sees_no_credential_in_the_arguments_of_a_call(desk: Desk) -> None:
+    def pay(reference: str) -> str:
+        return reference
+
+    with provided([call("pay", reference=PASSWORD), answer({"lines": ["ok"]})]) as provider:
+        agent = writer(provider, tools=[ask_first(pay)])
+        run = desk.start(agent, value={"about": "tides"})
+        (one,) = desk.people.approvals(run_id=run)
+        assert desk.people.approval(one.id).request["context"] == {"reference": "<CRM_PASSWORD>"}
+        desk.answer(run, True)
+
+    assert desk.end(run).output == {"lines": ["ok"]}
+    assert PASSWORD not in stored(desk)

@@ -1,0 +1,81 @@
+"""A worker's own credentials, wherever its environment has them from."""
+
+from __future__ import annotations
+
+import json
+import logging
+from io import StringIO
+from urllib.parse import quote
+
+import pytest
+
+from workers.guards.credentials import hold, own
+from workers.guards.logs import guard_logs
+from workers.guards.masking import OWN, Findings
+
+VALUE = 'it is "quoted"\nand has\\two lines é'
+PASSWORD = "p@ss-of-the-base"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_TOKEN", VALUE)
+    monkeypatch.setenv("SHORT_KEY", "word")
+    monkeypatch.setenv("BATON_DATABASE_URL", "postgresql://baton:p%40ss-of-the-base@db/baton")
+    monkeypatch.setenv("OTHER_URL", "redis://:tiny@cache/0, redis://me:postgres@postgres/0")
+    monkeypatch.setenv("SCRIPTED_ACCESS", "held-by-an-agent")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (f"<{VALUE}>", "<<CRM_TOKEN>>"),
+        (json.dumps({"a": VALUE}), '{"a": "<CRM_TOKEN>"}'),
+        (json.dumps({"a": VALUE}, ensure_ascii=False), '{"a": "<CRM_TOKEN>"}'),
+        (f"?token={quote(VALUE, safe='')}", "?token=<CRM_TOKEN>"),
+        ("p@ss-of-the-base, p%40ss-of-the-base", "<BATON_DATABASE_URL>, <BATON_DATABASE_URL>"),
+        ("redis://:tiny@cache", "redis://:<OTHER_URL>@cache"),
+        ("a word, a tiny one, on postgres", "a word, a tiny one, on postgres"),
+    ],
+    ids=["plain", "json", "unescaped", "query", "password", "url", "word"],
+)
+def test_values_are_found_in_any_form_that_they_take(text: str, masked: str) -> None:
+    assert own(text) == masked
+
+
+def test_data_may_be_json_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps({"arguments": json.dumps({"a": VALUE}), "signature": VALUE})
+    masked = json.loads(OWN.json(text, Findings()))
+
+    assert json.loads(masked["arguments"]) == {"a": "<CRM_TOKEN>"}
+    assert masked["signature"] == "<CRM_TOKEN>"
+    # And what was not there before is found, too
+    monkeypatch.setenv("LATE_SECRET", "came-later-than-that")
+    assert own("came-later-than-that") == "<LATE_SECRET>"
+
+
+def test_an_agent_says_which_variable_it_means() -> None:
+    assert own("held-by-an-agent") == "held-by-an-agent"
+    hold("SCRIPTED_ACCESS")
+    assert own("held-by-an-agent") == "<SCRIPTED_ACCESS>"
+
+
+def test_logs_hold_none_in_texts_arguments_and_tracebacks() -> None:
+    written = StringIO()
+    logger = logging.Logger("test")
+    logger.addHandler(logging.StreamHandler(written))
+    guard_logs(logger)
+    guard_logs(logger)
+
+    logger.warning("of %s and %d", PASSWORD, 7)
+    try:
+        open(PASSWORD).close()
+    except OSError:
+        logger.exception("failed", stack_info=True)
+
+    said = written.getvalue()
+    assert "of <BATON_DATABASE_URL> and 7" in said
+    assert "No such file or directory: '<BATON_DATABASE_URL>'" in said
+    assert "Traceback" in said
+    assert PASSWORD not in said
+    assert len(logger.handlers[0].filters) == 1

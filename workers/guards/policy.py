@@ -1,0 +1,35 @@
+"""What an agent's guard is told to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import Field
+
+from schemas.base import Frozen
+from workers.guards.personal import KINDS, PersonalKind
+
+Policy = Literal["mask", "refuse", "allow"]
+
+
+class Guard(Frozen):
+    """What becomes of secrets and personal data in what an agent gives, notes and fails with.
+
+    `mask` puts the name of its kind in its place, `<email>`, before it is stored; `refuse` fails the step for good
+    where the output has any, and masks elsewhere; `allow` lets it pass. The credentials of the worker's own
+    environment are masked whatever is said here.
+    """
+
+    secrets: Policy = "mask"
+    personal: Policy = "allow"
+    kinds: tuple[PersonalKind, ...] = KINDS
+    """The personal data that is looked for."""
+    injection: bool | Callable[..., Any] = True
+    """Whether what tools give a model is searched for orders to it, or by whom: see `workers.guards.injection`."""
+    threshold: float = Field(default=0.5, gt=0, le=1)
+    """The score from which on that raises the risk of the calls that follow."""
+
+
+PLAIN = Guard()
+"""For agents that declare none: what a block of theirs returns, or they share, stays as it is, but for credentials."""
