@@ -7,7 +7,7 @@ from functools import cache
 from typing import NamedTuple
 
 from schemas import Price
-from workers.scripted import Asked, ScriptedProvider, Turn, text
+from workers.scripted import Asked, ScriptedProvider, Turn, answer, text
 
 
 class Model(NamedTuple):
@@ -36,6 +36,8 @@ def model() -> Model:
 def _say(asked: Asked) -> Turn:
     """Find the team by a word; the reply to the customer is the same for all."""
     said = asked.said.lower()
-    if "which team" in said:
-        return text(next((team for word, team in TEAMS.items() if word in said), "support"))
-    return text(f"We are looking into it. {NOT_A_MODEL}")
+    team = next((team for word, team in TEAMS.items() if word in said), "support")
+    reply = f"We are looking into it. {NOT_A_MODEL}"
+    if asked.body.get("response_format") or "final_result" in asked.tools:
+        return answer({"team": team, "reply": reply})
+    return text(team if "which team" in said else reply)

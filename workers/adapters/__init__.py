@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, Any
 from schemas.errors import BatonError
 
 if TYPE_CHECKING:
+    from workers.adapters.autogen_agent import autogen
     from workers.adapters.langgraph_agent import langgraph
+    from workers.adapters.openai_agents_agent import openai_agents
+    from workers.adapters.pydantic_ai_agent import pydantic_ai
 
-__all__ = ["langgraph"]
+__all__ = ["autogen", "langgraph", "openai_agents", "pydantic_ai"]
 
-_EXTRAS = {"langgraph": "langgraph"}
+_EXTRAS = {
+    "autogen": "autogen",
+    "langgraph": "langgraph",
+    "openai_agents": "openai-agents",
+    "pydantic_ai": "pydantic-ai",
+}
 """The extra of the package that each adapter needs; it stands in a module of the name `ADAPTER_agent`."""
 
 
@@ -30,10 +38,11 @@ def __getattr__(name: str) -> Any:
     try:
         found = getattr(importlib.import_module(f"{__name__}.{name}_agent"), name)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("workers", "orchestrator", "schemas"):
+        package = (error.name or "").partition(".")[0]
+        if package in ("workers", "orchestrator", "schemas"):
             raise
         raise BatonError(
-            f"{error.name} is not installed, which the adapter {name} needs.",
+            f"{package} is not installed, which the adapter {name} needs.",
             next_step=f"pip install 'baton-agents[{_EXTRAS[name]}]'",
         ) from error
     globals()[name] = found

@@ -6,14 +6,14 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import genai_prices
 
 from schemas.errors import AgentError, BatonError, Permanent
 from schemas.usage import Price, Usage
 from workers.adapters.failures import told
-from workers.calls import Call, Made
+from workers.calls import NONE, Call, Made
 from workers.context import Context
 
 T = TypeVar("T")
@@ -45,6 +45,8 @@ class Meter:
         self._numbers = itertools.count()
         self._open: set[Passage] = set()
         self._refused: BatonError | None = None
+        self._failed: Exception | None = None
+        """What the last call ended with: frameworks may tell of it as something else."""
         self._unpriced: Permanent | None = None
         self._over = False
 
@@ -61,7 +63,7 @@ class Meter:
             raise self._unpriced
         if not isinstance(error, Exception) or isinstance(error, BatonError):
             return
-        instead = self._refused or told(error)
+        instead = self._refused or told(error) or (self._failed and told(self._failed))
         if instead is not None:
             raise instead from None
 
@@ -89,7 +91,7 @@ class Meter:
         if self._over:
             raise AgentError("the attempt that wants to call a model is over")
         try:
-            passage = Passage(self, self._call(model, said), said)
+            passage = Passage(self, self._next(model, said), said)
             self._open.add(passage)
             await passage.begin()
         except BatonError as error:
@@ -119,14 +121,24 @@ class Meter:
         self.counted += used
         self.ctx.spend(tokens=used.tokens, usd=used.usd, model_calls=used.model_calls)
 
-    def left(self, passage: Passage) -> None:
+    def left(self, passage: Passage, failed: Exception | None = None) -> None:
         self._open.discard(passage)
+        self._failed = failed
 
-    def _call(self, model: str, said: int) -> Call:
-        ctx, place = self.ctx, next(self._numbers)
+    def call(
+        self,
+        kind: Literal["model", "tool"],
+        name: str,
+        place: int,
+        key: str,
+        said: int = 0,
+        arguments: Any = None,
+    ) -> Call:
+        """A call as the gates are shown it. Raises `Permanent` for a model without a known price."""
+        ctx = self.ctx
         return Call(
-            "model",
-            model,
+            kind,
+            name,
             self._agent,
             ctx.workflow,
             ctx.tenant,
@@ -134,9 +146,16 @@ class Meter:
             ctx.path,
             ctx.attempt,
             place,
-            # Another attempt makes this call anew.
-            f"{ctx.idempotency_key}:{ctx.attempt}:{place}",
-            worst=self.usage(model, Tokens(said // 4, 0)),  # about four characters are a token
+            key,
+            arguments,
+            self.usage(name, Tokens(0, 0).or_estimate(said, 0)) if kind == "model" else NONE,
+        )
+
+    def _next(self, model: str, said: int) -> Call:
+        place = next(self._numbers)
+        # Another attempt makes this call anew.
+        return self.call(
+            "model", model, place, f"{self.ctx.idempotency_key}:{self.ctx.attempt}:{place}", said
         )
 
     def _usd(self, model: str, tokens: Tokens) -> float:
@@ -188,7 +207,7 @@ class Passage:
     async def fail(self, error: BaseException) -> None:
         """It has failed, and consumed nothing that anybody knows of."""
         if isinstance(error, Exception) and self._entered.done() and not self._ended.done():
-            self._meter.left(self)
+            self._meter.left(self, error)
             self._ended.set_exception(error)
             await asyncio.wait({self._passing})
             self._passing.exception()  # it is raised where the call was made

@@ -25,6 +25,8 @@ from workers.scripted import Script, ScriptedProvider
 
 PRICE = Price(input=1, output=10)
 SECRET = "sk-scripted-0123456789"
+ONCE = {"Connection": "close"}
+"""Headers of clients that end before the loop on which they were used does: nothing of them stays open."""
 
 
 class Ticket(BaseModel):
@@ -85,7 +87,7 @@ class Shop(Desk):
         total = Usage()
         for (usage,) in rows:
             total += Usage.model_validate(usage)
-        return total
+        return rounded(total)
 
     def told(self, kind: EventKind = EventKind.PROGRESS) -> list[dict[str, Any]]:
         """The events of a kind of the last run."""
@@ -113,8 +115,12 @@ def provided(script: Script) -> ScriptedProvider:
     return ScriptedProvider(script, price=PRICE)
 
 
-def of(provider: ScriptedProvider) -> Usage:
-    """What a provider would have charged."""
-    return Usage(
-        tokens=provider.input_tokens + provider.output_tokens, usd=provider.usd, model_calls=len(provider.log)
-    )
+def of(provider: ScriptedProvider, refused: int = 0) -> Usage:
+    """What a provider would have charged for what it has answered."""
+    tokens = provider.input_tokens + provider.output_tokens
+    return rounded(Usage(tokens=tokens, usd=provider.usd, model_calls=len(provider.log) - refused))
+
+
+def rounded(usage: Usage) -> Usage:
+    """Sums of dollars differ in their last digits."""
+    return usage.model_copy(update={"usd": round(usage.usd, 9)})

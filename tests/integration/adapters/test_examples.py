@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from importlib import import_module
 
 import pytest
@@ -11,7 +12,8 @@ from tests.integration.adapters.shop import Shop
 from tests.integration.adapters.shop import shop as shop
 
 
-@pytest.mark.parametrize("framework", ["langgraph"])
+@pytest.mark.filterwarnings("ignore")  # clients of examples end with their process
+@pytest.mark.parametrize("framework", ["autogen", "langgraph", "openai_agents", "pydantic_ai"])
 def test_an_example_answers_by_its_script(
     shop: Shop, framework: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -23,3 +25,4 @@ def test_an_example_answers_by_its_script(
     assert end.output["team"] == "billing"
     assert NOT_A_MODEL in end.output["reply"]
     assert shop.spent.usd > 0
+    gc.collect()
