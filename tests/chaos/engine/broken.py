@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from orchestrator.engine import Engine, advance, intake, reopen, run_locks
+from orchestrator.engine import Engine, advance, intake, run_locks
 from orchestrator.engine.advance import Advance
 from orchestrator.store import (
     advance_queries,
@@ -83,9 +83,6 @@ BY_THE_MODEL: dict[str, Break] = {
         control_queries, "STOP_CLOCKS", "time_left = due_at - now(), "
     ),
     "deadlines never fire": without(timer_queries, "SELECT_LATE", "LIMIT %(most)s", "LIMIT 0"),
-    "a resumed run does its gaps again": lambda patch: patch.setattr(
-        reopen, "unsettled", lambda plan, undone: [path for path, _ in undone]
-    ),
 }
 """Each makes the state machine find a difference to its model."""
 
