@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.errors import DefinitionError, Fault
-from schemas.memory import MemorySettings
+from schemas.memory import MOST, MemorySettings
 from schemas.usage import Usage
 
 Vectors = Sequence[Sequence[float]]
@@ -64,12 +64,19 @@ def memory(*, embed: Embedder | Function | None = None, language: str = "english
 class Memory:
     """What a model agent is shown of the past before it answers.
 
-    `passages` memories that fit its input, of at least this score, of `keys` (see `ctx.memory.recall`), and with
-    `session` the latest `turns` of the conversation of the run's key, which its own answer then joins.
+    `passages` memories that fit its input and have at least this score, of `keys` (see `ctx.memory.recall`); with
+    `session` also the latest `turns` of the conversation of the run's key, which its own answer then joins.
     """
 
     passages: int = 5
     least_score: float = 0.0
     keys: str | tuple[str, ...] | None = None
+    """Without, those of the run's key and those of nobody in particular."""
     session: bool = False
     turns: int = 20
+
+    def __post_init__(self) -> None:
+        """Raises `DefinitionError`."""
+        if not 0 <= self.passages <= MOST or not 0 <= self.least_score <= 1 or self.turns < 1:
+            said = f"passages go from 0 to {MOST}, least_score from 0 to 1, turns from 1"
+            raise DefinitionError("memory", [Fault("", said)])

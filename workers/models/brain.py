@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from workers.memory.declared import Memory
 from workers.models.named import Model
 from workers.tools.declared import Allowed
 
@@ -42,3 +43,4 @@ class Brain:
     stream: bool
     """Whether it is heard while it speaks."""
     settings: Mapping[str, Any]
+    memory: Memory | None = None

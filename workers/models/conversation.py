@@ -29,13 +29,25 @@ from workers.journal import Found
 from workers.models.brain import WARN_AT, Brain
 from workers.models.clients import RESPONSE, client_of
 from workers.models.named import Model
+from workers.models.recollection import Opening
 from workers.models.requests import Requests, Wording
 from workers.tools.calling import Caller, Places
 from workers.tools.declared import Tool
 
+NOTHING = Opening()
+
 
 class WentRound(Permanent):
     """The model was asked as often as it may be, and has given no answer."""
+
+
+def prompt(brain: Brain, ctx: Context, value: Any) -> str:
+    """What a model is asked."""
+    given = brain.input.dump_python(value, mode="json")
+    said = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+    if ctx.intent in (None, given):
+        return said
+    return f"{said}\n\nThe original request: {json.dumps(ctx.intent, ensure_ascii=False)}"
 
 
 class Conversation:
@@ -55,8 +67,8 @@ class Conversation:
         """The names of those that the model may call."""
         self._in_flight: set[asyncio.Future[None]] = set()
 
-    async def run(self, value: Any, said: Sequence[ModelMessage] = ()) -> Any:
-        """The model's answer to this input, or to what was `said` about it before, which ends with a request.
+    async def run(self, asked: str, said: Sequence[ModelMessage] = (), past: Opening = NOTHING) -> Any:
+        """The model's answer to what is `asked`, or to what was `said` about it before, which ends with a request.
 
         Raises pydantic-ai's `UnexpectedModelBehavior` if none fits, and `WentRound` if there is none.
         """
@@ -75,18 +87,11 @@ class Conversation:
         )
         # The journal's count is the one that counts.
         result = await agent.run(
-            None if said else self._prompt(value),
-            message_history=said or None,
+            None if said else past.passages + asked,
+            message_history=said or past.turns or None,
             usage_limits=UsageLimits(request_limit=None),
         )
         return result.output
-
-    def _prompt(self, value: Any) -> str:
-        given = self._brain.input.dump_python(value, mode="json")
-        said = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-        if self._ctx.intent in (None, given):
-            return said
-        return f"{said}\n\nThe original request: {json.dumps(self._ctx.intent, ensure_ascii=False)}"
 
     def _offered(self, tool: Tool) -> ModelTool[None]:
         async def call(run: RunContext[None], **arguments: Any) -> Any:

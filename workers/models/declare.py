@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from orchestrator.definitions.conditions import fault
 from orchestrator.definitions.limits import limit_faults
@@ -18,6 +18,7 @@ from workers.agent import Agent, json_adapter
 from workers.context import Context
 from workers.guards.credentials import hold
 from workers.guards.policy import Guard
+from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, Brain
 from workers.models.named import Model
 from workers.tools.declared import Declared, allowed_of
@@ -44,6 +45,7 @@ def llm_agent(
     tool_timeout: float = TOOL_TIMEOUT,
     stream: bool = False,
     settings: Mapping[str, Any] | None = None,
+    memory: Memory | Literal["session"] | None = None,
     description: str = "",
     timeout: float = 300.0,
     retry: Retry | None = None,
@@ -86,6 +88,9 @@ def llm_agent(
     Secrets in what the model says and tools give are masked before they are kept, and before the model sees them again;
     a `guard` says what becomes of personal data, and of secrets.
 
+    With `memory=Memory(...)` it is shown what was remembered and fits its input (see `ctx.memory`); with
+    `memory="session"` what it and the run's key have said to each other before, which its answer joins.
+
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
     """
     what = f"agent {name!r}"
@@ -105,6 +110,8 @@ def llm_agent(
     faults += [Fault("tools", f"{tool} is there twice") for tool in twice]
     if max_calls < 1 or corrections < 0 or tool_timeout <= 0 or call_timeout <= 0:
         faults.append(Fault("", "max_calls and timeouts must be positive, corrections not negative"))
+    if memory not in (None, "session") and not isinstance(memory, Memory):
+        faults.append(Fault("memory", 'it is Memory(...) or "session"'))
     if faults:
         raise DefinitionError(what, faults)
     for one in (*asked, *stand_in):
@@ -128,6 +135,7 @@ def llm_agent(
         call_timeout=call_timeout,
         stream=stream,
         settings=dict(settings or {}),
+        memory=Memory(passages=0, session=True) if memory == "session" else memory,
     )
 
     async def think(ctx: Context, value: Any) -> Any:

@@ -14,8 +14,9 @@ from workers.context import Context
 from workers.guards.credentials import own
 from workers.models.brain import Brain
 from workers.models.clients import check_price, client_of
-from workers.models.conversation import Conversation, WentRound
+from workers.models.conversation import Conversation, WentRound, prompt
 from workers.models.named import Model
+from workers.models.recollection import Opening, closing, opening
 
 
 async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
@@ -27,12 +28,16 @@ async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
         except UserError as error:
             raise Permanent(own(str(error))) from None
     try:
-        return await _climb(brain, ctx, value)
+        asked = prompt(brain, ctx, value)
+        past = await opening(brain.memory, ctx, asked)
+        output = await _climb(brain, ctx, value, asked, past)
     except UserError as error:
         raise Permanent(own(str(error))) from None
+    await closing(brain.memory, ctx, asked, brain.answers.dump_python(output, mode="json"))
+    return output
 
 
-async def _climb(brain: Brain, ctx: Context, value: Any) -> Any:
+async def _climb(brain: Brain, ctx: Context, value: Any, asked: str, past: Opening) -> Any:
     """The first answer that fits and is sure enough; that of the last model, if it fits.
 
     Each model goes on from what the tools have done for those before it: they are not called again. Raises `Permanent`
@@ -43,7 +48,7 @@ async def _climb(brain: Brain, ctx: Context, value: Any) -> Any:
     for model in brain.models:
         conversation, is_last = Conversation(brain, ctx, model), model is brain.models[-1]
         try:
-            output = await conversation.run(value, done)
+            output = await conversation.run(asked, done, past)
         except (UnexpectedModelBehavior, WentRound) as error:
             failure = _failure(model, error)
             if is_last:

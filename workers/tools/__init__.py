@@ -2,6 +2,7 @@
 
 from workers.tools.builtin.database import sql_query
 from workers.tools.builtin.files import list_files, read_file
+from workers.tools.builtin.memory import search_memory
 from workers.tools.builtin.web import http_fetch
 
-__all__ = ["http_fetch", "list_files", "read_file", "sql_query"]
+__all__ = ["http_fetch", "list_files", "read_file", "search_memory", "sql_query"]

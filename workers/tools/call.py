@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from schemas.errors import CallAbandoned
+from schemas.errors import AgentError, CallAbandoned
+from workers.memory.memories import Memories
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,15 @@ class ToolCall:
     """Who calls it."""
     abandoned: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when nobody waits for its result any longer: it took too long, or its step was stopped."""
+
+    remembered: Callable[[], Memories] | None = field(default=None, repr=False)
+
+    @property
+    def memory(self) -> Memories:
+        """What the agent that calls it remembers: `ctx.memory`. Its calls are part of this one in the journal."""
+        if self.remembered is None:
+            raise AgentError("this call has no memory: it was not made by a worker")
+        return self.remembered()
 
     @property
     def alive(self) -> bool:

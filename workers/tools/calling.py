@@ -199,7 +199,7 @@ class Caller:
 
     async def _run(self, tool: Tool, given: Mapping[str, Any], key: str) -> Any:
         ctx = self._ctx
-        call = ToolCall(tool.name, key, ctx.tenant, ctx.labels, ctx.agent)
+        call = ToolCall(tool.name, key, ctx.tenant, ctx.labels, ctx.agent, remembered=lambda: ctx.memory)
         function = partial(tool.function, *([call] if tool.takes_call else []), **tool.check(given))
         timeout = tool.spec.timeout or self._timeout
         work = self._tooling.threads.work(tool.name)
