@@ -22,6 +22,7 @@ from orchestrator.incoming.subscriptions import Subscriptions
 from orchestrator.intake.bulk import Selection, move_each
 from orchestrator.intake.forker import AS_IT_WAS, Forker
 from orchestrator.intake.submitter import Submitter, Terms
+from orchestrator.memory.long_term import LongMemory
 from orchestrator.messaging.bell import Bell
 from orchestrator.messaging.broker import shared_app
 from orchestrator.messaging.dispatch import Dispatcher
@@ -112,6 +113,8 @@ class Client(Approvals):
         """What starts runs when events come in."""
         self.shared = SharedState(self._pool)
         """What agents share, to look at."""
+        self.memory = LongMemory(self._pool)
+        """What agents remember, to look at and to forget."""
 
     # --- producing ----------------------------------------------------------------------------------------
 

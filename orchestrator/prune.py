@@ -53,6 +53,8 @@ class Rule:
     tenant: str | None = None
     results: bool = False
     """Also all results, groups and chords of the Celery result backend that are as old, whoever's they are."""
+    state_older_than: float | None = None
+    """Seconds since somebody wrote what runs of a key share, or spoke in a conversation: beyond, it goes as well."""
 
     @property
     def of_some(self) -> bool:
@@ -76,6 +78,11 @@ class Removed:
     incoming_events: int = 0
     """Events from outside, with what became of them."""
     results: int = 0
+    memories: int = 0
+    """Those that had expired."""
+    states: int = 0
+    """Values that runs of a key had shared."""
+    sessions: int = 0
 
     def __add__(self, other: Self) -> Self:
         mine, theirs = asdict(self), asdict(other)
@@ -97,6 +104,7 @@ class Pruner:
                 return runs
             workers, letters, incoming = _one(conn, sql.COUNT_OTHERS, keys)
             definitions = len(conn.execute(sql.SELECT_OLD_DEFINITIONS, keys).fetchall())
+            memories, states, sessions = _one(conn, sql.COUNT_REMEMBERED, keys)
             (results,) = _one(conn, sql.COUNT_RESULTS, keys) if self._rule.results else (0,)
         return runs + Removed(
             definitions=definitions,
@@ -104,6 +112,9 @@ class Pruner:
             dead_letters=letters,
             incoming_events=incoming,
             results=results,
+            memories=memories,
+            states=states,
+            sessions=sessions,
         )
 
     def batches(self) -> Iterator[Removed]:
@@ -117,6 +128,10 @@ class Pruner:
                 yield from _emptied(conn, sql.DELETE_INCOMING, keys, lambda n: Removed(incoming_events=n))
                 yield from _emptied(conn, sql.DELETE_GATES, keys, lambda n: Removed())
                 yield from _emptied(conn, sql.DELETE_LIMITS, keys, lambda n: Removed())
+                yield from _emptied(conn, sql.DELETE_MEMORIES, keys, lambda n: Removed(memories=n))
+                if self._rule.state_older_than is not None:
+                    yield from _emptied(conn, sql.DELETE_KEY_STATES, keys, lambda n: Removed(states=n))
+                    yield from _emptied(conn, sql.DELETE_SESSIONS, keys, lambda n: Removed(sessions=n))
                 if self._rule.results:
                     for page, delete in _RESULTS:
                         yield from _paged(conn, page, delete, keys)
@@ -128,10 +143,12 @@ class Pruner:
             conn.execute(sql.LIMIT_WAITING, {"milliseconds": f"{LOCK_TIMEOUT * 1000:.0f}"})
             (cutoff,) = _one(conn, sql.SELECT_CUTOFF, {"older_than": self._rule.older_than})
             rule = self._rule
+            (untouched,) = _one(conn, sql.SELECT_CUTOFF, {"older_than": rule.state_older_than})
             yield (
                 conn,
                 {
                     "cutoff": cutoff,
+                    "untouched": untouched,
                     "states": sorted(rule.states),
                     "workflow": rule.workflow,
                     "tenant": rule.tenant,

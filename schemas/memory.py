@@ -35,6 +35,11 @@ class MemorySettings:
     """A text search configuration of Postgres: what counts as a word, and as the same word. `simple` takes each word
     as it is written."""
 
+    @property
+    def embedder(self) -> str | None:
+        """What makes vectors of texts, if anything does."""
+        return None
+
 
 class Memory(Frozen):
     """One memory."""

@@ -17,6 +17,7 @@ from orchestrator.cli import (
     explain,
     history,
     incoming,
+    memory,
     pools,
     processes,
     runs,
@@ -73,6 +74,7 @@ app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")
 app.add_typer(incoming.app, name="events", rich_help_panel="Work")
 app.add_typer(subscriptions.app, name="subscriptions", rich_help_panel="Work")
 app.add_typer(state.app, name="state", rich_help_panel="Work")
+app.add_typer(memory.app, name="memory", rich_help_panel="Work")
 app.command("plan", rich_help_panel="Work")(workflows.plan)
 app.add_typer(evaluate.app, name="eval", rich_help_panel="Work")
 app.add_typer(workflows.app, name="workflows", rich_help_panel="Work")

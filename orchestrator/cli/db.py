@@ -61,26 +61,41 @@ def prune(
         bool,
         typer.Option("--results", help="Also results of Celery tasks that are as old, of any program."),
     ] = False,
+    state_older_than: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help="Also conversations, and what runs of a key share, that nobody has touched for so long.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
     json: options.Json = False,
 ) -> None:
     """Remove runs that ended long ago, with all that is theirs; beside full work, and in any number of goes.
 
     An idempotency key goes with its run. Without --state, --workflow, --tenant or --keep-failed also definitions,
-    workers and settled dead letters go that are as old and that nothing refers to.
+    workers and settled dead letters go that are as old and that nothing refers to, and memories that have expired.
     """
     from orchestrator.cli.inputs import seconds
     from orchestrator.places import find
     from orchestrator.prune import Pruner, Rule
     from schemas.runs import RUN_ENDED, RunState
 
-    if not older_than.strip()[-1:].isalpha():
-        raise typer.BadParameter("--older-than needs a unit, such as 30d, 12h or 45m.")
+    for name, age in (("--older-than", older_than), ("--state-older-than", state_older_than)):
+        if age is not None and not age.strip()[-1:].isalpha():
+            raise typer.BadParameter(f"{name} needs a unit, such as 30d, 12h or 45m.")
+    untouched = seconds(state_older_than) if state_older_than is not None else None
+    if untouched is not None and (state or workflow or tenant or keep_failed):
+        raise typer.BadParameter(
+            "--state-older-than is about no runs: it goes without what chooses some of them."
+        )
     if keep_failed and state == "failed":
         raise typer.BadParameter("--keep-failed and --state failed exclude each other.")
     states = frozenset({RunState(state)} if state else RUN_ENDED)
     states -= {RunState.FAILED} if keep_failed else set()
-    pruner = Pruner(find().database_url, Rule(seconds(older_than), states, workflow, tenant, results))
+    pruner = Pruner(
+        find().database_url, Rule(seconds(older_than), states, workflow, tenant, results, untouched)
+    )
     removed = pruner.count() if dry_run else _removed(pruner)
     if json:
         print_json({"older_than": older_than, "dry_run": dry_run, "removed": removed})

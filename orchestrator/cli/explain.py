@@ -13,7 +13,12 @@ from orchestrator.cli.output import print_hanging, print_json
 from orchestrator.cli.runs import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from schemas.events import Event
+
+SHOWN = 120
+"""Characters of a query or a memory that are shown."""
 
 
 def explain(
@@ -21,7 +26,7 @@ def explain(
     step: Annotated[str | None, typer.Argument(help="Only the decisions of this step.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Say why a run went the way it went: what was decided in it, what warned, and what was masked."""
+    """Say why a run went the way it went: what was decided in it, what warned, what was masked, and what was read."""
     from orchestrator.cli.environment import connected
     from schemas.events import EventKind
 
@@ -30,19 +35,24 @@ def explain(
         EventKind.STEP_WARNING,
         EventKind.STEP_MASKED,
         EventKind.STEP_INJECTION,
+        EventKind.STEP_RECALLED,
     )
     with connected() as client:
-        events = client.events(resolve(client, run))
-    found = [event for event in events if event.kind in told and step in (None, event.path)]
+        run_id = resolve(client, run)
+        found = [
+            event for event in client.events(run_id) if event.kind in told and step in (None, event.path)
+        ]
+        texts = client.memory.texts(run_id, _read_by(found))
     if json:
         print_json(found)
         return
     if not found:
         typer.echo(
-            "Nothing was decided in this run: no router, supervisor or debate was reached, and no loop warned."
+            "Nothing was decided in this run: no router, supervisor or debate was reached, no loop warned,"
+            " and no agent read its memory."
         )
     for event in found:
-        for line in _lines(event):
+        for line in _recalled(event, texts) if event.kind is EventKind.STEP_RECALLED else _lines(event):
             print_hanging(Text.from_markup(line))
 
 
@@ -60,6 +70,32 @@ def _lines(event: Event) -> list[str]:
     if rivals:
         told = (escape(name) if sure is None else f"{escape(name)} {sure:g}" for name, sure in rivals)
         lines.append(f"    alternatives: {', '.join(told)}")
+    return lines
+
+
+def _read_by(events: Sequence[Event]) -> list[int]:
+    """The ids of the memories that were read."""
+    return [one["id"] for event in events for one in event.data.get("found", ())]
+
+
+def _recalled(event: Event, texts: Mapping[int, str]) -> list[str]:
+    """What a step has read, best first, with what it still says."""
+    data: dict[str, Any] = event.data
+    where = f"[bold]{escape(event.path)}[/]"
+    if "episodes" in data:
+        runs = ", ".join(data["episodes"]) or "none"
+        return [f"{where}  read past runs of {escape(data['keys'][0])}: {runs}"]
+    query = " ".join(data["query"].split())
+    query = query if len(query) <= SHOWN else f"{query[:SHOWN]}…"
+    found = data["found"]
+    lines = [
+        f"{where}  read {len(found)} {'memory' if len(found) == 1 else 'memories'}"
+        f" for {escape(query)!r}, searched by {data['searched']}"
+    ]
+    for one in found:
+        text = " ".join(texts.get(one["id"], "(forgotten since)").split())
+        text = text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+        lines.append(f"    {one['id']}  {one['score']:.2f} by {one['by']}  {escape(text)}")
     return lines
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from orchestrator.doctor import memory
 from orchestrator.doctor.finding import Finding, fail, ok, warn
 from orchestrator.loading import Loaded, load
 from schemas.agents import queue_of
 from schemas.errors import BatonError
 from schemas.runs import PoolView
+from schemas.settings import settings
 from schemas.workflows import agents_of
 
 
@@ -23,7 +25,12 @@ def check(app: str, database_url: str | None, broker_url: str | None) -> list[Fi
         return [fail("app", " ".join(str(error).split()), error.next_step)]
     workflows, agents = _counted(len(found.workflows), "workflow"), _counted(len(found.specs), "agent")
     summary = f"{app} holds {workflows} and {agents}."
-    return [ok("app", summary), *unheld(found), *_workers(found, database_url, broker_url)]
+    return [
+        ok("app", summary),
+        *unheld(found),
+        *_memory(found, database_url),
+        *_workers(found, database_url, broker_url),
+    ]
 
 
 def unheld(found: Loaded) -> Iterator[Finding]:
@@ -53,6 +60,10 @@ def unserved(agents: Iterable[str], pools: Iterable[PoolView]) -> Iterator[Findi
 
 def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _memory(found: Loaded, database_url: str | None) -> list[Finding]:
+    return memory.check(found.memory, database_url, wanted=settings().vectors) if database_url else []
 
 
 def _workers(found: Loaded, database_url: str | None, broker_url: str | None) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import LiteralString
 
-SELECT_CUTOFF: LiteralString = "SELECT clock_timestamp() - make_interval(secs => %(older_than)s)"
+SELECT_CUTOFF: LiteralString = "SELECT clock_timestamp() - make_interval(secs => %(older_than)s::float8)"
 
 # A statement that meets a lock gives up after a moment, so nobody queues behind it for long.
 LIMIT_WAITING: LiteralString = "SELECT set_config('lock_timeout', %(milliseconds)s, false)"
@@ -142,6 +142,32 @@ DELETE FROM limits WHERE key IN (
 )
 """
 
+DELETE_MEMORIES: LiteralString = """
+DELETE FROM memories WHERE id IN (
+    SELECT id FROM memories WHERE expires_at < clock_timestamp() LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+# What runs share by a key; that of a run goes with it.
+DELETE_KEY_STATES: LiteralString = """
+DELETE FROM states WHERE ctid IN (
+    SELECT ctid FROM states WHERE scope = 'key' AND written_at < %(untouched)s
+    LIMIT %(most)s FOR UPDATE SKIP LOCKED
+) AND scope = 'key' AND written_at < %(untouched)s
+"""
+
+# Whoever adds a message meanwhile waits for this, and begins the conversation anew.
+DELETE_SESSIONS: LiteralString = """
+WITH gone AS (
+    DELETE FROM sessions WHERE (tenant, key) IN (
+        SELECT tenant, key FROM sessions WHERE touched_at < %(untouched)s LIMIT %(most)s FOR UPDATE SKIP LOCKED
+    ) RETURNING tenant, key
+), emptied AS (
+    DELETE FROM session_messages m USING gone WHERE m.tenant = gone.tenant AND m.session = gone.key
+)
+SELECT FROM gone
+"""
+
 # The tables of the result backend have no index on time: they are passed in the order of their keys.
 SELECT_NEXT_RESULT: LiteralString = """
 SELECT max(id) FROM (SELECT id FROM results WHERE id > %(after)s ORDER BY id LIMIT %(most)s) AS page
@@ -191,6 +217,12 @@ SELECT (SELECT count(*) FROM workers WHERE stopped_at < %(cutoff)s),
     + _OLD_INCOMING
     + ")"
 )
+
+COUNT_REMEMBERED: LiteralString = """
+SELECT (SELECT count(*) FROM memories WHERE expires_at < clock_timestamp()),
+       (SELECT count(*) FROM states WHERE scope = 'key' AND written_at < %(untouched)s),
+       (SELECT count(*) FROM sessions WHERE touched_at < %(untouched)s)
+"""
 
 COUNT_RESULTS: LiteralString = """
 SELECT (SELECT count(*) FROM results r WHERE stored_at < %(cutoff)s

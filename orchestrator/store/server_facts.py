@@ -29,6 +29,22 @@ class ServerFacts(NamedTuple):
     """Whether this user may create tables in the schema that it sees first."""
 
 
+class VectorFacts(NamedTuple):
+    """Whether this server compares vectors."""
+
+    installed: str | None
+    """The version of pgvector that this session can use."""
+    known: bool
+    """Whether its files are on the server."""
+    may_install: bool
+
+
+def vector_facts(conn: Connection[Any]) -> VectorFacts:
+    """Ask a server about pgvector, in one round trip."""
+    with conn.cursor(row_factory=class_row(VectorFacts)) as cursor:
+        return cursor.execute(_VECTOR_FACTS).fetchone()  # type: ignore[return-value]
+
+
 def server_facts(conn: Connection[Any]) -> ServerFacts:
     """Ask a server about itself, in one round trip."""
     with conn.cursor(row_factory=class_row(ServerFacts)) as cursor:
@@ -50,4 +66,15 @@ _SERVER_FACTS: LiteralString = """
         (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
         clock_timestamp() AS clock,
         coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create
+"""
+
+_VECTOR_FACTS: LiteralString = """
+    SELECT
+        (SELECT extversion FROM pg_extension WHERE extname = 'vector' AND to_regtype('vector') IS NOT NULL)
+            AS installed,
+        EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') AS known,
+        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+            OR has_database_privilege(current_database(), 'CREATE') AND EXISTS (
+                SELECT FROM pg_available_extension_versions WHERE name = 'vector' AND trusted
+            ) AS may_install
 """

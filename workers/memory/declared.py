@@ -38,6 +38,10 @@ class MemorySetup(MemorySettings):
 
     embed: Embedder | None = None
 
+    @property
+    def embedder(self) -> str | None:
+        return self.embed.name if self.embed is not None else None
+
 
 Function = Callable[[list[str]], Vectors | Embedded | Awaitable[Vectors | Embedded]]
 

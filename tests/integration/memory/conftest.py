@@ -113,15 +113,20 @@ def meaning(url: str, provider: ScriptedProvider) -> Iterator[Mind]:
     made.close()
 
 
-@pytest.fixture
-def denied(url: str, provider: ScriptedProvider) -> Iterator[Mind]:
-    """There are vectors to be had, but this user may not install what compares them."""
+def plain(url: str) -> str:
+    """The same database, for a user who may not install anything."""
     with psycopg.connect(url, autocommit=True) as conn:
         with suppress(errors.DuplicateObject):
             conn.execute("CREATE ROLE plain LOGIN NOSUPERUSER")
         conn.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO plain")
         conn.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO plain")
-    made = Mind(f"{url}{'&' if '?' in url else '?'}user=plain", memory(embed=vectors_of(provider)))
+    return url.replace("baton@", "plain@", 1)
+
+
+@pytest.fixture
+def denied(url: str, provider: ScriptedProvider) -> Iterator[Mind]:
+    """There are vectors to be had, but this user may not install what compares them."""
+    made = Mind(plain(url), memory(embed=vectors_of(provider)))
     yield made
     made.close()
 
