@@ -196,8 +196,8 @@ def test_an_agent_without_a_key_names_one(words: Mind) -> None:
 def test_past_runs_are_found_by_an_index_beside_many_others(words: Mind) -> None:
     words.query(
         "INSERT INTO runs (id, definition_id, workflow, tenant, labels, input, state, finished_at, output_ref)"
-        " SELECT gen_random_uuid(), 'd', 'w', 'default', jsonb_build_object('key', 'k' || mod(n, 500)), '1', 'completed',"
-        "        now(), 'run' FROM generate_series(1, 5000) n"
+        " SELECT gen_random_uuid(), 'd', 'w', 'default', jsonb_build_object('key', 'k' || mod(n, 500)), '1',"
+        " 'completed', now(), 'run' FROM generate_series(1, 5000) n"
     )
     words.query("ANALYZE runs")
     from orchestrator.store.memory_queries import SELECT_EPISODES
