@@ -154,8 +154,7 @@ class Runner:
                     raise Superseded from None
                 failure: Exception = AgentError(f"it was cancelled from inside: {error}")
             except TimeoutError as error:
-                late = AttemptTimeout(f"it took longer than {limit:g} s")
-                failure = late if clock.expired() else error
+                failure = _late(agent, limit) if clock.expired() else error
             except SetAside:
                 return _set_aside(ctx)
             except Superseded:
@@ -224,7 +223,7 @@ class Runner:
                 if awaited.done():
                     raise
                 self._abandon(running)
-                raise AttemptTimeout(f"it took longer than {limit:g} s") from None
+                raise _late(agent, limit) from None
 
     def _abandon(self, running: Future[Any]) -> None:
         if not running.cancel():
@@ -348,9 +347,16 @@ def _first_faults(error: ValidationError, most: int = 3) -> str:
     return "; ".join(told) + (f"; and {more} more" if more else "")
 
 
+def _late(agent: Agent, limit: float) -> AttemptTimeout:
+    """Names whose time was over first: the step's own, or that of its run, of which it was not told."""
+    if limit < agent.spec.timeout:
+        return AttemptTimeout("the run was out of time before the step had ended")
+    return AttemptTimeout(f"the step took longer than {limit:g} s")
+
+
 def _failed(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> Failed:
     if isinstance(error, SoftTimeLimitExceeded):
-        error = AttemptTimeout(f"it took longer than {agent.spec.timeout:g} s")
+        error = _late(agent, agent.spec.timeout)
     retryable = not isinstance(error, Permanent)
     told = isinstance(error, (AttemptTimeout, Permanent))
     info = ErrorInfo(

@@ -193,7 +193,8 @@ class StepTask(Task):
             return
         held = engine.held(pointer)
         if held is not None:
-            error = ErrorInfo(type="AttemptTimeout", message=f"it was killed after {timed_out:g} s")
+            told = f"the step took longer than {self.agent.spec.timeout:g} s, and was killed"
+            error = ErrorInfo(type="AttemptTimeout", message=told)
             wait = retry_in(self.agent, held.retries, True)
             failed = Failed(error=error, retry_in=wait)
             recorded = engine.record(Finished(held.run_id, held.path, held.attempt, failed))

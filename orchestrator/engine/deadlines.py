@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 PATIENCE = 0.1
 """Seconds to wait for a run that somebody else holds."""
 
+_LAYERS = {"round": "round", "debate": "debate", "fan_out": "fan-out", "each": "fan-out"}
+"""What has a time of its own around its branches, by its pattern."""
+
 Key = tuple[UUID, str]
 """A run and the path of a fan-out in it, or an empty path for the run itself."""
 
@@ -46,7 +49,9 @@ class _Late(NamedTuple):
             whose = f"its timeout of {limit:g} s" if limit is not None else "the run had that waits for it"
             return error_text("DeadlineExceeded", f"the run took longer than {whose}")
         node: Any = self.run.plan.at(self.path).node
-        return error_text("Late", f"it had not ended after {node.within:g} s")
+        around = self.run.plan.at(parent_of(self.path)).node
+        what = _LAYERS.get(around.pattern) or _LAYERS[node.pattern]
+        return error_text("Late", f"the {what} took longer than {node.within:g} s")
 
 
 class Deadlines(Ground):

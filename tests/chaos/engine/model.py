@@ -188,7 +188,9 @@ class Model:
     def expire_fan_out(self, path: str) -> None:
         """A fan-out has waited for its branches as long as it may."""
         node: Any = self.rows[path].node
-        self._end_all("skipped", f"it had not ended after {node.within:g} s", path + "/")
+        around = self.rows[path.rpartition("/")[0]].node if "/" in path else None
+        what = {"round": "round", "debate": "debate"}.get(getattr(around, "pattern", ""), "fan-out")
+        self._end_all("skipped", f"the {what} took longer than {node.within:g} s", path + "/")
         self._settle()
 
     def waiting_fan_outs(self) -> list[str]:

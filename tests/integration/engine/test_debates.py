@@ -241,6 +241,7 @@ def test_a_late_debater_is_a_gap(bench: Bench) -> None:
 
     end = bench.end(run)
     assert (end.output["by"], end.output["gaps"][0]["state"]) == ("majority", "late")
+    assert end.output["gaps"][0]["reason"] == "the debate took longer than 3600 s"
     assert not bench.finish(late, says("y")).accepted
     assert bench.view(run).degraded
 

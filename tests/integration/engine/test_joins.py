@@ -177,7 +177,9 @@ def test_a_fan_out_with_too_few_branches_in_time_fails(bench: Bench) -> None:
 
     error = bench.end(run).error
     assert error is not None
-    assert error.message == ("1 of 3 branches succeeded, 3 are required; 0/b: it had not ended after 60 s")
+    assert error.message == (
+        "1 of 3 branches succeeded, 3 are required; 0/b: the fan-out took longer than 60 s"
+    )
 
 
 def test_an_early_fan_out_is_left_alone(bench: Bench) -> None:
@@ -218,7 +220,7 @@ def test_what_is_nested_in_a_late_branch_is_late_as_well(bench: Bench) -> None:
     assert bench.end(run).output == {
         "a": 1,
         "inner": None,
-        "gaps": [{"branch": "inner", "state": "late", "reason": "it had not ended after 60 s"}],
+        "gaps": [{"branch": "inner", "state": "late", "reason": "the fan-out took longer than 60 s"}],
     }
 
 

@@ -392,6 +392,7 @@ def test_whoever_is_late_is_a_gap_and_the_reviewer_goes_on(bench: Bench) -> None
 
     (gap,) = bench.end(run).output["gaps"]
     assert (gap["branch"], gap["state"]) == ("b", "late")
+    assert gap["reason"] == "the round took longer than 3600 s"
     assert not bench.finish(late, "too late").accepted
     assert bench.view(run).degraded
 

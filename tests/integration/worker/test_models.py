@@ -10,14 +10,16 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
+from orchestrator.definitions.vocabulary import workflow
 from orchestrator.store.schema import upgrade
 from schemas import Price, RunState
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
+from schemas.outcomes import Failed
 from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import ask, provided, spent, writer
 from tests.support import Databases
-from workers import AgentError, Model, Retry, agent, llm_agent
+from workers import AgentError, Model, Retry, agent, execute, llm_agent
 from workers.scripted import Asked, Refusal, Reply, ScriptedProvider, answer, call, refuse, text
 
 FREE = Price(input=0, output=0)
@@ -301,6 +303,25 @@ def test_a_model_has_its_time_and_the_error_names_it(desk: Desk) -> None:
 
     assert "model call openai:scripted took longer than 0.1 s" in str(desk.end(run).error)
     assert len(provider.log) == 1
+
+
+def test_the_step_is_named_where_its_time_is_over_first(desk: Desk) -> None:
+    with provided([text("", delay=5)]) as provider:
+        run = ask(desk, writer(provider, timeout=0.1))
+
+    assert "the step took longer than 0.1 s" in str(desk.end(run).error)
+
+
+def test_and_the_run_where_nobody_has_told_of_its_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a worker that does not hear that the time of its run is over
+    monkeypatch.setattr(execute, "UNHEARD", 0.0)
+    with provided([text("", delay=5)]) as provider:
+        desk.agents["writer"] = writer(provider)
+        run = desk.submit(workflow("w", desk.agents["writer"], timeout=0.3), {"about": "tides"})
+        ended = desk.runner.run(desk.agents["writer"], desk.claim(run, "0"))
+
+    assert isinstance(ended.outcome, Failed)
+    assert ended.outcome.error.message == "the run was out of time before the step had ended"
 
 
 def test_a_slow_model_has_a_stand_in(desk: Desk) -> None:

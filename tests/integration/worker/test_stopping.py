@@ -109,7 +109,7 @@ def test_a_cancel_stops_an_async_agent_in_a_child_process(shared: Stack, tmp_pat
 def test_an_async_agent_in_a_child_process_is_stopped_when_its_time_is_up(
     shared: Stack, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunFailed, match=r"it took longer than 0\.5 s"):
+    with pytest.raises(RunFailed, match=r"the step took longer than 0\.5 s"):
         shared.run(misbehaving.forked_times_out, str(tmp_path / "x"))
     eventually(lambda: (tmp_path / "x.stopped").exists())
 
