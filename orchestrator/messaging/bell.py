@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -50,6 +51,7 @@ class Bell:
         self._pid = os.getpid()
         self._idle: deque[Any] = deque()
         self._used = 0
+        self._counting = threading.Lock()
         self._silent_until = 0.0
 
     @contextmanager
@@ -92,9 +94,10 @@ class Bell:
         try:
             return self._idle.pop()
         except IndexError:
-            if self._used >= MOST:
-                return None
-        self._used += 1
+            with self._counting:
+                if self._used >= MOST:
+                    return None
+                self._used += 1
         client = redis.Redis.from_url(
             self._url or "", socket_connect_timeout=PATIENCE, socket_timeout=PATIENCE
         )
@@ -127,7 +130,8 @@ class Bell:
 
     def _drop(self, line: Any) -> None:
         if line is not None:
-            self._used -= 1
+            with self._counting:
+                self._used -= 1
             line.close()
 
 
