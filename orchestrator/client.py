@@ -31,6 +31,7 @@ from orchestrator.places import find
 from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
+from orchestrator.tool_calls.log import CallLog
 from orchestrator.watching.feed import Feed
 from orchestrator.watching.replay import until
 from orchestrator.watching.views import RunEnd, Views
@@ -41,6 +42,7 @@ from schemas.incoming import Emitted
 from schemas.runs import RUN_LIVE, PoolView, RunFigures, RunMoment, RunState, RunSummary, RunView, WorkerView
 from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
+from schemas.tools import ToolRecord
 from schemas.workflows import Workflow
 
 T = TypeVar("T")
@@ -111,6 +113,7 @@ class Client(Approvals):
         """Events from outside, and what became of them."""
         self.subscriptions = Subscriptions(self._pool, self._engine.plans)
         """What starts runs when events come in."""
+        self._tool_calls = CallLog(self._pool)
         self.shared = SharedState(self._pool)
         """What agents share, to look at."""
         self.memory = LongMemory(self._pool)
@@ -381,6 +384,10 @@ class Client(Approvals):
             time.sleep(pause)
 
     @translated()
+    def tool_calls(self, run_id: UUID) -> list[ToolRecord]:
+        """The calls of tools that a run has made, in the order in which they ended."""
+        return self._tool_calls.of_run(run_id)
+
     def events(self, run_id: UUID, after: int = 0) -> list[Event]:
         """The events so far with a number above `after`. Raises `NotFound`."""
         self._views.summary(run_id)

@@ -19,6 +19,7 @@ from orchestrator.definitions.vocabulary import Composable
 from schemas.agents import AgentSpec
 from schemas.errors import BatonError, DefinitionError, Fault, NotFound
 from schemas.memory import MemorySettings
+from schemas.tools import DeclaredTool, MayCall
 from schemas.workflows import Workflow
 
 _NAME_ONE = "name it with --app or BATON_APP, e.g. `--app examples.text_digest` or `--app ./my.py`"
@@ -37,6 +38,8 @@ class Loaded:
     """What starts runs when events come in."""
     memory: MemorySettings | None = None
     """How its agents remember, if it says so."""
+    tools: Mapping[str, tuple[DeclaredTool, ...]] = field(default_factory=dict)
+    """What agents may name; several under one name serve those that have them by themselves."""
 
     def workflow(self, name: str) -> Workflow:
         """The workflow of this name.
@@ -71,6 +74,7 @@ def load(app: str) -> Loaded:
     found = _Search()
     for root in roots:
         found.search(root)
+    found.look_names_up()
     if found.faults:
         raise DefinitionError(f"app {app!r}", found.faults)
     if not found.workflows and not found.specs:
@@ -78,7 +82,15 @@ def load(app: str) -> Loaded:
             f"{app!r} holds neither a workflow nor an agent at the top level of its modules.",
             next_step="define one there, or import it there from where it is defined",
         )
-    return Loaded(tuple(roots), found.workflows, found.agents, found.specs, found.reactions, found.memory)
+    return Loaded(
+        tuple(roots),
+        found.workflows,
+        found.agents,
+        found.specs,
+        found.reactions,
+        found.memory,
+        {name: tuple(tools) for name, tools in found.tools.items()},
+    )
 
 
 def unknown(kind: str, name: str, known: Iterable[str], next_step: str) -> NotFound:
@@ -99,6 +111,7 @@ class _Search:
         self.specs: dict[str, AgentSpec] = {}
         self.reactions: dict[str, Reaction] = {}
         self.memory: MemorySettings | None = None
+        self.tools: dict[str, list[DeclaredTool]] = {}
         self.faults: list[Fault] = []
         self._homes: dict[tuple[str, str], str] = {}
 
@@ -117,6 +130,10 @@ class _Search:
         elif isinstance(value, MemorySettings):
             self.memory = self.memory or value
             self._agree("memory", "", home, same=self.memory == value)
+        elif isinstance(value, DeclaredTool):
+            known_tools = self.tools.setdefault(value.spec.name, [])
+            if not any(one is value for one in known_tools):
+                known_tools.append(value)
         elif isinstance(value, Composable):
             spec = getattr(value, "spec", None)
             if isinstance(spec, AgentSpec):
@@ -124,6 +141,18 @@ class _Search:
                 same = self.agents.setdefault(spec.name, value) is value
                 self.specs.setdefault(spec.name, spec)
                 self._agree("agent", spec.name, home, same=same)
+
+    def look_names_up(self) -> None:
+        """Whether each tool that an agent names is one tool of the app."""
+        for agent, found in self.agents.items():
+            entries: tuple[MayCall, ...] = getattr(found, "may_call", ())
+            for name in (one.name for one in entries if one.is_named):
+                known = len(self.tools.get(name, ()))
+                if known == 0:
+                    error = unknown("tool", name, self.tools, next_step="")
+                    self.faults.append(Fault(f"agent {agent}", str(error)))
+                elif known > 1:
+                    self.faults.append(Fault(f"agent {agent}", f"{known} tools have the name {name!r}"))
 
     def _agree(self, kind: str, name: str, home: str, *, same: bool) -> None:
         first = self._homes.setdefault((kind, name), home)

@@ -132,6 +132,7 @@ class Pruner:
                 if self._rule.state_older_than is not None:
                     yield from _emptied(conn, sql.DELETE_KEY_STATES, keys, lambda n: Removed(states=n))
                     yield from _emptied(conn, sql.DELETE_SESSIONS, keys, lambda n: Removed(sessions=n))
+                yield from _emptied(conn, sql.DELETE_TOOL_CACHE, keys, lambda n: Removed())
                 if self._rule.results:
                     for page, delete in _RESULTS:
                         yield from _paged(conn, page, delete, keys)
@@ -195,6 +196,8 @@ def _remove_runs(conn: Conn, runs: Sequence[UUID], keys: Mapping[str, Any]) -> R
             sql.DELETE_JOURNAL,
             sql.DELETE_NOTICES,
             sql.DELETE_PERMITS,
+            sql.DELETE_TOOL_CALLS,
+            sql.DELETE_TOOL_FENCES,
             sql.DELETE_SPENDINGS,
             sql.DELETE_STATES,
             sql.DELETE_STATE_WRITES,

@@ -13,7 +13,8 @@ class Notice(Frozen):
     """One thing to tell.
 
     Kinds: `approval.asked`, `approval.escalated`, `approval.settled`, `approval.informed` (a medium risk, which goes
-    on), `question.asked`, `question.escalated`, `question.settled`.
+    on), `question.asked`, `question.escalated`, `question.settled`, `tool.informed` (a call of a tool of medium
+    risk that was made).
     """
 
     id: UUID

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -42,3 +43,49 @@ class ToolSpec(Frozen):
     """Whether a call of which nobody knows how it ended may be made again, under the same key."""
     fallbacks: tuple[str, ...] = ()
     """The tools that are asked, in this order, until one answers; none for a tool that answers itself."""
+
+
+class DeclaredTool:
+    """A tool as those know it who do not run it."""
+
+    spec: ToolSpec
+
+
+class MayCall(Frozen):
+    """One entry of what an agent may call."""
+
+    name: str
+    """Of the tool; of a toolset with `/*` behind it."""
+    spec: ToolSpec | None = None
+    """None for one by name, or for a toolset, of which it is known later."""
+    is_named: bool = False
+    """Whether the app says which tool it is."""
+    asks: bool = False
+    """Whether a person sees each call first, whatever its risk."""
+
+
+class ToolRecord(Frozen):
+    """One call of a tool, as it was written down when it had ended."""
+
+    path: str
+    """The step."""
+    attempt: int
+    place: int
+    """In the journal of the step; tools that were tried in turn have the same."""
+    agent: str
+    tool: str
+    part_of: str | None
+    """What the agent had called, where that tries several tools."""
+    idempotency_key: str
+    arguments: Any
+    """As JSON data; a long one is `{"cut": its beginning as text, "characters": how many it had}`, as is a result."""
+    result: Any
+    error: str | None
+    """Why there is no result."""
+    cached: bool
+    """Whether an equal call had been made, or was under way, so that this one was not."""
+    runs_on: bool
+    """Whether its thread could not be stopped when its time was over."""
+    seconds: float
+    at: datetime
+    """When it had ended."""

@@ -18,6 +18,7 @@ from orchestrator.definitions.vocabulary import Composable, Part
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
+from schemas.tools import MayCall
 from schemas.usage import Bounds
 from schemas.workflows import Leaf
 from workers.batching import Batch, Batches
@@ -44,6 +45,8 @@ class Agent(Composable):
     batches: Batches | None = None
     guard: Guard | None = None
     """What is masked; None is the guard of plain agents, `workers.guards.policy.PLAIN`."""
+    may_call: tuple[MayCall, ...] = ()
+    """The tools of a model agent."""
 
     @property
     def name(self) -> str:

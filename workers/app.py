@@ -35,6 +35,7 @@ from workers.memory.declared import MemorySetup
 from workers.process import WorkerProcess
 from workers.step import StepTask
 from workers.submit import SubmitTask
+from workers.tools.declared import Tool
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,11 @@ def build() -> Celery:
     found = _loaded()
     if isinstance(found.memory, MemorySetup):
         app.baton.memory = found.memory
+    app.baton.tools = {
+        name: tools[0]
+        for name, tools in found.tools.items()
+        if len(tools) == 1 and isinstance(tools[0], Tool)
+    }
     agents = {name: agent for name, agent in found.agents.items() if isinstance(agent, Agent)}
     for agent in agents.values():
         _register(app, agent)

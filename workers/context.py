@@ -291,12 +291,16 @@ class Context:
             return read(Found(await self._without_journal(act), owed=True))
         return await self._awaited(self._journal, place, name, act, read)
 
-    async def through(self, call: Call, act: Callable[[], Awaitable[Made]]) -> Made:
-        """Make this call of a model or a tool when the gates of the cluster let it pass."""
+    async def through(self, call: Call, act: Callable[[], Awaitable[Made]], *, waits: bool = True) -> Made:
+        """Make this call of a model or a tool when the gates of the cluster let it pass.
+
+        If it `waits` for a limit, so does its step; else whoever calls does something else when it is `PutOff`.
+        """
         try:
             return await through(self._gates, call, act)
-        except PutOff as waits:
-            self._put_off = self._put_off or waits
+        except PutOff as put_off:
+            if waits:
+                self._put_off = self._put_off or put_off
             raise
 
     @property

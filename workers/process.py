@@ -125,7 +125,7 @@ class WorkerProcess:
 
     @cached_property
     def tooling(self) -> Tooling:
-        return Tooling(self.loop, self.tools)
+        return Tooling(self.loop, self.pool, self.tools)
 
     @cached_property
     def _beside(self) -> Pool:

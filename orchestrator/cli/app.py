@@ -25,6 +25,7 @@ from orchestrator.cli import (
     state,
     submit,
     subscriptions,
+    tools,
     up,
     workflows,
 )
@@ -68,6 +69,7 @@ app.command("flower", rich_help_panel="Run")(processes.flower)
 app.command("run", rich_help_panel="Work")(submit.run)
 for command in (history.events, history.fork, explain.explain, control.cancel, control.pause, control.resume):
     runs.app.command()(command)
+runs.app.command("tools")(tools.calls)
 app.add_typer(runs.app, name="runs", rich_help_panel="Work")
 app.add_typer(approvals.app, name="approvals", rich_help_panel="Work")
 app.add_typer(schedules.app, name="schedules", rich_help_panel="Work")
@@ -78,6 +80,7 @@ app.add_typer(memory.app, name="memory", rich_help_panel="Work")
 app.command("plan", rich_help_panel="Work")(workflows.plan)
 app.add_typer(evaluate.app, name="eval", rich_help_panel="Work")
 app.add_typer(workflows.app, name="workflows", rich_help_panel="Work")
+app.add_typer(tools.app, name="tools", rich_help_panel="Work")
 app.add_typer(pools.app, name="pools", rich_help_panel="Operate")
 app.add_typer(pools.workers, name="workers", rich_help_panel="Operate")
 app.add_typer(dead.app, name="dead", rich_help_panel="Operate")

@@ -57,6 +57,10 @@ DELETE_JOURNAL: LiteralString = "DELETE FROM journal WHERE run_id = ANY (%(runs)
 
 DELETE_PERMITS: LiteralString = "DELETE FROM permits WHERE run_id = ANY (%(runs)s::uuid[])"
 
+DELETE_TOOL_CALLS: LiteralString = "DELETE FROM tool_calls WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_TOOL_FENCES: LiteralString = "DELETE FROM tool_fences WHERE run_id = ANY (%(runs)s::uuid[])"
+
 DELETE_NOTICES: LiteralString = "DELETE FROM notices WHERE run_id = ANY (%(runs)s::uuid[])"
 
 DELETE_SPENDINGS: LiteralString = "DELETE FROM spendings WHERE run_id = ANY (%(runs)s::uuid[])"
@@ -166,6 +170,14 @@ WITH gone AS (
     DELETE FROM session_messages m USING gone WHERE m.tenant = gone.tenant AND m.session = gone.key
 )
 SELECT FROM gone
+"""
+
+# Whoever writes a result takes some away that have expired; here go those of tools that nobody calls any longer.
+DELETE_TOOL_CACHE: LiteralString = """
+DELETE FROM tool_cache WHERE key IN (
+    SELECT key FROM tool_cache WHERE expires_at < clock_timestamp() ORDER BY expires_at
+    LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
 """
 
 # The tables of the result backend have no index on time: they are passed in the order of their keys.

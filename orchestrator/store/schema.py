@@ -15,7 +15,15 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from orchestrator.store import event_tables, limit_tables, memory_tables, result_tables, state_tables, tables
+from orchestrator.store import (
+    event_tables,
+    limit_tables,
+    memory_tables,
+    result_tables,
+    state_tables,
+    tables,
+    tool_tables,
+)
 from orchestrator.store.metadata import metadata
 from orchestrator.store.revision import check, head, revision
 from schemas.errors import Unavailable
@@ -31,6 +39,7 @@ __all__ = [
     "revision",
     "state_tables",
     "tables",
+    "tool_tables",
     "upgrade",
 ]
 

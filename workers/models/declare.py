@@ -21,7 +21,7 @@ from workers.guards.policy import Guard
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, Brain
 from workers.models.named import Model
-from workers.tools.declared import Declared, allowed_of
+from workers.tools.declared import Declared, allowed_of, entry_of
 
 
 def llm_agent(
@@ -157,7 +157,8 @@ def llm_agent(
         limits=tuple(limits),
         bounds=bounds or Bounds(model_calls=max_calls * len(asked)),
     )
-    return Agent(think, spec, True, takes, gives, guard=guard or Guard())
+    may_call = tuple(map(entry_of, able))
+    return Agent(think, spec, True, takes, gives, guard=guard or Guard(), may_call=may_call)
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:

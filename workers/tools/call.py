@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from schemas.errors import AgentError, CallAbandoned
 from workers.memory.memories import Memories
+from workers.tools.effects import Effects
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class ToolCall:
     abandoned: threading.Event = field(default_factory=threading.Event, repr=False)
     """Set when nobody waits for its result any longer: it took too long, or its step was stopped."""
 
+    effects: Effects | None = field(default=None, repr=False)
     remembered: Callable[[], Memories] | None = field(default=None, repr=False)
 
     @property
@@ -37,6 +41,23 @@ class ToolCall:
     def alive(self) -> bool:
         """Whether anybody still waits for the result."""
         return not self.abandoned.is_set()
+
+    def once(self, name: str, effect: Callable[[], Any]) -> Any:
+        """Have an effect once, however often this call is made again, and not when its time is over.
+
+        What it gives is kept, as JSON data, and given to an attempt that makes the call again; if that one finds that
+        the effect was begun and nobody knows how it ended, it raises `ToolError`. In an async tool, await this.
+        Raises `CallAbandoned` as `check` does.
+        """
+        self.check()
+        if self.effects is None:
+            return effect()
+        key = f"{self.idempotency_key}/{name}"
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self.effects.once(key, effect)
+        return self.effects.awaited(key, effect)
 
     def check(self) -> None:
         """Ask this before each effect, in a sync tool: its thread runs on after its time.

@@ -7,22 +7,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import pydantic_core
 
+from orchestrator.store.connect import Pool
+from orchestrator.tool_calls.cache import ToolCache
+from orchestrator.tool_calls.fences import Fences, Holder
+from orchestrator.tool_calls.log import CallLog, Ended
 from schemas.errors import AgentError, AttemptTimeout, NotFound, Permanent, ToolError, ToolTimeout
 from schemas.tools import RISKS, TOOL_TIMEOUT, Risk
 from workers.asking import NOTHING, Question
 from workers.calls import Call, Made
 from workers.context import Context
-from workers.endings import Superseded
+from workers.endings import PutOff, Superseded
 from workers.loop import LoopThread
 from workers.tools.call import ToolCall
 from workers.tools.declared import Allowed, AskFirst, Named, Tool, tool_of
-from workers.tools.threads import ToolThreads
+from workers.tools.effects import Effects
+from workers.tools.flights import Flights, Landed, key_of
+from workers.tools.threads import ToolThreads, Work
+
+HANDS = 4
+"""Threads that read and write in Postgres for the calls of a process."""
 
 Beside = Callable[[Awaitable[Any]], Awaitable[Any]]
 """How a call is awaited beside others."""
@@ -41,13 +51,20 @@ class Tooling:
     def __init__(
         self,
         loop: LoopThread,
+        pool: Pool,
         known: Mapping[str, Tool] | None = None,
+        *,
         threads: ToolThreads | None = None,
+        cache: ToolCache | None = None,
     ) -> None:
         """`known` are the tools that agents may name."""
         self._loop = loop
         self._known = known or {}
+        self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tools")
+        self._log = CallLog(pool)
+        self._fences = Fences(pool)
         self.threads = threads or ToolThreads()
+        self.flights = Flights(cache or ToolCache(pool), self._hands)
 
     async def tools(self, allowed: tuple[Allowed, ...]) -> list[Tool]:
         """What an agent may call. Raises `Permanent` for a name that nobody knows, or two of its tools bear."""
@@ -82,6 +99,15 @@ class Tooling:
         places = Places(ctx.place(), ctx.place())
         work = Caller(self, ctx, TOOL_TIMEOUT, keeps_errors=False).use(found, arguments, places)
         return work if ctx.is_async else _awaited(self._loop.submit(work))
+
+    def effects(self, ctx: Context) -> Effects:
+        """What this attempt has to do once."""
+        holder = Holder(ctx.run_id, ctx.path, ctx.attempt)
+        return Effects(self._fences, holder, self._hands, ctx._watch.shared)
+
+    def submit(self, call: Ended) -> Future[None]:
+        """Write down a call that has ended."""
+        return self._hands.submit(self._log.write, call)
 
     def caller(self, ctx: Context, timeout: float) -> Caller:
         """Who makes the calls of a model agent; `timeout` is for tools that have none of their own."""
@@ -156,13 +182,18 @@ class Caller:
     async def _answer(self, tool: Tool, given: Mapping[str, Any], place: int) -> Any:
         """Of the first tool of the chain that can answer."""
         tried = tool.chain or (tool,)
+        part_of = tool.name if tool.chain else None
         errors: list[str] = []
         for number, one in enumerate(tried):
             key = f"{self._ctx.idempotency_key}:{place}{f':{number}' if number else ''}"
             try:
-                return await self._made(one, given, place, key)
+                return await self._logged(_Try(one, given, place, key, part_of, number == len(tried) - 1))
             except Superseded:
                 raise
+            except PutOff as error:
+                if number == len(tried) - 1:
+                    raise
+                errors.append(f"{one.name}: over its limit, {error.limit}")
             except Exception as error:
                 if len(tried) == 1:
                     raise
@@ -173,57 +204,164 @@ class Caller:
                     raise
         raise ToolError("; ".join(errors))
 
-    async def _made(self, tool: Tool, given: Mapping[str, Any], place: int, key: str) -> Any:
-        ctx = self._ctx
-        if not ctx.remaining:
+    async def _logged(self, one: _Try) -> Any:
+        """Written down when it has ended."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            landed = await self._landed(one)
+        except Superseded:
+            raise
+        except Exception as error:
+            await self._write(one, clock() - began, error=str(error) or type(error).__name__)
+            raise
+        except PutOff as error:
+            if not one.is_last:
+                await self._write(one, clock() - began, error=f"over its limit: {error.limit}")
+            raise
+        except asyncio.CancelledError:
+            if one.made:
+                self._tooling.submit(
+                    self._ended(one, clock() - began, error="it was stopped with its attempt")
+                )
+            raise
+        await self._write(one, clock() - began, result=landed.value, cached=landed.cached)
+        return landed.value
+
+    async def _landed(self, one: _Try) -> Landed:
+        """The result of this call, or of an equal one."""
+        if not self._ctx.remaining:
             raise AttemptTimeout("its time is over: this call is not made")
+        if one.tool.spec.cache is None:
+            return Landed(await self._made(one), cached=False)
+        key = key_of(one.tool, one.given, self._ctx.tenant)
+
+        async def make() -> Any:
+            return self._ctx._watch.shared(await self._made(one))
+
+        return await self._tooling.flights.result(one.tool, key, self._limit(one.tool), make)
+
+    async def _made(self, one: _Try) -> Any:
+        ctx = self._ctx
         call = Call(
             "tool",
-            tool.name,
+            one.tool.name,
             ctx.agent,
             ctx.workflow,
             ctx.tenant,
             ctx.run_id,
             ctx.path,
             ctx.attempt,
-            place,
-            key,
-            given,
-            limits=tool.limits,
+            one.place,
+            one.key,
+            one.given,
+            limits=one.tool.limits,
         )
 
         async def act() -> Made:
-            return Made(await self._run(tool, given, key))
+            one.made = True
+            if self.risk_of(one.tool, one.given) == "medium":
+                ctx.warn(f"tool {one.tool.name}, of medium risk, is called", tool=one.tool.name)
+            return Made(await self._run(one))
 
-        return (await ctx.through(call, act)).value
+        return (await ctx.through(call, act, waits=one.is_last)).value
 
-    async def _run(self, tool: Tool, given: Mapping[str, Any], key: str) -> Any:
-        ctx = self._ctx
-        call = ToolCall(tool.name, key, ctx.tenant, ctx.labels, ctx.agent, remembered=lambda: ctx.memory)
-        function = partial(tool.function, *([call] if tool.takes_call else []), **tool.check(given))
-        timeout = tool.spec.timeout or self._timeout
+    async def _run(self, one: _Try) -> Any:
+        ctx, tool = self._ctx, one.tool
+        effects = self._tooling.effects(ctx)
+        call = ToolCall(
+            tool.name,
+            one.key,
+            ctx.tenant,
+            ctx.labels,
+            ctx.agent,
+            effects=effects,
+            remembered=lambda: ctx.memory,
+        )
+        function = partial(tool.function, *([call] if tool.takes_call else []), **tool.check(one.given))
         work = self._tooling.threads.work(tool.name)
+
+        async def act() -> Any:
+            return tool.give(await (function() if tool.is_async else work.run(function)))
+
+        timeout = self._limit(tool)
         try:
             async with asyncio.timeout(timeout) as clock:
-                returned = await (function() if tool.is_async else work.run(function))
+                return await (act() if tool.spec.idempotent else effects.awaited(one.key, act))
         except TimeoutError:
             if not clock.expired():
                 raise
-            if not tool.is_async and not work.begun:
-                told = self._tooling.threads.told()
-                raise ToolTimeout(f"tool {tool.name} was not begun in {timeout:g} s: {told}") from None
-            raise ToolTimeout(f"tool {tool.name} took longer than {timeout:g} s") from None
+            raise ToolTimeout(self._late(tool, work, timeout)) from None
         except SystemExit as error:
             raise AgentError(f"tool {tool.name} tried to end its process: {error!r}") from error
         finally:
             call.abandoned.set()
             if work.runs_on:
-                ctx.warn(
-                    f"tool {tool.name} runs on in its thread: its late effect is refused under idempotency key {key}",
-                    tool=tool.name,
-                    idempotency_key=key,
-                )
-        return tool.give(returned)
+                one.runs_on = True
+                self._warn_of_thread(one)
+
+    def _late(self, tool: Tool, work: Work, timeout: float) -> str:
+        if not tool.is_async and not work.begun:
+            return f"tool {tool.name} was not begun in {timeout:g} s: {self._tooling.threads.told()}"
+        late = f"tool {tool.name} took longer than {timeout:g} s"
+        return (
+            late if tool.spec.idempotent else f"{late}; it may have its effect all the same: find out first"
+        )
+
+    def _warn_of_thread(self, one: _Try) -> None:
+        self._ctx.warn(
+            f"tool {one.tool.name} runs on, its thread cannot be stopped;"
+            f" its late effect is refused under idempotency key {one.key}",
+            tool=one.tool.name,
+            idempotency_key=one.key,
+        )
+
+    def _limit(self, tool: Tool) -> float:
+        """Seconds that a call of this tool may take."""
+        return tool.spec.timeout or self._timeout
+
+    # --- its record ---------------------------------------------------------------------------------------
+
+    async def _write(self, one: _Try, seconds: float, **outcome: Any) -> None:
+        await asyncio.shield(asyncio.wrap_future(self._tooling.submit(self._ended(one, seconds, **outcome))))
+
+    def _ended(
+        self, one: _Try, seconds: float, result: Any = None, error: str | None = None, cached: bool = False
+    ) -> Ended:
+        ctx = self._ctx
+        return Ended(
+            run_id=ctx.run_id,
+            path=ctx.path,
+            attempt=ctx.attempt,
+            place=one.place,
+            agent=ctx.agent,
+            tool=one.tool.name,
+            part_of=one.part_of,
+            idempotency_key=one.key,
+            arguments=ctx._watch.shown("arguments of a tool", one.given),
+            result=ctx._watch.shown("result of a tool", result),
+            error=ctx._watch.text("error of a tool", error) if error is not None else None,
+            cached=cached,
+            runs_on=one.runs_on,
+            seconds=seconds,
+            informs=one.made and self.risk_of(one.tool, one.given) == "medium",
+        )
+
+
+@dataclass(eq=False)
+class _Try:
+    """One tool that is asked, alone or as one of a chain."""
+
+    tool: Tool
+    given: Mapping[str, Any]
+    place: int
+    key: str
+    part_of: str | None
+    is_last: bool
+    made: bool = False
+    """Whether it has been called: all gates have let it pass, and no equal call has answered."""
+    runs_on: bool = False
+    """Whether its thread could not be stopped."""
 
 
 def _awaited(running: Future[Any]) -> Any:

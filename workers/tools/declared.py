@@ -14,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from orchestrator.definitions.limits import limit_faults
 from schemas.errors import DefinitionError, Fault, ToolError
 from schemas.limits import Limit
-from schemas.tools import RISKS, Risk, ToolSpec
+from schemas.tools import RISKS, DeclaredTool, MayCall, Risk, ToolSpec
 from workers.asking import names
 from workers.tools.call import ToolCall
 
@@ -39,7 +39,7 @@ def ask_first(
 
 
 @dataclass(frozen=True, eq=False)
-class Tool:
+class Tool(DeclaredTool):
     """Something that a model, or a plain agent by `ctx.use`, may have done.
 
     Calling it calls the plain function, so it can be tested without any server.
@@ -234,6 +234,16 @@ def allowed_of(declared: Declared) -> Allowed | list[Fault]:
     if isinstance(declared, Toolset):
         return declared
     return tool_of(declared)
+
+
+def entry_of(allowed: Allowed) -> MayCall:
+    """The entry as data."""
+    match allowed:
+        case Tool(spec, gate=gate):
+            return MayCall(name=spec.name, spec=spec, asks=gate is not None)
+        case Named(name, gate):
+            return MayCall(name=name, is_named=True, asks=gate is not None)
+    return MayCall(name=f"{allowed.name}/*")
 
 
 def tool_of(declared: Callable[..., Any] | Tool | AskFirst) -> Tool | list[Fault]:

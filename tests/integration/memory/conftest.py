@@ -46,7 +46,7 @@ class Mind(Desk):
         )
         shared = SharedState(self.pool)
         self.runner = Runner(
-            loop, self.threads, Attempts(), shared, self.engine, Tooling(loop), tuple(gates), means
+            loop, self.threads, Attempts(), shared, self.engine, Tooling(loop, self.pool), tuple(gates), means
         )
 
     def do(self, act: Callable[[Context], Any], **fields: Any) -> Any:

@@ -55,7 +55,7 @@ class Desk(Bench):
         self.agents: dict[str, Agent] = {}
 
     def tooling(self, loop: LoopThread) -> Tooling:
-        return Tooling(loop)
+        return Tooling(loop, self.pool)
 
     def start(self, *agents: Agent, value: Any = None) -> UUID:
         """Run a pipeline of these agents as far as it goes."""

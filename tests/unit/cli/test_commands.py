@@ -33,7 +33,8 @@ from workers.drain import GRACE
 APP = "tests.unit.cli.apps"
 COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
-    "runs events", "runs fork", "runs explain", "runs cancel", "runs pause", "runs resume",
+    "runs events", "runs fork", "runs explain", "runs tools", "runs cancel", "runs pause", "runs resume",
+    "tools", "tools ls",
     "dead", "dead ls", "dead show", "dead retry", "dead drop",
     "eval", "eval run", "eval route", "workflows", "workflows ls", "workflows show", "pools", "pools ls",
     "pools scale", "workers", "workers ls", "db", "db upgrade", "db version", "db prune", "schedules", "schedules add",
