@@ -38,13 +38,11 @@ def spawn(
     `account` is the (uid, gid) to become, for a parent that is root. `output` receives stdout and stderr.
     Elsewhere than on Linux the child is an ordinary child that nobody ends when its parent is killed.
     """
-    me = str(os.getpid())
-    uid, gid = account or (-1, -1)
-    leash = [sys.executable, "-I", "-S", __file__, me, str(int(at_parents_death)), str(uid), str(gid)]
+    command = leashed(argv, at_parents_death=at_parents_death, account=account)
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*leash, *argv],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -54,6 +52,18 @@ def spawn(
         )
 
     return _lasting_thread().submit(start).result()
+
+
+def leashed(
+    argv: Sequence[str],
+    *,
+    at_parents_death: signal.Signals = signal.SIGKILL,
+    account: tuple[int, int] | None = None,
+) -> list[str]:
+    """The command that becomes `argv`, for who starts it from a thread that lives as long as this process."""
+    uid, gid = account or (-1, -1)
+    me, number = str(os.getpid()), str(int(at_parents_death))
+    return [sys.executable, "-I", "-S", __file__, me, number, str(uid), str(gid), *argv]
 
 
 def _lasting_thread() -> ThreadPoolExecutor:

@@ -208,7 +208,7 @@ def schema_tool(
     import jsonschema_rs
 
     try:
-        validator = jsonschema_rs.validator_for(dict(parameters))
+        validator = jsonschema_rs.validator_for(dict(parameters), offline=True)
         spec = ToolSpec(name=name, description=description, parameters=dict(parameters), **options)
     except (ValidationError, ValueError) as error:
         reason = said(error) if isinstance(error, ValidationError) else str(error)

@@ -1,0 +1,146 @@
+"""The tools of one MCP server, as an agent is given them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from schemas.errors import DefinitionError, Fault, Permanent
+from schemas.limits import Limit
+from schemas.tools import Risk
+from workers.tools.call import ToolCall
+from workers.tools.declared import Tool, schema_tool
+from workers.tools.mcp.place import Offered, Place
+
+if TYPE_CHECKING:
+    from workers.tools.mcp.session import Session
+
+LONGEST = 64
+"""Characters of a name that models take."""
+
+
+@dataclass(frozen=True, eq=False)
+class McpTools:
+    """A `Toolset`: its tools are known only when somebody looks."""
+
+    place: Place
+    only: tuple[str, ...]
+    prefix: str
+    risk: Risk | Mapping[str, Risk] | None
+    limits: tuple[Limit, ...]
+    timeout: float
+    max_bytes: int
+
+    @property
+    def name(self) -> str:
+        return f"mcp:{self.place.server}"
+
+    async def tools(self) -> Sequence[Tool]:
+        """Those that the server offers now, of which the agent may have. Starts the server, or connects to it.
+
+        Raises `Permanent` for a tool that it does not offer, and `AgentError` if it cannot be reached.
+        """
+        session = await self._session()
+        offered = {one.name: one for one in await session.tools()}
+        if missing := [one for one in self.only if one not in offered]:
+            raise Permanent(
+                f"the MCP server {self.place.server} does not offer {', '.join(missing)}: "
+                f"it offers {', '.join(sorted(offered)) or 'nothing'}"
+            )
+        return [
+            self._tool(session, one) for one in offered.values() if not self.only or one.name in self.only
+        ]
+
+    async def _session(self) -> Session:
+        try:
+            session_of = await asyncio.to_thread(_loaded)
+        except ModuleNotFoundError as error:
+            raise Permanent(f"{error.name} is missing: pip install 'baton-agents[mcp]'") from error
+        return session_of(self.place)
+
+    def _tool(self, session: Session, offered: Offered) -> Tool:
+        async def call(told: ToolCall, arguments: Mapping[str, Any]) -> Any:
+            return await session.call(offered.name, arguments, told.idempotency_key, self.max_bytes)
+
+        try:
+            return schema_tool(
+                re.sub(r"[^a-zA-Z0-9_-]", "_", f"{self.prefix}{offered.name}")[:LONGEST],
+                call,
+                parameters=offered.parameters,
+                description=offered.description,
+                timeout=self.timeout,
+                limits=self.limits,
+                risk=self._risk(offered),
+                idempotent=offered.idempotent,
+            )
+        except DefinitionError as error:
+            raise Permanent(f"the MCP server {self.place.server} offers what is no tool: {error}") from None
+
+    def _risk(self, offered: Offered) -> Risk:
+        declared = self.risk.get(offered.name) if isinstance(self.risk, Mapping) else self.risk
+        return declared or ("low" if offered.reads_only else "medium")
+
+
+def mcp_tools(
+    server: str,
+    *,
+    command: Sequence[str] = (),
+    env: Sequence[str] = (),
+    cwd: str | None = None,
+    url: str | None = None,
+    key: str | None = None,
+    only: Sequence[str] = (),
+    prefix: str | None = None,
+    risk: Risk | Mapping[str, Risk] | None = None,
+    limits: Sequence[Limit] = (),
+    timeout: float = 30.0,
+    max_bytes: int = 200_000,
+) -> McpTools:
+    """The tools of an MCP server, for `llm_agent(tools=[...])`: checked, allowed, limited, logged and kept like others.
+
+    The server is a `command` that the worker starts, when an agent first needs it, and that ends with the worker; or
+    a `url` (streamable HTTP), for which the environment variable `key` may hold a bearer token. A command sees PATH,
+    HOME and the like, and the environment variables that `env` names. `only` are the tools, as the server names them,
+    that the agent may call; to the model they are called `SERVER_NAME`, or with another `prefix`. `risk` is for all of
+    them or by name; without, those that the server says only read are low, the others medium. Answers larger than
+    `max_bytes` are refused. `timeout` is in seconds for one call. Nothing is started before a worker needs it.
+    """
+    faults = []
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_-]*", server):
+        faults.append(Fault("", "a server has a name like docs or my_files"))
+    if bool(command) == bool(url):
+        faults.append(Fault("", "name a command or a url"))
+    if isinstance(command, str):
+        faults.append(Fault("command", "it is a list of words: no shell is asked"))
+    if url is not None:
+        faults += _faults_of(url)
+    if key is not None and url is None:
+        faults.append(Fault("key", "only a url has one; name the variables that a command may see as env"))
+    if timeout <= 0 or max_bytes < 1:
+        faults.append(Fault("", "timeout and max_bytes must be positive"))
+    if faults:
+        raise DefinitionError(f"MCP server {server!r}", faults)
+    place = Place(server, tuple(command), tuple(env), cwd, url, key)
+    shown = f"{server}_" if prefix is None else prefix
+    return McpTools(place, tuple(only), shown, risk, tuple(limits), timeout, max_bytes)
+
+
+def _faults_of(url: str) -> list[Fault]:
+    parts = urlsplit(url)
+    faults = []
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        faults.append(Fault("url", "it is no http(s) URL"))
+    if parts.username or parts.password:
+        faults.append(Fault("url", "a URL is no place for credentials: name their variable as key"))
+    return faults
+
+
+def _loaded() -> Callable[[Place], Session]:
+    """Load the SDK, which takes a moment, and only where an agent needs it."""
+    from workers.tools.mcp.session import session_of
+
+    return session_of
