@@ -23,7 +23,6 @@ from schemas.tools import RISKS, Risk
 from schemas.usage import MOST, Usage
 from schemas.waits import Asking
 from workers.asking import NOTHING, Question, is_storable, names
-from workers.attempts import Attempt
 from workers.calls import Call, Gate, Made, through
 from workers.endings import PutOff, SetAside
 from workers.guards.masking import Watch
@@ -31,10 +30,7 @@ from workers.guards.policy import PLAIN
 from workers.journal import Found, Journal
 from workers.memory.memories import Means, Memories
 from workers.state import Memory, Session, State, block, memory_of
-from workers.telling import Telling
-
-SAYS = 200_000
-"""Characters that one attempt may say while it works."""
+from workers.telling import Speaker
 
 
 class Tooling(Protocol):
@@ -77,9 +73,7 @@ class Context:
     _means: Means | None = None
     _memories: Memories | None = None
     _is_async: bool = False
-    _telling: Telling | None = None
-    _said: int = 0
-    """Characters."""
+    _speaker: Speaker | None = None
     _is_shared: bool = False
     """Whether the call that it is given to is one of several steps."""
     _watch: Watch = field(default_factory=lambda: Watch(PLAIN, inside=False))
@@ -139,26 +133,16 @@ class Context:
     def say(self, text: str, **about: Any) -> None:
         """Say something while the agent works: it stands in the run's events (`step.delta`) within a fifth of a second.
 
-        Pieces that are `about` the same are joined. An attempt can say so many characters: `SAYS` of them. Raises
-        `Permanent` for what has no JSON form.
+        Pieces that are `about` the same are joined, and masked as what the agent gives. An attempt can say 200,000
+        characters. Raises `Permanent` for what has no JSON form.
         """
-        telling, left = self._telling, SAYS - self._said
-        if telling is None or not text or left <= 0:
-            return
-        self._said += len(text)
-        given = _as_json("say", about)
-        telling.tell(self._name, given, text[:left])
-        if left <= len(text):
-            telling.tell(self._name, given | {"cut": True}, "…")
+        if self._speaker is not None:
+            self._speaker.say(self._watch.shown("speech", _as_json("say", about)), text)
 
     async def heard(self) -> None:
         """Wait until what was said stands in the run's events."""
-        if self._telling is not None:
-            await asyncio.wrap_future(self._telling.told(self._name))
-
-    @property
-    def _name(self) -> Attempt:
-        return Attempt(self.run_id, self.path, self.attempt)
+        if self._speaker is not None:
+            await asyncio.wrap_future(self._speaker.told())
 
     @property
     def key(self) -> str | None:

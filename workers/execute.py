@@ -33,7 +33,7 @@ from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.memory.memories import Means
 from workers.state import Memory
-from workers.telling import Telling, Writer
+from workers.telling import Speaker, Telling, Writer
 from workers.tools.calling import Tooling
 
 log = logging.getLogger(__name__)
@@ -110,8 +110,8 @@ class Runner:
             return self._awaited(agent, claimed)
         ctx, limit = self._envelope(agent, claimed)
         ended = self._threaded(agent, claimed, ctx, limit)
-        if ctx._said:
-            self._telling.told(_name(claimed)).result()
+        if ctx._speaker is not None and ctx._speaker.has_spoken:
+            ctx._speaker.told().result()
         return ended
 
     def _threaded(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Ended:
@@ -138,7 +138,7 @@ class Runner:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
         ctx, limit = self._envelope(agent, claimed)
         ended = await self._on_loop(agent, claimed, ctx, limit)
-        if ctx._said:
+        if ctx._speaker is not None and ctx._speaker.has_spoken:
             await ctx.heard()
         return ended
 
@@ -199,7 +199,7 @@ class Runner:
             _tooling=self._tooling,
             _means=self._means,
             _is_async=agent.spec.is_async,
-            _telling=self._telling,
+            _speaker=Speaker(self._telling, _name(claimed), watch.spoken),
             _watch=watch,
         )
 

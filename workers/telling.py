@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -30,6 +30,10 @@ PAUSE = 0.02
 """Seconds between two tries to write what somebody waits for."""
 LONGEST = 4_000
 """Characters of one event."""
+SAYS = 200_000
+"""Characters that one attempt may say."""
+HELD = 100
+"""Characters that are held back until more is said, or all of it."""
 TRIES = 20
 """How often it is tried to write what an attempt says, of which the row may be held by somebody else."""
 
@@ -131,6 +135,60 @@ class Telling:
         for one in done:
             one.set_result(None)
         return len(written) == len(batch)
+
+
+class Speaker:
+    """What one attempt says: masked before anybody hears it, and not without end. For one thread at a time."""
+
+    def __init__(self, telling: Telling, attempt: Attempt, mask: Callable[[str], str]) -> None:
+        self._telling = telling
+        self._attempt = attempt
+        self._mask = mask
+        self._left = SAYS
+        self._about: Mapping[str, Any] = {}
+        self._held = ""
+        """The end of what was said: more of it may turn out to be what is masked."""
+
+    def say(self, about: Mapping[str, Any], text: str) -> None:
+        """Say this a little later; what is `about` something else begins anew."""
+        if self._left <= 0:
+            return
+        if about != self._about:
+            self._release()
+            self._about = about
+        self._held += text[: self._left]
+        self._left -= len(text)
+        if self._left <= 0:
+            self._release()
+            self._telling.tell(self._attempt, {**about, "cut": True}, "…")
+        elif len(self._held) > HELD:
+            self._go_on()
+
+    @property
+    def has_spoken(self) -> bool:
+        return self._left < SAYS
+
+    def told(self) -> Future[None]:
+        """As `Telling.told`, with all that was held back."""
+        self._release()
+        return self._telling.told(self._attempt)
+
+    def _go_on(self) -> None:
+        """Let go of what is masked the same whatever comes after it."""
+        if len(self._held) > LONGEST:
+            return self._release()
+        end = max(self._held.rfind(mark, 0, len(self._held) - HELD) for mark in " \n\"',")
+        before, after = self._held[: end + 1], self._held[end + 1 :]
+        shown = self._mask(before)
+        if before and shown + self._mask(after) == self._mask(self._held):
+            self._telling.tell(self._attempt, self._about, shown)
+            self._held = after
+        return None
+
+    def _release(self) -> None:
+        if self._held:
+            self._telling.tell(self._attempt, self._about, self._mask(self._held))
+            self._held = ""
 
 
 def _as_json(attempt: Attempt, piece: _Piece) -> str:

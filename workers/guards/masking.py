@@ -245,6 +245,10 @@ class Watch:
         """A text that somebody will see."""
         return self._noted(where, text, self._shown.text)
 
+    def spoken(self, text: str) -> str:
+        """A piece of what is said just now. It is not noted: all of it is, where it is given."""
+        return self._shown.text(text, Findings())
+
     def kept(self, where: str, text: str) -> str:
         """A JSON text that the agent itself will read again."""
         return self._noted(where, text, self._kept.json)

@@ -19,8 +19,7 @@ from tests.integration.engine.bench import Bench, named
 from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import ask, provided, spent, writer
 from tests.support import Databases, eventually
-from workers import AgentError, Context, Model, Retry, agent
-from workers import context as contexts
+from workers import AgentError, Context, Model, Retry, agent, telling
 from workers.attempts import Attempt
 from workers.scripted import Asked, Reply, answer, call, refuse, text
 from workers.telling import TRIES, Telling
@@ -149,11 +148,26 @@ def test_a_stand_in_is_heard_by_its_name(desk: Desk) -> None:
     assert said(desk, run, model="openai:other") == "yes"
 
 
+def test_a_secret_that_comes_in_pieces_is_not_heard(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_TOKEN", "0123456789-abcdefghij-0123456789")
+    own, found = "0123456789-abcdefghij-0123456789", f"sk-ant-api03-{'aB3dE6gH9k' * 9}-AA"
+    spoken = f"{LONG[:300]} {own} {LONG[:300]} {found} {LONG[:300]} {own}"
+    with provided([text(spoken, pace=0.002)]) as provider:
+        run = ask(desk, writer(provider, output=str, stream=True))
+
+    heard = said(desk, run)
+    assert heard == desk.end(run).output
+    assert heard.count("<SOME_TOKEN>") == 2
+    assert "0123456789-" not in heard
+    assert "aB3dE6gH9k" not in heard
+    assert len(heard) > 900
+
+
 # --- any agent --------------------------------------------------------------------------------------------
 
 
 def test_any_agent_may_say_something_but_not_without_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contexts, "SAYS", 10)
+    monkeypatch.setattr(telling, "SAYS", 10)
 
     @agent
     def speak(ctx: Context, value: int) -> int:
@@ -209,12 +223,12 @@ def test_who_waits_to_be_heard_does_not_wait_for_ever() -> None:
             tried.append(len(deltas))
             return set()
 
-    telling = Telling(Deaf())
+    quiet = Telling(Deaf())
     one = Attempt(UUID(int=1), "0", 1)
-    assert telling.told(one).done()
+    assert quiet.told(one).done()
 
-    telling.tell(one, {}, "a")
-    telling.told(one).result(timeout=10)
+    quiet.tell(one, {}, "a")
+    quiet.told(one).result(timeout=10)
 
     assert len(tried) == TRIES
-    assert telling.told(one).done()
+    assert quiet.told(one).done()
