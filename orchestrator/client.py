@@ -29,13 +29,16 @@ from orchestrator.messaging.dispatch import Dispatcher
 from orchestrator.people.approvals import Approvals
 from orchestrator.places import find
 from orchestrator.shared_state import SharedState
+from orchestrator.standing_budgets import StandingBudgets
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
 from orchestrator.tool_calls.log import CallLog
+from orchestrator.watching.costs import Costs
 from orchestrator.watching.feed import Feed
 from orchestrator.watching.replay import until
 from orchestrator.watching.views import RunEnd, Views
 from schemas.agents import JsonSchema
+from schemas.budgets import By, Cost
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
 from schemas.incoming import Emitted
@@ -118,6 +121,9 @@ class Client(Approvals):
         """What agents share, to look at."""
         self.memory = LongMemory(self._pool)
         """What agents remember, to look at and to forget."""
+        self.budgets = StandingBudgets(self._pool)
+        """What tenants, agents and everybody may consume in an hour, a day or a month."""
+        self._costs = Costs(self._pool)
 
     # --- producing ----------------------------------------------------------------------------------------
 
@@ -447,6 +453,15 @@ class Client(Approvals):
     def figures(self, runs: Iterable[UUID]) -> list[RunFigures]:
         """How these runs stand and what they consumed; waits for a Postgres that restarts as `result` does."""
         return self._read(partial(self._views.figures, list(runs)))
+
+    @translated()
+    def costs(self, by: By = "workflow", *, since: float | None = None) -> list[Cost]:
+        """What was paid, the dearest first, in the last `since` seconds; of runs that were pruned in whole days (UTC).
+
+        Model calls count when they end, what agents tell by `ctx.spend` with their attempts. A user is what the label
+        `user` of a run says. Raises `InputError`, `Unavailable`.
+        """
+        return self._costs.by(by, since=since)
 
     def close(self) -> None:
         """Close the connections."""

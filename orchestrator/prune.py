@@ -18,6 +18,7 @@ from uuid import UUID
 import psycopg
 
 from orchestrator.engine.run_locks import definition_key, run_key
+from orchestrator.store import cost_queries
 from orchestrator.store import prune_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.errors import Conflict
@@ -127,7 +128,8 @@ class Pruner:
                 yield from _emptied(conn, sql.DELETE_SETTLED_LETTERS, keys, lambda n: Removed(dead_letters=n))
                 yield from _emptied(conn, sql.DELETE_INCOMING, keys, lambda n: Removed(incoming_events=n))
                 yield from _emptied(conn, sql.DELETE_GATES, keys, lambda n: Removed())
-                yield from _emptied(conn, sql.DELETE_LIMITS, keys, lambda n: Removed())
+                for statement in (sql.DELETE_LIMITS, sql.DELETE_WINDOWS, sql.DELETE_OLD_WARNINGS):
+                    yield from _emptied(conn, statement, keys, lambda n: Removed())
                 yield from _emptied(conn, sql.DELETE_MEMORIES, keys, lambda n: Removed(memories=n))
                 if self._rule.state_older_than is not None:
                     yield from _emptied(conn, sql.DELETE_KEY_STATES, keys, lambda n: Removed(states=n))
@@ -199,6 +201,9 @@ def _remove_runs(conn: Conn, runs: Sequence[UUID], keys: Mapping[str, Any]) -> R
             sql.DELETE_TOOL_CALLS,
             sql.DELETE_TOOL_FENCES,
             sql.DELETE_SPENDINGS,
+            sql.DELETE_RESERVATIONS,
+            sql.DELETE_WARNINGS,
+            cost_queries.ROLL_UP,
             sql.DELETE_STATES,
             sql.DELETE_STATE_WRITES,
         ):

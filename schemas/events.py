@@ -23,6 +23,8 @@ class EventKind(StrEnum):
     RUN_PAUSED = "run.paused"
     RUN_RESUMED = "run.resumed"
     RUN_FORKED = "run.forked"
+    RUN_BUDGET_WARNING = "run.budget_warning"
+    """Of a budget that it consumes, its own or another, 80 % are used up."""
     STEP_COPIED = "step.copied"
     """Steps that a forked run began with."""
     STEP_OPENED = "step.opened"

@@ -26,13 +26,26 @@ class Usage(Frozen):
             model_calls=self.model_calls + other.model_calls,
         )
 
+    def beyond(self, other: Usage) -> Usage:
+        """What is consumed here and not in `other`, which is a part of it."""
+        return Usage(
+            tokens=max(0, self.tokens - other.tokens),
+            usd=max(0.0, round(self.usd - other.usd, 12)),
+            model_calls=max(0, self.model_calls - other.model_calls),
+        )
+
 
 class Budget(Frozen):
-    """What a run may consume; `None` sets no limit."""
+    """What may be consumed, by a run or in a window of time; `None` sets no limit."""
 
     tokens: int | None = Field(default=None, gt=0)
-    usd: float | None = Field(default=None, gt=0)
+    usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     model_calls: int | None = Field(default=None, gt=0)
+    seconds: float | None = Field(
+        default=None, gt=0, allow_inf_nan=False, exclude_if=lambda seconds: seconds is None
+    )
+    """Seconds of work: how long attempts have run, from claim to outcome, added up as each of them ends, so that two
+    at a time count twice. Waiting (in a queue, for people, for retries) is none; a run's `timeout` is wall time."""
 
 
 class Bounds(Frozen):

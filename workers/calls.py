@@ -9,9 +9,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
 from schemas.limits import Limit
-from schemas.usage import Usage
+from schemas.usage import Budget, Usage
 
 NONE = Usage()
+
+MOST_OUTPUT = 4_096
+"""Tokens of an answer that budgets set aside where nobody says how long it can be."""
 
 
 @dataclass
@@ -39,6 +42,12 @@ class Call:
     """Of the tool or the model."""
     usage: Usage | None = None
     """What it has consumed, once it has ended well."""
+    output_tokens: int = 0
+    """Those of its tokens that the model has made."""
+    budget: Budget | None = None
+    """What its agent may consume in a day (UTC), as its code says."""
+    counted: bool = False
+    """Whether a gate has counted its usage."""
 
 
 class Made(NamedTuple):
@@ -47,6 +56,10 @@ class Made(NamedTuple):
     value: Any
     """As JSON data."""
     usage: Usage = NONE
+    output_tokens: int = 0
+    """Those of its tokens that the model has made."""
+    counted: bool = False
+    """Whether budgets have counted its usage: the end of its attempt must not count it again."""
 
 
 class Gate(Protocol):
@@ -66,5 +79,5 @@ async def through(gates: Sequence[Gate], call: Call, act: Callable[[], Awaitable
         for gate in gates:
             await passed.enter_async_context(gate.around(call))
         made = await act()
-        call.usage = made.usage
-    return made
+        call.usage, call.output_tokens = made.usage, made.output_tokens
+    return made._replace(counted=call.counted)

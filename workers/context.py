@@ -62,6 +62,8 @@ class Context:
     risk: Risk = "low"
     """The least that each of its calls of tools counts as; see `raise_risk`."""
     risk_reason: str = ""
+    _counted: Usage = field(default_factory=Usage)
+    """That part of it which budgets have counted already, call by call."""
     _notes: list[Note] = field(default_factory=list)
     _memory: Memory | None = None
     _journal: Journal | None = None
@@ -106,6 +108,12 @@ class Context:
         if max(spent.tokens, spent.usd, spent.model_calls) > MOST:
             raise Permanent(f"spend(...): an attempt cannot have consumed more than {MOST:,} of anything")
         self.usage = spent
+
+    def account(self, usage: Usage, *, counted: bool) -> None:
+        """Add what a call has consumed; `counted` says whether budgets know of it already."""
+        self.spend(**usage.model_dump())
+        if counted:
+            self._counted += usage
 
     def progress(self, **data: Any) -> None:
         """Note something about the work as an event of the run, committed together with the outcome.

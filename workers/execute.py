@@ -22,6 +22,7 @@ from orchestrator.shared_state import Author, SharedState
 from schemas.errors import AgentError, AttemptTimeout, Permanent
 from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
+from schemas.usage import Usage
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.calls import Gate
@@ -62,6 +63,8 @@ class Ended(NamedTuple):
     outcome: Done | Failed | Waiting | Limited
     output: str | None
     notes: tuple[Note, ...]
+    counted: Usage = Usage()
+    """That part of its usage which budgets have counted already."""
 
 
 class InvalidInput(Permanent):
@@ -288,7 +291,7 @@ def _ended(ctx: Context, outcome: Done | Failed | Limited | Waiting, output: str
     if isinstance(outcome, Waiting | Limited):
         # It decides again when it runs again from its start.
         told = [note for note in told if note.kind is not EventKind.STEP_DECIDED]
-    return Ended(outcome, output, (*told, *ctx._watch.notes))
+    return Ended(outcome, output, (*told, *ctx._watch.notes), ctx._counted)
 
 
 def _set_aside(ctx: Context) -> Ended:

@@ -8,6 +8,7 @@ import typer
 
 from orchestrator.cli import (
     approvals,
+    budgets,
     control,
     db,
     dead,
@@ -84,5 +85,7 @@ app.add_typer(tools.app, name="tools", rich_help_panel="Work")
 app.add_typer(pools.app, name="pools", rich_help_panel="Operate")
 app.add_typer(pools.workers, name="workers", rich_help_panel="Operate")
 app.add_typer(dead.app, name="dead", rich_help_panel="Operate")
+app.add_typer(budgets.app, name="budgets", rich_help_panel="Operate")
+app.command("costs", rich_help_panel="Operate")(budgets.costs)
 app.command("doctor", rich_help_panel="Operate")(doctor.doctor)
 app.add_typer(db.app, name="db", rich_help_panel="Operate")

@@ -36,6 +36,7 @@ def explain(
         EventKind.STEP_MASKED,
         EventKind.STEP_INJECTION,
         EventKind.STEP_RECALLED,
+        EventKind.RUN_BUDGET_WARNING,
     )
     with connected() as client:
         run_id = resolve(client, run)
@@ -58,7 +59,7 @@ def explain(
 
 def _lines(event: Event) -> list[str]:
     data: dict[str, Any] = event.data
-    where = f"[bold]{escape(event.path)}[/]"
+    where = f"[bold]{escape(event.path or 'run')}[/]"
     if "message" in data:
         return [f"{where}  [yellow]{escape(data['message'])}[/]"]
     sure = f", confidence {data['confidence']:g}" if "confidence" in data else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -24,8 +24,10 @@ from orchestrator.engine.limits import Limits
 from orchestrator.engine.moves import Place
 from orchestrator.engine.onward import Stage
 from orchestrator.engine.patience import UNSTORABLE, patiently
+from orchestrator.engine.reserving import Reserving, Rest, warn
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import (
+    NOTHING,
     Finished,
     Note,
     Ready,
@@ -38,6 +40,7 @@ from orchestrator.engine.waking import Waking
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
+from schemas.usage import Usage
 
 _Attempt = tuple[UUID, str, int]
 
@@ -51,15 +54,28 @@ class _Accepted(NamedTuple):
     """Seconds until the run's deadline."""
     accounts: list[UUID] | None
     """The runs whose budgets count what it has consumed."""
+    metered: bool
+    """Whether others than runs have budgets."""
 
 
 class Engine(
-    Intake, Forking, Control, Deadlines, Waking, DeadSteps, Journals, Deltas, Custody, CallLimits, Limits
+    Intake,
+    Forking,
+    Control,
+    Deadlines,
+    Waking,
+    DeadSteps,
+    Journals,
+    Deltas,
+    Custody,
+    CallLimits,
+    Limits,
+    Reserving,
 ):
     """Moves runs on: record here; claim in `Claims` and `Limits`, what creates runs in `Intake` and `Forking`, whole
     runs in `Control`, their time in `Deadlines`, what they wait for in `Waits` and `Waking`, what workers hold in
-    `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`, say in `Deltas`, and
-    may do in `CallLimits`.
+    `Custody`, what they set aside in `DeadSteps`, what their steps have done inside in `Journals`, say in `Deltas`,
+    may do in `CallLimits`, and may pay for it in `Reserving`.
 
     Any number of engines, in any number of processes, work on the same database.
 
@@ -89,6 +105,7 @@ class Engine(
             with sharing(conn, {f.run_id for f in batch}):
                 accepted = self._accept(conn, batch)
                 accounts = {account for one in accepted.values() for account in one.accounts or ()}
+                standing = self._count_rests(conn, batch, accepted)
                 advance = Advance(conn, self.plans)
                 results = [_told(advance, one, accepted.pop(_attempt(one), None)) for one in batch]
                 before = len(advance.ready)
@@ -96,8 +113,21 @@ class Engine(
                 late = advance.ready[before:]
                 spending.check(conn, accounts)
             spending.check(conn, accounts)
+            if accounts or standing:
+                warn(conn, {f"run:{one}" for one in accounts} | standing, [one.run_id for one in batch])
             late += self.settle(conn, advance.unsettled)
         return _with_late(results, late, advance.ended)
+
+    def _count_rests(
+        self, conn: Conn, batch: Sequence[Finished], accepted: Mapping[_Attempt, _Accepted]
+    ) -> set[str]:
+        """Count what was told besides calls, and work where it is budgeted; the accounts of others than runs."""
+        rests = [
+            Rest(one.run_id, one.path, one.attempt, _rest(one))
+            for one in batch
+            if (found := accepted.get(_attempt(one))) and (found.metered or _rest(one) != NOTHING)
+        ]
+        return set(self.count_rest(conn, rests)) if rests else set()
 
     def _accept(self, conn: Conn, batch: Sequence[Finished]) -> dict[_Attempt, _Accepted]:
         """The outcomes that the fence let pass."""
@@ -122,6 +152,12 @@ class Engine(
 
 def _attempt(finished: Finished) -> _Attempt:
     return finished.run_id, finished.path, finished.attempt
+
+
+def _rest(finished: Finished) -> Usage:
+    """What it has consumed and nobody has counted yet."""
+    usage = finished.outcome.usage
+    return usage if finished.counted == NOTHING else usage.beyond(finished.counted)
 
 
 def _told(advance: Advance, finished: Finished, accepted: _Accepted | None) -> Recorded:
@@ -152,6 +188,7 @@ def _columns(batch: Sequence[Finished]) -> dict[str, list[Any]]:
         "outputs": [f.output for f in batch],
         "errors": [f.error.model_dump_json() if f is not None else None for f in failures],
         "usages": [f.outcome.usage.model_dump_json() for f in batch],
+        "rests": [None if (rest := _rest(f)) == NOTHING else rest.model_dump_json() for f in batch],
         "retry_ins": [_again_in(f.outcome) for f in batch],
         "limits": [f.outcome.limit if isinstance(f.outcome, Limited) else None for f in batch],
     }

@@ -12,6 +12,9 @@ import psycopg
 from orchestrator.definitions.compile import Plan
 from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
+from schemas.usage import Usage
+
+NOTHING = Usage()
 
 
 class Pointer(NamedTuple):
@@ -163,6 +166,8 @@ class Finished:
     """JSON text of a `Done` outcome's output."""
     notes: tuple[Note, ...] = ()
     """What the agent told of its work, to commit with it."""
+    counted: Usage = NOTHING
+    """That part of its usage which budgets have counted already, call by call."""
     onward: Onward | None = None
     """Set by a worker that would run the next stage of the pipeline at once."""
 

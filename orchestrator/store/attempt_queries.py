@@ -93,8 +93,10 @@ ACCEPT: LiteralString = """
 WITH given AS (
     SELECT * FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(states)s::text[],
                          %(outputs)s::text[], %(errors)s::text[], %(usages)s::text[], %(retry_ins)s::float8[],
-                         %(next_paths)s::text[], %(next_agents)s::text[], %(limits)s::text[])
-         AS g(run_id, path, attempt, state, output, error, usage, retry_in, next_path, next_agent, limited)
+                         %(next_paths)s::text[], %(next_agents)s::text[], %(limits)s::text[],
+                         %(rests)s::text[])
+         AS g(run_id, path, attempt, state, output, error, usage, retry_in, next_path, next_agent, limited,
+              rest)
 ), accepted AS (
     UPDATE steps s
     SET state = CASE WHEN g.retry_in IS NULL THEN g.state ELSE 'ready' END,
@@ -118,20 +120,21 @@ WITH given AS (
       AND s.worker_id = %(worker)s
     RETURNING s.run_id, s.path, s.parent, s.attempt, s.worker_id, s.started_at, g.state, g.error, g.usage, g.retry_in,
               g.definition_id, g.priority, g.paused, g.goes_to, g.next_agent, g.run_left,
-              g.accounts, g.limited
+              g.accounts, g.limited, g.rest
 ), spent AS (
-    INSERT INTO spendings AS k (run_id, stripe, tokens, usd, model_calls)
-    SELECT account, pg_backend_pid() %% 16, sum(tokens), sum(usd), sum(model_calls)
+    -- What was counted call by call is not in the rest.
+    INSERT INTO spendings AS k (run_id, stripe, tokens, usd, model_calls, seconds)
+    SELECT account, pg_backend_pid() %% 16, sum(tokens), sum(usd), sum(model_calls), sum(seconds)
     FROM accepted CROSS JOIN LATERAL (
-        SELECT coalesce((usage::jsonb ->> 'tokens')::numeric, 0) AS tokens,
-               coalesce((usage::jsonb ->> 'usd')::numeric, 0) AS usd,
-               coalesce((usage::jsonb ->> 'model_calls')::numeric, 0) AS model_calls
+        SELECT coalesce((rest::jsonb ->> 'tokens')::numeric, 0) AS tokens,
+               coalesce((rest::jsonb ->> 'usd')::numeric, 0) AS usd,
+               coalesce((rest::jsonb ->> 'model_calls')::numeric, 0) AS model_calls,
+               extract(epoch FROM clock_timestamp() - started_at) AS seconds
     ) u CROSS JOIN LATERAL unnest(accounts) AS a(account)
-    WHERE tokens > 0 OR usd > 0 OR model_calls > 0
     GROUP BY account ORDER BY account  -- the same order in every transaction, so that two never wait for each other
     ON CONFLICT (run_id, stripe) DO UPDATE
     SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
-        model_calls = k.model_calls + excluded.model_calls
+        model_calls = k.model_calls + excluded.model_calls, seconds = k.seconds + excluded.seconds
 ), tried AS (
     INSERT INTO attempts (run_id, path, attempt, worker_id, state, error, usage, started_at)
     SELECT run_id, path, attempt, worker_id, state, error::jsonb, usage::jsonb, started_at FROM accepted
@@ -154,5 +157,7 @@ WITH given AS (
     UNION ALL
     SELECT run_id, 'step.started', path, jsonb_build_object('attempt', 1, 'worker', %(worker_name)s::text) FROM opened
 )
-SELECT run_id, path, attempt, definition_id, priority, paused, goes_to, run_left, accounts FROM accepted
+SELECT run_id, path, attempt, definition_id, priority, paused, goes_to, run_left, accounts,
+       EXISTS (SELECT FROM budgets) AS metered
+FROM accepted
 """

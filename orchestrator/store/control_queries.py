@@ -119,6 +119,8 @@ FROM (SELECT path, state, row_number() OVER () / 1000 AS batch FROM reopened) AS
 RESUME_RUN: LiteralString = """
 WITH forgiven AS (
     DELETE FROM spendings WHERE run_id = %(run)s
+), warned_again AS (
+    DELETE FROM budget_warnings WHERE account = 'run:' || %(run)s::text
 ), resumed AS (
     UPDATE runs r
     SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,

@@ -65,6 +65,12 @@ DELETE_NOTICES: LiteralString = "DELETE FROM notices WHERE run_id = ANY (%(runs)
 
 DELETE_SPENDINGS: LiteralString = "DELETE FROM spendings WHERE run_id = ANY (%(runs)s::uuid[])"
 
+DELETE_RESERVATIONS: LiteralString = "DELETE FROM reservations WHERE run_id = ANY (%(runs)s::uuid[])"
+
+DELETE_WARNINGS: LiteralString = """
+DELETE FROM budget_warnings WHERE account = ANY (SELECT 'run:' || id FROM unnest(%(runs)s::uuid[]) AS g(id))
+"""
+
 DELETE_STATES: LiteralString = "DELETE FROM states WHERE run_id = ANY (%(runs)s::uuid[])"
 
 DELETE_STATE_WRITES: LiteralString = "DELETE FROM state_writes WHERE run_id = ANY (%(runs)s::uuid[])"
@@ -176,6 +182,22 @@ SELECT FROM gone
 DELETE_TOOL_CACHE: LiteralString = """
 DELETE FROM tool_cache WHERE key IN (
     SELECT key FROM tool_cache WHERE expires_at < clock_timestamp() ORDER BY expires_at
+    LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+# Windows of budgets that closed long ago.
+DELETE_WINDOWS: LiteralString = """
+DELETE FROM budget_windows WHERE (account, opens_at, stripe) IN (
+    SELECT account, opens_at, stripe FROM budget_windows
+    WHERE opens_at < %(cutoff)s::timestamptz - interval '1 month' LIMIT %(most)s FOR UPDATE SKIP LOCKED
+)
+"""
+
+DELETE_OLD_WARNINGS: LiteralString = """
+DELETE FROM budget_warnings WHERE (account, opens_at) IN (
+    SELECT account, opens_at FROM budget_warnings
+    WHERE opens_at > 'epoch' AND opens_at < %(cutoff)s::timestamptz - interval '1 month'
     LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )
 """

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from orchestrator.store import (
+    budget_tables,
     event_tables,
     limit_tables,
     memory_tables,
@@ -29,6 +30,7 @@ from orchestrator.store.revision import check, head, revision
 from schemas.errors import Unavailable
 
 __all__ = [
+    "budget_tables",
     "check",
     "event_tables",
     "head",

@@ -13,7 +13,8 @@ from typing import LiteralString
 # paused one has no time left for when it is resumed.
 EXHAUST: LiteralString = """
 WITH spent AS (
-    SELECT r.id, r.budget, sum(k.tokens) AS tokens, sum(k.usd) AS usd, sum(k.model_calls) AS model_calls
+    SELECT r.id, r.budget, sum(k.tokens) AS tokens, sum(k.usd) AS usd, sum(k.model_calls) AS model_calls,
+           sum(k.seconds) AS seconds
     FROM runs r JOIN spendings k ON k.run_id = r.id
     WHERE r.id = ANY (%(runs)s::uuid[]) AND r.exhausted IS NULL AND r.state IN ('queued', 'running', 'paused')
     GROUP BY r.id, r.budget
@@ -25,6 +26,8 @@ WITH spent AS (
             format('%%s USD, more than its budget of %%s', trim_scale(round(usd, 6)), budget ->> 'usd')
         WHEN model_calls > (budget ->> 'model_calls')::numeric THEN
             format('%%s model calls, more than its budget of %%s', trim_scale(model_calls), budget ->> 'model_calls')
+        WHEN seconds > (budget ->> 'seconds')::numeric THEN
+            format('%%s seconds, more than its budget of %%s', trim_scale(round(seconds, 1)), budget ->> 'seconds')
         END AS reason
     FROM spent
 )

@@ -273,6 +273,7 @@ spendings = Table(
     Column("tokens", Numeric, nullable=False),
     Column("usd", Numeric, nullable=False),
     Column("model_calls", Numeric, nullable=False),
+    Column("seconds", Numeric, nullable=False, server_default="0"),
     postgresql_with={"fillfactor": "50"},
 )
 

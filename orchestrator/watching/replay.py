@@ -127,6 +127,8 @@ class Replay:
     # --- the run ------------------------------------------------------------------------------------------
 
     def _run(self, event: Event) -> None:
+        if event.kind is EventKind.RUN_BUDGET_WARNING:
+            return
         if event.kind not in (EventKind.RUN_STARTED, EventKind.RUN_PAUSED):
             self.paused_at = self.pause_reason = None
         match event.kind:

@@ -13,7 +13,7 @@ import genai_prices
 from schemas.errors import AgentError, BatonError, Permanent
 from schemas.usage import Price, Usage
 from workers.adapters.failures import told
-from workers.calls import NONE, Call, Made
+from workers.calls import MOST_OUTPUT, NONE, Call, Made
 from workers.context import Context
 
 T = TypeVar("T")
@@ -117,9 +117,10 @@ class Meter:
             ) from None
         return Usage(tokens=tokens.input + tokens.output, usd=usd, model_calls=calls)
 
-    def spend(self, used: Usage) -> None:
+    def spend(self, used: Usage, *, counted: bool = False) -> None:
+        """Tell what was consumed; `counted` if a gate has told budgets of it."""
         self.counted += used
-        self.ctx.spend(tokens=used.tokens, usd=used.usd, model_calls=used.model_calls)
+        self.ctx.account(used, counted=counted)
 
     def left(self, passage: Passage, failed: Exception | None = None) -> None:
         self._open.discard(passage)
@@ -148,7 +149,7 @@ class Meter:
             place,
             key,
             arguments,
-            self.usage(name, Tokens(0, 0).or_estimate(said, 0)) if kind == "model" else NONE,
+            self.usage(name, Tokens(said // 4, MOST_OUTPUT)) if kind == "model" else NONE,
         )
 
     def _next(self, model: str, said: int) -> Call:
@@ -199,10 +200,13 @@ class Passage:
         """It has ended well, with an answer of so many characters. Raises what a gate raises now."""
         self._meter.left(self)
         used = self._meter.usage(self._call.name, tokens.or_estimate(self._said, heard))
-        self._meter.spend(used)
         if not self._ended.done():
-            self._ended.set_result(Made(None, used))
-        await self._passing
+            self._ended.set_result(Made(None, used, tokens.output))
+        counted = False
+        try:
+            counted = (await self._passing).counted
+        finally:
+            self._meter.spend(used, counted=counted)
 
     async def fail(self, error: BaseException) -> None:
         """It has failed, and consumed nothing that anybody knows of."""

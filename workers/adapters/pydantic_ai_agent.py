@@ -25,7 +25,7 @@ from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.wrapper import WrapperModel
 
 from schemas.errors import Fault, Permanent
-from schemas.usage import Price
+from schemas.usage import Price, Usage
 from workers.adapters.declared import Attempt, Options, declared
 from workers.adapters.mapping import answer, prompt
 from workers.adapters.meter import Meter, Tokens
@@ -109,14 +109,15 @@ class _Journaled(AbstractCapability[Any]):
             data = RESPONSE.dump_python(response, mode="json")
             used = Tokens(response.usage.input_tokens, response.usage.output_tokens)
             served = _served(model, response)
-            return Made(data, meter.usage(served, used.or_estimate(said, len(str(data["parts"])))))
+            used = used.or_estimate(said, len(str(data["parts"])))
+            return Made(data, meter.usage(served, used), used.output)
 
         async def call() -> dict[str, Any]:
             passing = meter.call("model", _names(model)[0], place, f"{ctx.idempotency_key}:{place}", said)
             for other in _names(model)[1:]:
                 meter.usage(other, Tokens(0, 0))
             made = await ctx.through(passing, request)
-            return {"response": made.value, "usage": made.usage.model_dump()}
+            return {"response": made.value, "usage": made.usage.model_dump(), "counted": made.counted}
 
         response: ModelResponse = await ctx.kept(place, "model", call, self._read)
         for part in response.parts:
@@ -126,7 +127,8 @@ class _Journaled(AbstractCapability[Any]):
 
     def _read(self, found: Found) -> ModelResponse:
         if found.owed:
-            self._ctx.spend(**found.value["usage"])
+            counted = found.value.get("counted", False)
+            self._ctx.account(Usage.model_validate(found.value["usage"]), counted=counted)
         return RESPONSE.validate_python(found.value["response"])
 
     async def wrap_tool_execute(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.engine import Engine, Ready
 from orchestrator.places import Places
 from workers.calls import Gate
+from workers.gates.budget import BudgetGate
 from workers.gates.limits import LimitGate
 
 
@@ -15,4 +16,4 @@ def gates(engine: Engine, places: Places, send: Callable[[Sequence[Ready]], obje
 
     `send` sends steps that have become ready to their workers.
     """
-    return (LimitGate(engine, send),)
+    return BudgetGate(engine), LimitGate(engine, send)

@@ -76,7 +76,7 @@ class Attempt(Protocol):
     def key(self) -> str | None: ...
     @property
     def idempotency_key(self) -> str: ...
-    def spend(self, *, tokens: int = 0, usd: float = 0.0, model_calls: int = 0) -> None: ...
+    def account(self, usage: Usage, *, counted: bool) -> None: ...
     def place(self) -> int: ...
     async def kept(
         self, place: int, name: str, act: Callable[[], Awaitable[Any]], read: Callable[[Found], Any]
@@ -158,30 +158,30 @@ class Memories:
     # --- what is done, and kept in the journal --------------------------------------------------------------
 
     async def _remember(self, passage: Passage, place: int) -> dict[str, Any]:
-        meaning, usage = await self._meaning(passage.text, place)
+        meaning, cost = await self._meaning(passage.text, place)
         store = self._means.store
         id = await self._aside(
             partial(store.remember, self._author, place, passage._replace(meaning=meaning))
         )
-        return {"id": id, "usage": usage.model_dump()}
+        return {"id": id, **cost}
 
     async def _recall(self, query: Query, place: int) -> dict[str, Any]:
-        meaning, usage = await self._meaning(query.text, place)
+        meaning, cost = await self._meaning(query.text, place)
         store = self._means.store
         found = await self._aside(partial(store.recall, self._author, query._replace(meaning=meaning)))
-        return {"found": _RECALLED.dump_python(found, mode="json"), "usage": usage.model_dump()}
+        return {"found": _RECALLED.dump_python(found, mode="json"), **cost}
 
     async def _episodes(self, key: str, most: int, place: int) -> dict[str, Any]:
         means, author = self._means, self._author
         runs = await self._aside(partial(means.episodes.of, author.tenant, key, most, besides=author.run_id))
         await self._aside(partial(means.store.tell_episodes, author, key, [one.run_id for one in runs]))
-        return {"runs": _EPISODES.dump_python(runs, mode="json"), "usage": Usage().model_dump()}
+        return {"runs": _EPISODES.dump_python(runs, mode="json"), **_cost(Made(None))}
 
-    async def _meaning(self, text: str, place: int) -> tuple[Meaning | None, Usage]:
+    async def _meaning(self, text: str, place: int) -> tuple[Meaning | None, dict[str, Any]]:
         """The vector of a text, where there is somebody to make it and a server to compare it."""
         embed = self._means.setup.embed
         if embed is None or not text.strip() or not await self._aside(self._means.store.vectors.there):
-            return None, Usage()
+            return None, _cost(Made(None))
         texts = [text[:EMBEDDED]]
 
         async def act() -> Made:
@@ -189,7 +189,7 @@ class Memories:
             return Made(list(embedded.vectors[0]), embedded.usage)
 
         made = await self._attempt.through(self._call(embed, texts, place), act)
-        return Meaning(f"{embed.name}/{len(made.value)}", made.value), made.usage
+        return Meaning(f"{embed.name}/{len(made.value)}", made.value), _cost(made)
 
     # --- how it is answered ---------------------------------------------------------------------------------
 
@@ -211,7 +211,8 @@ class Memories:
 
         def told(found: Found) -> Any:
             if found.owed:
-                self._attempt.spend(**found.value["usage"])
+                counted = found.value.get("counted", False)
+                self._attempt.account(Usage.model_validate(found.value["usage"]), counted=counted)
             return read(found.value)
 
         base = block_base()
@@ -302,3 +303,8 @@ def _check(passage: Passage) -> None:
         raise Permanent(f"remember(...): key and kind have at most {LONGEST_NAME} bytes")
     if passage.expires is not None and not 0 < passage.expires < 1e10:
         raise Permanent(f"remember(...): expires={passage.expires} is not a number of seconds above 0")
+
+
+def _cost(made: Made) -> dict[str, Any]:
+    """What a call consumed, as the journal keeps it beside what came of it."""
+    return {"usage": made.usage.model_dump(), "counted": made.counted}

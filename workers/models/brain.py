@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from schemas.usage import Budget
 from workers.memory.declared import Memory
 from workers.models.named import Model
 from workers.tools.declared import Allowed
@@ -43,4 +44,6 @@ class Brain:
     stream: bool
     """Whether it is heard while it speaks."""
     settings: Mapping[str, Any]
+    budget: Budget | None = None
+    """What it may consume in a day (UTC), all its steps together."""
     memory: Memory | None = None

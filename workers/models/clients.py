@@ -12,12 +12,14 @@ from pydantic import TypeAdapter
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from pydantic_ai.models import Model as Client
-from pydantic_ai.models import infer_model
+from pydantic_ai.models import ModelRequestParameters, infer_model
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.settings import ModelSettings
 
 from schemas.errors import AgentError, Permanent
 from schemas.usage import Usage
+from workers.calls import MOST_OUTPUT
 from workers.guards.credentials import own
 from workers.models.named import Model
 
@@ -26,6 +28,7 @@ PASSING = {408, 409, 425, 429}
 ITS_OWN = {401, 402, 403, 404}
 """Answers for good that tell of the provider and the account there, not of the request: another model may do."""
 RESPONSE = TypeAdapter(ModelResponse)
+_PARAMETERS = TypeAdapter(ModelRequestParameters)
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Model, Client]] = WeakKeyDictionary()
 """A client keeps its connections, which belong to an event loop."""
@@ -105,6 +108,26 @@ def usage_of(model: Model, messages: list[ModelMessage], response: ModelResponse
         made = len(RESPONSE.dump_json(response)) // 4
         used = type(used)(input_tokens=given, output_tokens=made)
     usd = model.price.of(given, made) if model.price is not None else _known(model, used)
+    return Usage(tokens=given + made, usd=usd, model_calls=1)
+
+
+def worst_of(
+    model: Model,
+    messages: list[ModelMessage],
+    settings: ModelSettings | None,
+    parameters: ModelRequestParameters,
+) -> Usage:
+    """The most that a call is taken to consume before it is made.
+
+    Of what it is told, four bytes are a token; as its answer it has all the tokens that `max_tokens` of its settings
+    allow for, or `MOST_OUTPUT` if they say nothing.
+    """
+    told = len(ModelMessagesTypeAdapter.dump_json(messages)) + len(_PARAMETERS.dump_json(parameters))
+    given, made = told // 4 + 1, (settings or {}).get("max_tokens") or MOST_OUTPUT
+    if model.price is not None:
+        usd = model.price.of(given, made)
+    else:
+        usd = _known(model, genai_prices.Usage(input_tokens=given, output_tokens=made))
     return Usage(tokens=given + made, usd=usd, model_calls=1)
 
 

@@ -23,6 +23,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from schemas.errors import Permanent, ToolError
+from schemas.usage import Usage
 from workers.context import Context
 from workers.endings import SetAside
 from workers.journal import Found
@@ -159,7 +160,7 @@ class Conversation:
         """An answer from the journal; what it has cost, and what had to be done for it, is told once."""
         kept = found.value
         if found.owed:
-            self._ctx.spend(**kept["usage"])
+            self._ctx.account(Usage.model_validate(kept["usage"]), counted=kept.get("counted", False))
             for model, reason in kept.get("instead_of", {}).items():
                 self._ctx.warn(f"{kept['model']} answered instead of {model}: {reason}", model=kept["model"])
         return RESPONSE.validate_python(kept["response"])

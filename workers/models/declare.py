@@ -13,7 +13,7 @@ from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault, Permanent
 from schemas.limits import Limit
 from schemas.tools import TOOL_TIMEOUT
-from schemas.usage import Bounds, Price
+from schemas.usage import Bounds, Budget, Price
 from workers.agent import Agent, json_adapter
 from workers.context import Context
 from workers.guards.credentials import hold
@@ -54,6 +54,7 @@ def llm_agent(
     model_limits: Sequence[Limit] = (),
     bounds: Bounds | None = None,
     guard: Guard | None = None,
+    budget: Budget | None = None,
 ) -> Agent:
     """Make an agent of a language model, such as `openai:gpt-5-mini`: any provider that pydantic-ai knows.
 
@@ -78,6 +79,9 @@ def llm_agent(
     `ask_first(tool)` lets a person see each call before it is made.
     `max_calls` of a model without an answer end the step, and the tenth is a warning. `settings` are pydantic-ai's
     model settings.
+    `budget` is what all its steps together may consume in a day (UTC), unless an operator says otherwise
+    (`baton budgets set agent NAME`). Before a call, each budget sets the most aside that it can cost: `max_tokens` of
+    the `settings`, or 4,096, is the longest answer.
 
     `limits` are those of the agent's steps, `model_limits` those of the calls of its model, which all agents that name
     it share: a step that would have to wait for long before a call waits in Postgres, and goes on there.
@@ -136,6 +140,7 @@ def llm_agent(
         stream=stream,
         settings=dict(settings or {}),
         memory=Memory(passages=0, session=True) if memory == "session" else memory,
+        budget=budget,
     )
 
     async def think(ctx: Context, value: Any) -> Any:

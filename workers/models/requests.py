@@ -17,7 +17,7 @@ from schemas.errors import AgentError, CallTimeout
 from workers.calls import Call, Made
 from workers.context import Context
 from workers.models.brain import Brain
-from workers.models.clients import RESPONSE, ModelFailed, ModelRefused, client_of, failure, usage_of
+from workers.models.clients import RESPONSE, ModelFailed, ModelRefused, client_of, failure, usage_of, worst_of
 from workers.models.named import Model
 from workers.models.speech import pieces
 
@@ -71,6 +71,7 @@ class Requests:
             return {
                 "response": made.value,
                 "usage": made.usage.model_dump(),
+                "counted": made.counted,
                 "model": model.name,
                 "instead_of": {one.name: str(error) for one, error in refusals},
             }
@@ -94,7 +95,7 @@ class Requests:
         async def act() -> Made:
             return await self._made(model, turn)
 
-        return await self._ctx.through(self._call(model, turn.place), act)
+        return await self._ctx.through(self._call(model, turn), act)
 
     async def _made(self, model: Model, turn: Turn) -> Made:
         limit = self._brain.call_timeout
@@ -108,7 +109,7 @@ class Requests:
         except (AgentRunError, OpenAIError, ValueError) as error:
             raise failure(model, error) from None
         usage = usage_of(model, turn.wording.messages, response)
-        return Made(RESPONSE.dump_python(response, mode="json"), usage)
+        return Made(RESPONSE.dump_python(response, mode="json"), usage, response.usage.output_tokens)
 
     async def _requested(self, model: Model, turn: Turn) -> ModelResponse:
         if not self._brain.stream:
@@ -122,7 +123,7 @@ class Requests:
         await self._ctx.heard()
         return speech.get()
 
-    def _call(self, model: Model, place: int) -> Call:
+    def _call(self, model: Model, turn: Turn) -> Call:
         ctx = self._ctx
         return Call(
             "model",
@@ -133,9 +134,11 @@ class Requests:
             ctx.run_id,
             ctx.path,
             ctx.attempt,
-            place,
-            f"{ctx.idempotency_key}:{place}",
+            turn.place,
+            f"{ctx.idempotency_key}:{turn.place}",
+            worst=worst_of(model, *turn.wording),
             limits=model.limits,
+            budget=self._brain.budget,
         )
 
 

@@ -10,17 +10,13 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from orchestrator.shared_state import SharedState
 from orchestrator.store.schema import upgrade
 from schemas import Price, Usage
 from schemas.events import EventKind
 from tests.integration.worker.test_asking import Desk
 from tests.support import Databases, eventually
 from workers import Agent
-from workers.attempts import Attempts
 from workers.calls import Call
-from workers.execute import Runner
-from workers.loop import LoopThread
 from workers.scripted import Script, ScriptedProvider
 
 PRICE = Price(input=1, output=10)
@@ -65,9 +61,7 @@ class Shop(Desk):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.gate = Watch()
-        self.runner = Runner(
-            LoopThread(), self.threads, Attempts(), SharedState(self.pool), self.engine, (self.gate,)
-        )
+        self.runner._gates = (self.gate,)
 
     def ask(self, agent: Agent, value: Any = None) -> Any:
         """How a run of this agent ended."""

@@ -1,0 +1,243 @@
+"""Budgets: what they have left, what calls in flight may cost, and what was consumed of them.
+
+Whoever reserves holds the lock of each account in question, taken in one order, so reservations of one account follow
+one another. What is settled needs no lock: in one transaction a reservation goes and its cost comes, so whoever looks
+sees one of them. A reservation counts while its attempt runs; one whose step was cancelled or came too late counts a
+little longer, until its worker has heard of it. `state || ''` keeps the planner away from the partial indexes on
+states.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+# Of tenants, agents and everybody: looked up by key, however many there are.
+_STANDING: LiteralString = """
+CROSS JOIN LATERAL (
+    SELECT b.account, b.per, b.terms, date_trunc(b.per, clock_timestamp(), 'UTC') AS opens_at
+    FROM unnest(ARRAY['hour', 'day', 'month']) AS p(per)
+    CROSS JOIN LATERAL (VALUES ('tenant:' || r.tenant), ('agent:' || g.agent), ('all:')) AS s(scope)
+    JOIN budgets b ON b.account = p.per || ':' || s.scope
+) b
+"""
+
+SELECT_ACCOUNTS: LiteralString = (
+    """
+WITH given AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(runs)s::uuid[], %(agents)s::text[]) AS g(id, run_id, agent)
+)
+SELECT g.id, 'run:' || b.id, b.budget
+FROM given g JOIN runs r ON r.id = g.run_id CROSS JOIN unnest(r.accounts) AS a(id)
+JOIN runs b ON b.id = a.id AND b.budget IS NOT NULL
+UNION ALL
+SELECT g.id, b.account, b.terms FROM given g JOIN runs r ON r.id = g.run_id
+"""
+    + _STANDING
+)
+
+TAKE_ACCOUNTS: LiteralString = """
+SELECT pg_advisory_xact_lock(7017, key)
+FROM (SELECT DISTINCT hashtext(account) AS key FROM unnest(%(accounts)s::text[]) AS a(account) ORDER BY key) AS keys
+"""
+
+_LIVE: LiteralString = """
+EXISTS (SELECT FROM steps s WHERE s.run_id = v.run_id AND s.path = v.path AND s.attempt = v.attempt
+        AND (s.state || '' = 'running' OR s.state || '' IN ('cancelled', 'skipped')
+             AND s.finished_at > clock_timestamp() - make_interval(secs => %(grace)s)))
+"""
+
+# Whoever holds the lock of the account has looked before whether they count.
+DROP_ENDED_RESERVATIONS: LiteralString = (
+    "DELETE FROM reservations v WHERE v.account = ANY (%(accounts)s::text[]) AND NOT " + _LIVE
+)
+
+_SPENT: LiteralString = """
+FROM unnest(%(accounts)s::text[]) AS a(account)
+CROSS JOIN LATERAL (SELECT nullif(split_part(a.account, ':', 1), 'run') AS per) p
+CROSS JOIN LATERAL (
+    -- The days of UTC, not those of the session.
+    SELECT o.at AS opens_at, (o.at AT TIME ZONE 'UTC' + ('1 ' || p.per)::interval) AT TIME ZONE 'UTC' AS closes_at
+    FROM date_trunc(p.per, clock_timestamp(), 'UTC') AS o(at)
+) o
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(usd), 0)::float8 AS usd,
+           coalesce(sum(model_calls), 0)::bigint AS model_calls, coalesce(sum(seconds), 0)::float8 AS seconds
+    FROM (SELECT tokens, usd, model_calls, seconds FROM spendings
+          WHERE run_id = CASE WHEN p.per IS NULL THEN substr(a.account, 5)::uuid END
+          UNION ALL
+          SELECT tokens, usd, model_calls, seconds FROM budget_windows
+          WHERE account = a.account AND opens_at = o.opens_at) b
+) k
+"""
+
+# `ids` are of those who ask, perhaps once more.
+SELECT_BOOKS: LiteralString = (
+    """
+SELECT a.account, o.closes_at, k.tokens, k.usd, k.model_calls, k.seconds, v.tokens, v.usd, v.model_calls
+"""
+    + _SPENT
+    + """
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(usd), 0)::float8 AS usd,
+           coalesce(sum(model_calls), 0)::bigint AS model_calls
+    FROM reservations WHERE account = a.account AND id <> ALL (%(ids)s::uuid[])
+) v
+"""
+)
+
+# For people: without those that nobody has dropped yet.
+SHOW_BOOKS: LiteralString = (
+    """
+SELECT a.account, o.opens_at, o.closes_at, k.tokens, k.usd, k.model_calls, k.seconds, v.tokens, v.usd, v.model_calls
+"""
+    + _SPENT
+    + """
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(v.tokens), 0)::bigint AS tokens, coalesce(sum(v.usd), 0)::float8 AS usd,
+           coalesce(sum(v.model_calls), 0)::bigint AS model_calls
+    FROM reservations v WHERE v.account = a.account AND """
+    + _LIVE
+    + """
+) v
+"""
+)
+
+INSERT_RESERVATIONS: LiteralString = """
+INSERT INTO reservations (id, account, run_id, path, attempt, tokens, usd, model_calls)
+SELECT * FROM unnest(%(ids)s::uuid[], %(accounts)s::text[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[],
+                     %(tokens)s::bigint[], %(usds)s::numeric[], %(calls)s::bigint[])
+ON CONFLICT DO NOTHING
+"""
+
+DELETE_RESERVATIONS: LiteralString = "DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[])"
+
+# Each call once, however often it is told. What it counts in may have changed since it was reserved.
+SETTLE: LiteralString = (
+    """
+WITH given AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(agents)s::text[],
+                         %(models)s::text[], %(tokens)s::bigint[], %(outputs)s::bigint[], %(usds)s::numeric[],
+                         %(calls)s::bigint[])
+         AS g(id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
+), freed AS (
+    DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[])
+), booked AS (
+    INSERT INTO costs (id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
+    SELECT * FROM given
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, run_id, agent, tokens, usd, model_calls
+), spent AS (
+    INSERT INTO spendings AS k (run_id, stripe, tokens, usd, model_calls, seconds)
+    SELECT account, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), 0
+    FROM booked g JOIN runs r ON r.id = g.run_id CROSS JOIN LATERAL unnest(r.accounts) AS a(account)
+    GROUP BY account ORDER BY account  -- the same order in every transaction, so that two never wait for each other
+    ON CONFLICT (run_id, stripe) DO UPDATE
+    SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
+        model_calls = k.model_calls + excluded.model_calls
+    RETURNING 'run:' || run_id AS account
+), counted AS (
+    INSERT INTO budget_windows AS k (account, opens_at, stripe, tokens, usd, model_calls, seconds)
+    SELECT b.account, b.opens_at, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), 0
+    FROM booked g JOIN runs r ON r.id = g.run_id
+"""
+    + _STANDING
+    + """
+    GROUP BY b.account, b.opens_at ORDER BY b.account, b.opens_at
+    ON CONFLICT (account, opens_at, stripe) DO UPDATE
+    SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
+        model_calls = k.model_calls + excluded.model_calls
+    RETURNING account
+)
+SELECT account FROM spent UNION SELECT account FROM counted
+"""
+)
+
+# What attempts that have just been recorded told besides their calls, and how long they have run.
+COUNT_THE_REST: LiteralString = (
+    """
+WITH given AS (
+    SELECT g.*, s.agent, extract(epoch FROM t.finished_at - t.started_at) AS seconds
+    FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(tokens)s::bigint[], %(usds)s::numeric[],
+                %(calls)s::bigint[]) AS g(run_id, path, attempt, tokens, usd, model_calls)
+    JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
+    JOIN attempts t ON t.run_id = g.run_id AND t.path = g.path AND t.attempt = g.attempt
+), booked AS (
+    INSERT INTO costs (id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
+    SELECT gen_random_uuid(), run_id, path, attempt, agent, '', tokens, 0, usd, model_calls FROM given
+    WHERE tokens > 0 OR usd > 0 OR model_calls > 0
+), counted AS (
+    INSERT INTO budget_windows AS k (account, opens_at, stripe, tokens, usd, model_calls, seconds)
+    SELECT b.account, b.opens_at, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), sum(g.seconds)
+    FROM given g JOIN runs r ON r.id = g.run_id
+"""
+    + _STANDING
+    + """
+    GROUP BY b.account, b.opens_at ORDER BY b.account, b.opens_at
+    ON CONFLICT (account, opens_at, stripe) DO UPDATE
+    SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
+        model_calls = k.model_calls + excluded.model_calls, seconds = k.seconds + excluded.seconds
+    RETURNING account
+)
+SELECT DISTINCT account FROM counted
+"""
+)
+
+# Those of which 80 % is used up, and whose window nobody was warned of.
+SELECT_NEARLY_SPENT: LiteralString = """
+SELECT a.account, u.used, u.opens_at
+FROM unnest(%(accounts)s::text[]) AS a(account)
+CROSS JOIN LATERAL (
+    SELECT 'epoch'::timestamptz AS opens_at, r.budget AS terms, sum(k.tokens) AS tokens, sum(k.usd) AS usd,
+           sum(k.model_calls) AS model_calls, sum(k.seconds) AS seconds
+    FROM runs r JOIN spendings k ON k.run_id = r.id
+    WHERE starts_with(a.account, 'run:') AND r.id = CASE WHEN starts_with(a.account, 'run:') THEN
+          substr(a.account, 5)::uuid END
+    GROUP BY r.id
+    UNION ALL
+    SELECT w.opens_at, b.terms, sum(w.tokens), sum(w.usd), sum(w.model_calls), sum(w.seconds)
+    FROM budgets b JOIN budget_windows w ON w.account = b.account
+    WHERE b.account = a.account AND w.opens_at = date_trunc(b.per, clock_timestamp(), 'UTC')
+    GROUP BY b.account, w.opens_at
+) t
+CROSS JOIN LATERAL (
+    SELECT t.opens_at, greatest(t.tokens / (t.terms ->> 'tokens')::numeric, t.usd / (t.terms ->> 'usd')::numeric,
+                                t.model_calls / (t.terms ->> 'model_calls')::numeric,
+                                t.seconds / (t.terms ->> 'seconds')::numeric) AS used
+) u
+WHERE u.used >= 0.8
+  AND NOT EXISTS (SELECT FROM budget_warnings n WHERE n.account = a.account AND n.opens_at = u.opens_at)
+"""
+
+# Once, and in the story of a run that goes on: its own budget in its own story.
+WARN: LiteralString = """
+WITH told AS (
+    SELECT g.* FROM unnest(%(accounts)s::text[], %(opens)s::timestamptz[], %(used)s::float8[], %(messages)s::text[],
+                              %(runs)s::uuid[]) AS g(account, opens_at, used, message, run_id)
+    JOIN runs r ON r.id = g.run_id AND r.state IN ('queued', 'running', 'paused')
+    FOR SHARE OF r
+), warned AS (
+    INSERT INTO budget_warnings (account, opens_at) SELECT account, opens_at FROM told
+    ON CONFLICT DO NOTHING
+    RETURNING account
+)
+INSERT INTO events (run_id, kind, data)
+SELECT t.run_id, 'run.budget_warning',
+       jsonb_build_object('message', t.message, 'budget', t.account, 'used', round(t.used::numeric, 4))
+FROM told t JOIN warned USING (account)
+"""
+
+# What an operator has set stands, whatever the code of an agent says.
+PUT_BUDGET: LiteralString = """
+INSERT INTO budgets AS b (account, scope, name, per, terms, origin)
+VALUES (%(per)s || ':' || %(scope)s || ':' || %(name)s, %(scope)s, %(name)s, %(per)s, %(terms)s::jsonb, %(origin)s)
+ON CONFLICT (account) DO UPDATE SET terms = excluded.terms, origin = excluded.origin
+WHERE excluded.origin = 'operator' OR b.origin = 'code' AND b.terms <> excluded.terms
+"""
+
+DELETE_BUDGET: LiteralString = "DELETE FROM budgets WHERE account = %(account)s RETURNING account"
+
+SELECT_BUDGETS: LiteralString = """
+SELECT account, scope, name, per, terms, origin FROM budgets
+WHERE %(account)s::text IS NULL OR account = %(account)s
+ORDER BY scope, name, per
+"""

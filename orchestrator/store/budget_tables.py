@@ -1,0 +1,121 @@
+"""The tables of what may be consumed and what was.
+
+A `budget` is what an operator, or an agent's code, lets a tenant, an agent or everybody consume in a window of time: an
+hour, a day or a month, as UTC has them. Its account is `day:tenant:acme`; that of a run, whose budget stands in its
+row, is `run:<id>`. `budget_windows` counts what was consumed in a window: a new one begins with its first row. A
+`reservation` is the most that a call in flight can cost, in each account that it counts in; like a permit it counts
+while its attempt runs, so nobody has to give it back. `budget_warnings` says which were told that little is left.
+
+`costs` has a row for each model call that was paid, and for what an attempt has told besides; `cost_days` what they
+came to of runs that were pruned.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from orchestrator.store.metadata import metadata
+
+_Time = DateTime(timezone=True)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("scope", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("per", Text, nullable=False),
+    Column("terms", JSONB, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("created_at", _Time, nullable=False, server_default=func.now()),
+    CheckConstraint("scope IN ('tenant', 'agent', 'all')", name="scope_known"),
+    CheckConstraint("(scope = 'all') = (name = '')", name="name_unless_all"),
+    CheckConstraint("per IN ('hour', 'day', 'month')", name="per_known"),
+    CheckConstraint("origin IN ('operator', 'code')", name="origin_known"),
+    CheckConstraint("account = per || ':' || scope || ':' || name", name="account_form"),
+)
+
+budget_windows = Table(
+    "budget_windows",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("opens_at", _Time, primary_key=True),
+    # Of many writers, so that they seldom wait for each other.
+    Column("stripe", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tokens", Numeric, nullable=False),
+    Column("usd", Numeric, nullable=False),
+    Column("model_calls", Numeric, nullable=False),
+    Column("seconds", Numeric, nullable=False),
+    postgresql_with={"fillfactor": "50"},
+)
+
+budget_warnings = Table(
+    "budget_warnings",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("opens_at", _Time, primary_key=True),
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("account", Text, primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("usd", Numeric, nullable=False),
+    Column("model_calls", BigInteger, nullable=False),
+    Index("reservations_of_accounts", "account"),
+    Index("reservations_of_runs", "run_id"),
+)
+
+costs = Table(
+    "costs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("run_id", Uuid, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("agent", Text, nullable=False),
+    # Empty for what an attempt has told by itself.
+    Column("model", Text, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("usd", Numeric, nullable=False),
+    Column("model_calls", BigInteger, nullable=False),
+    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Index("costs_of_runs", "run_id"),
+    Index("costs_recent", "at"),
+)
+
+cost_days = Table(
+    "cost_days",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("workflow", Text, primary_key=True),
+    Column("agent", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("user", Text, primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("usd", Numeric, nullable=False),
+    Column("model_calls", BigInteger, nullable=False),
+)

@@ -1,0 +1,124 @@
+"""The gate of budgets: the most that a call of a model can cost is set aside before it, what it cost is counted after.
+
+What does not fit beside calls in flight waits for some of them to end: up to `PATIENCE` right here, on the event loop,
+then in Postgres (`PutOff`). What cannot fit is not called: `BudgetExceeded`, for good. A call whose end nobody saw,
+because its worker died or its step was stopped, costs what its provider makes of it: nobody here knows, and nothing
+is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+from orchestrator.engine.reserving import Answer, Busy, Exceeded, Granted, Paid, Wish
+from schemas.errors import BudgetExceeded
+from schemas.usage import Budget, Usage
+from workers.calls import NONE, Call
+from workers.endings import PutOff
+from workers.gates.together import Together
+
+PATIENCE = 2.0
+"""Seconds for which a call waits in its worker."""
+
+LOOK = (0.05, 0.5)
+"""Seconds between two looks while it does: at first, and at most."""
+
+LATER = 3.0
+"""Seconds for which its step then waits in Postgres."""
+
+_ONE = Usage(model_calls=1)
+
+
+class Keeper(Protocol):
+    """Whoever keeps the books: the engine."""
+
+    def reserve(self, wishes: Sequence[Wish]) -> list[Answer]: ...
+    def release_calls(self, calls: Sequence[UUID]) -> None: ...
+    def settle_calls(self, paid: Sequence[Paid]) -> None: ...
+    def declare_budget(self, agent: str, budget: Budget) -> None: ...
+
+
+class BudgetGate:
+    """Lets calls of models pass as far as budgets allow for them."""
+
+    def __init__(self, keeper: Keeper, *, patience: float = PATIENCE) -> None:
+        self._keeper = keeper
+        self._patience = patience
+        self._hands = ThreadPoolExecutor(2, thread_name_prefix="budget")
+        self._asking: Together[Wish, Answer] = Together(partial(self._aside, keeper.reserve))
+        self._leaving: Together[UUID, None] = Together(self._release)
+        self._paying: Together[Paid, None] = Together(self._settle)
+        self._declared: dict[str, Budget] = {}
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        """Raises `BudgetExceeded`, and `PutOff`."""
+        if call.kind != "model":
+            yield
+            return
+        name = uuid4()
+        await self._declare(call)
+        await self._pass(name, call)
+        try:
+            yield
+        except BaseException:
+            await asyncio.shield(self._leaving.put(name))
+            raise
+        used = call.usage or _ONE
+        at = (name, call.run_id, call.path, call.attempt, call.agent, call.name)
+        await asyncio.shield(self._paying.put(Paid(*at, used, call.output_tokens)))
+        call.counted = True
+
+    async def _declare(self, call: Call) -> None:
+        """Once for each agent of this process."""
+        if call.budget is not None and self._declared.get(call.agent) != call.budget:
+            await self._aside(self._keeper.declare_budget, call.agent, call.budget)
+            self._declared[call.agent] = call.budget
+
+    async def _pass(self, name: UUID, call: Call) -> None:
+        worst = _ONE if call.worst == NONE else call.worst
+        wish = Wish(name, call.run_id, call.path, call.attempt, call.agent, call.name, worst)
+        clock = asyncio.get_running_loop().time
+        until, pause = clock() + self._patience, LOOK[0]
+        while True:
+            match await self._answer(wish):
+                case Granted():
+                    return
+                case Exceeded(reason):
+                    raise BudgetExceeded(reason)
+                case Busy(budget):
+                    if clock() + pause > until:
+                        raise PutOff(budget, LATER)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LOOK[1])
+
+    async def _answer(self, wish: Wish) -> Answer:
+        answer = self._asking.put(wish)
+        try:
+            return await asyncio.shield(answer)
+        except asyncio.CancelledError:
+            # The question is under way: what it brings is given back.
+            answer.add_done_callback(partial(self._unwanted, wish.id))
+            raise
+
+    def _unwanted(self, call: UUID, answer: asyncio.Future[Answer]) -> None:
+        if not answer.cancelled() and answer.exception() is None and answer.result() == Granted():
+            self._leaving.put(call)
+
+    async def _release(self, calls: Sequence[UUID]) -> list[None]:
+        await self._aside(self._keeper.release_calls, calls)
+        return [None for _ in calls]
+
+    async def _settle(self, paid: Sequence[Paid]) -> list[None]:
+        await self._aside(self._keeper.settle_calls, paid)
+        return [None for _ in paid]
+
+    async def _aside(self, act: Callable[..., Any], *args: Any) -> Any:
+        """Do this while the event loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._hands, act, *args)
