@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import psycopg
@@ -33,23 +34,29 @@ _REFUSED = (
 
 
 class Vectors:
-    """What the server of one pool can do; safe from many threads, which at worst ask it twice."""
+    """What the server of one pool can do; safe from many threads."""
 
     def __init__(self, pool: Pool, *, wanted: bool = True) -> None:
         """Not `wanted`: as on a server that has no pgvector."""
         self._pool = pool
         self._wanted = wanted
+        self._lock = threading.Lock()
         self._there = False
         self._indexed: set[str] = set()
         self._not_before: dict[str, float] = {}
 
     def there(self) -> bool:
         """Whether vectors can be compared; pgvector is installed if that is allowed."""
-        if not self._there and self._wanted and self._due(""):
-            with self._pool.connection() as conn:
-                self._there = version(conn) >= OLDEST or (_created(conn) and version(conn) >= OLDEST)
-            if not self._there:
-                log.warning("this Postgres compares no vectors, so memory is searched by words: baton doctor")
+        if self._there or not self._wanted:
+            return self._there
+        with self._lock:  # whoever comes meanwhile waits for the answer
+            if not self._there and self._due(""):
+                with self._pool.connection() as conn:
+                    self._there = version(conn) >= OLDEST or _installed(conn) >= OLDEST
+                if not self._there:
+                    log.warning(
+                        "this Postgres compares no vectors, so memory is searched by words: baton doctor"
+                    )
         return self._there
 
     def indexed(self, model: str, dimensions: int, *, make: bool = False) -> bool:
@@ -75,13 +82,13 @@ def version(conn: Conn) -> tuple[int, ...]:
     return tuple(int(part) for part in row[0].split(".")[:2]) if row is not None else ()
 
 
-def _created(conn: Conn) -> bool:
+def _installed(conn: Conn) -> tuple[int, ...]:
+    """Its version, after we or somebody else at this moment have installed it if that is allowed."""
     try:
         conn.execute(sql.CREATE_EXTENSION)
     except _REFUSED as error:
         log.info("pgvector cannot be installed: %s", error.diag.message_primary)
-        return False
-    return True
+    return version(conn)
 
 
 def _has_index(conn: Conn, model: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 from uuid import UUID
 
@@ -85,6 +85,22 @@ def url(databases: Databases) -> Iterator[str]:
     made = databases.create(databases.template("migrated", upgrade))
     yield made
     databases.drop(made)
+
+
+Minds = Callable[..., Mind]
+
+
+@pytest.fixture
+def mind_of(url: str) -> Iterator[Minds]:
+    """Makes benches that remember as they are told, and closes them."""
+    with ExitStack() as opened:
+
+        def make(setup: MemorySetup, **options: Any) -> Mind:
+            mind = Mind(url, setup, **options)
+            opened.callback(mind.close)
+            return mind
+
+        yield make
 
 
 @pytest.fixture

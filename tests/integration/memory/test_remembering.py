@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.memory import long_term
 from schemas.errors import Permanent
 from schemas.memory import Recalled
 from schemas.runs import RunState
-from tests.integration.memory.conftest import PRICE, Mind, by_hand
+from tests.integration.memory.conftest import PRICE, Mind, Minds, by_hand
 from tests.support import eventually
 from workers import Agent, Context, Embedded, Retry, agent, memory
 from workers.scripted import ScriptedProvider
@@ -65,12 +66,12 @@ def test_without_an_index_or_the_right_to_one_it_says_so_once(
     assert provider.embedded == []
 
 
-def test_vectors_find_what_has_no_word_in_common(url: str) -> None:
+def test_vectors_find_what_has_no_word_in_common(mind_of: Minds) -> None:
     def embed(texts: list[str]) -> list[list[float]]:
         pets = ("dog", "puppy", "hound")
         return [[1.0, 0.1] if any(pet in text for pet in pets) else [0.1, 1.0] for text in texts]
 
-    mind = Mind(url, memory(embed=embed))
+    mind = mind_of(memory(embed=embed))
     mind.do(lambda ctx: [ctx.memory.remember(text) for text in ("a puppy", "a harbour", "a hound")])
 
     near = found(mind, "dog", least_score=0.9)
@@ -79,15 +80,14 @@ def test_vectors_find_what_has_no_word_in_common(url: str) -> None:
     assert {one.by for one in near} == {"vector"}
     assert [one.similarity for one in near] == [pytest.approx(1.0, abs=1e-6)] * 2
     assert [one.share for one in near] == [None, None]
-    mind.close()
 
 
-def test_of_two_searches_the_ranks_are_joined(url: str) -> None:
+def test_of_two_searches_the_ranks_are_joined(mind_of: Minds) -> None:
     def embed(texts: list[str]) -> list[list[float]]:
         known = {"tide table": [1.0, 0.0], "tide": [0.6, 0.8], "moon": [0.9, 0.1], "rope": [0.0, 1.0]}
         return [known[text] for text in texts]
 
-    mind = Mind(url, memory(embed=embed))
+    mind = mind_of(memory(embed=embed))
     mind.do(lambda ctx: [ctx.memory.remember(text) for text in ("tide", "moon", "rope")])
 
     first, second = found(mind, "tide table", least_score=0.3)
@@ -98,7 +98,6 @@ def test_of_two_searches_the_ranks_are_joined(url: str) -> None:
     assert (second.text, second.by) == ("moon", "vector")
     assert second.fused == pytest.approx(0.5)
     assert second.score == pytest.approx(0.9 / (0.82**0.5))
-    mind.close()
 
 
 def test_words_left_out_and_phrases_are_understood_and_dashes_of_lists_are_not(words: Mind) -> None:
@@ -286,6 +285,50 @@ def test_the_events_say_what_was_read_and_hold_no_text(meaning: Mind) -> None:
     assert meaning.memory.texts(run, ids) == {ids[1]: "ropes"}
 
 
+def test_secrets_are_masked_before_they_are_remembered_or_sent(
+    meaning: Mind, provider: ScriptedProvider
+) -> None:
+    token = "ghp_" + "a1B2c3D4e5F6" * 3
+
+    def act(ctx: Context) -> None:
+        ctx.memory.remember(f"his token is {token}", data={"token": token})
+        ctx.memory.recall(f"what is {token}")
+
+    meaning.do(act)
+
+    (kept,) = meaning.memory.memories("default", None, 9)
+    assert kept.text.startswith("his token is ")
+    everything = meaning.query("SELECT data::text FROM events UNION ALL SELECT value::text FROM journal")
+    assert token not in f"{kept} {provider.embedded} {everything}"
+    assert len(provider.embedded) == 2
+
+
+def test_many_memories_are_searched_by_an_index_that_others_do_not_crowd_out(
+    url: str, mind_of: Minds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant with few memories among many of others, whatever is nearer."""
+    mind = mind_of(memory(embed=by_hand))
+    mind.do(lambda ctx: [ctx.memory.remember(text, key="ann") for text in ("rope and sail", "whale", "tide")])
+    mind.query(
+        "INSERT INTO memories (tenant, key, kind, text, data, words, model, vector, run_id, path, place)"
+        " SELECT 'other', 'ann', kind, text, data, words, model, (SELECT array_agg(random() - 0.5)"
+        " FROM generate_series(1, 64) WHERE g > 0), run_id, path, 10000 * place + g"
+        " FROM memories, generate_series(1000, 1700) g"
+    )
+    exact = found(mind, "where is the rope?", key="ann")
+    monkeypatch.setattr(long_term, "FEW", 0)
+    near = found(mind, "where is the rope?", key="ann")
+
+    assert [one.text for one in near] == [one.text for one in exact]
+    assert near[0].text == "rope and sail"
+    assert [one.similarity for one in near] == [pytest.approx(one.similarity) for one in exact]
+    ((index,),) = mind.query("SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'memories_near%%'")
+    assert "halfvec(64)" in index
+    assert mind.query(
+        "SELECT idx_scan > 0 FROM pg_stat_user_indexes WHERE indexrelname LIKE 'memories_near%%'"
+    )
+
+
 def test_vectors_cost_what_they_cost_once(meaning: Mind, provider: ScriptedProvider) -> None:
     one, _ = counting(fails=1)
     run = meaning.begun(one)
@@ -298,7 +341,7 @@ def test_vectors_cost_what_they_cost_once(meaning: Mind, provider: ScriptedProvi
     assert figures.usage.usd == pytest.approx(PRICE.of(provider.input_tokens, 0))
 
 
-def test_making_a_vector_passes_the_gates(url: str, provider: ScriptedProvider) -> None:
+def test_making_a_vector_passes_the_gates(mind_of: Minds, provider: ScriptedProvider) -> None:
     from contextlib import asynccontextmanager
 
     from tests.integration.memory.conftest import vectors_of
@@ -311,7 +354,7 @@ def test_making_a_vector_passes_the_gates(url: str, provider: ScriptedProvider) 
             yield
             seen.append(call)
 
-    mind = Mind(url, memory(embed=vectors_of(provider)), gates=[Watch()])
+    mind = mind_of(memory(embed=vectors_of(provider)), gates=[Watch()])
     mind.do(lambda ctx: ctx.memory.remember("tides and ropes"))
 
     (call,) = seen
@@ -319,14 +362,13 @@ def test_making_a_vector_passes_the_gates(url: str, provider: ScriptedProvider) 
     assert call.usage.tokens == provider.input_tokens
     assert call.worst.tokens >= call.usage.tokens
     assert call.worst.usd >= call.usage.usd > 0
-    mind.close()
 
 
-def test_vectors_of_two_models_are_never_compared(url: str) -> None:
+def test_vectors_of_two_models_are_never_compared(mind_of: Minds) -> None:
     def longer(texts: list[str]) -> Embedded:
         return Embedded([[1.0, 0.0, 0.0] for _ in texts])
 
-    first, second = Mind(url, memory(embed=by_hand)), Mind(url, memory(embed=longer))
+    first, second = mind_of(memory(embed=by_hand)), mind_of(memory(embed=longer))
     first.do(lambda ctx: ctx.memory.remember("tides"))
     second.do(lambda ctx: ctx.memory.remember("ropes"))
 
@@ -334,8 +376,6 @@ def test_vectors_of_two_models_are_never_compared(url: str) -> None:
     models = {one.text: one.model for one in second.memory.memories("default", None, 10)}
     assert models["tides"] == "tests.integration.memory.conftest.by_hand/64"
     assert str(models["ropes"]).endswith("longer/3")
-    first.close()
-    second.close()
 
 
 @pytest.mark.parametrize(
@@ -347,8 +387,8 @@ def test_vectors_of_two_models_are_never_compared(url: str) -> None:
         (lambda texts: [["x"]], "gave no vectors"),
     ],
 )
-def test_what_is_no_vector_fails_the_attempt(url: str, embed: Any, message: str) -> None:
-    mind = Mind(url, memory(embed=embed))
+def test_what_is_no_vector_fails_the_attempt(mind_of: Minds, embed: Any, message: str) -> None:
+    mind = mind_of(memory(embed=embed))
 
     @agent(retry=Retry(max=0))
     async def mindful(ctx: Context, value: Any) -> int:
@@ -359,7 +399,6 @@ def test_what_is_no_vector_fails_the_attempt(url: str, embed: Any, message: str)
     assert end is not None
     assert end.error is not None
     assert message in end.error.message
-    mind.close()
 
 
 @pytest.mark.parametrize(
