@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from orchestrator import workflow
 from schemas import Limit, Price
-from workers import Tool, ask_first, fallback, llm_agent, tool
+from workers import Context, Tool, agent, ask_first, fallback, llm_agent, tool
 
 
 @tool(timeout=10, limits=[Limit(concurrency=2, rate="60/m"), Limit(per="tenant", rate="5/s")], cache=300)
@@ -50,3 +51,13 @@ def model(name: str, *tools: object) -> object:
 
 writer = model("writer", "search", guess, library)
 buyer = model("buyer", search, ask_first("pay", audience="cfo"))
+
+
+@agent
+def reader(ctx: Context, query: str) -> str:
+    """A plain agent, in a thread or a child process."""
+    found: str = ctx.use("search", query=query)
+    return found
+
+
+read = workflow("read", reader)

@@ -17,6 +17,9 @@ from schemas import Limit, RunState
 from schemas.errors import Permanent
 from schemas.events import EventKind
 from schemas.tools import ToolRecord
+from tests.agents.tooled import read
+from tests.integration.worker.conftest import alone as alone
+from tests.integration.worker.stack import Stack
 from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_call_limits import occupied
 from tests.integration.worker.test_thinking import ask, provided, told, writer
@@ -105,7 +108,11 @@ def test_plain_agents_use_tools_once_in_the_life_of_a_step(desk: Desk) -> None:
     ]
 
 
-def test_sync_agents_use_the_same_tools(desk: Desk) -> None:
+@pytest.mark.parametrize("in_threads", [True, False])
+def test_sync_agents_use_the_same_tools(desk: Desk, in_threads: bool) -> None:
+    if not in_threads:
+        desk.runner._threads = None  # as in a prefork child
+
     async def double(number: int) -> int:
         return 2 * number
 
@@ -492,6 +499,34 @@ def test_a_call_of_which_nobody_knows_how_it_ended_is_not_made_again(desk: Desk)
     assert "too little" in told(provider, 2)
 
 
+def test_what_says_that_it_has_done_nothing_is_done_again(desk: Desk) -> None:
+    did: list[int] = []
+
+    @tool(idempotent=False)
+    async def pay() -> str:
+        did.append(1)
+        if len(did) == 1:
+            raise ToolError("not now")
+        return "paid"
+
+    def pay_in_thread(call: ToolCall) -> Any:
+        def charge() -> str:
+            did.append(1)
+            if len(did) == 3:
+                raise ToolError("not now")
+            return "charged"
+
+        return call.once("charge", charge)
+
+    async def act(ctx: Context) -> Any:
+        return [await ctx.use(pay), await ctx.use(pay_in_thread)]
+
+    run = desk.start(plain(act))
+
+    assert end(desk, run) == ["paid", "charged"]
+    assert len(did) == 4
+
+
 def test_an_effect_inside_of_a_tool_is_had_once(desk: Desk) -> None:
     did: list[str] = []
 
@@ -581,7 +616,7 @@ def test_what_a_stopped_attempt_had_in_flight_is_written_down(desk: Desk) -> Non
 
     run = desk.start(agent(name="slow", timeout=0.1, retry=Retry(max=0))(body))
 
-    assert "it took longer than 0.1 s" in end(desk, run)
+    assert "the step took longer than 0.1 s" in end(desk, run)
     (one,) = eventually(lambda: log(desk, run) or False)
     assert one.error == "it was stopped with its attempt"
 
@@ -634,3 +669,13 @@ def test_no_secret_is_written_down_of_a_call(desk: Desk, monkeypatch: pytest.Mon
     }
     assert [name for name, text in stored.items() if SECRET in text] == []
     assert all("LIBRARY_TOKEN" in stored[name] for name in ("tool_calls", "tool_cache", "tool_fences"))
+
+
+def test_a_worker_finds_the_tools_that_its_agents_name(alone: Stack) -> None:
+    alone.worker("reader", pool="prefork", concurrency=1, BATON_APP="tests.agents.tooled")
+
+    run = alone.submit(read, "tides")
+
+    assert run.result(40) == "tides"
+    (one,) = alone.client.tool_calls(run.id)
+    assert (one.agent, one.part_of, one.tool, one.result) == ("reader", "search", "look_up", "tides")

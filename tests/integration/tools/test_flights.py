@@ -140,6 +140,11 @@ def test_equal_calls_of_several_processes_are_one(desk: Desk, processes: Process
     all_of_them = callers(processes, desk, tmp_path, 3)
     eventually(lambda: all("ready" in one.text() for one in all_of_them), timeout=30)
     eventually((tmp_path / "log").exists)
+    # Longer than a lease: it is renewed
+    ((lease,),) = desk.query("SELECT lease_until FROM tool_cache")
+    eventually(
+        lambda: desk.query("SELECT lease_until > %s + interval '0.8 s' FROM tool_cache", lease) == [(True,)]
+    )
     (tmp_path / "gate").touch()
 
     assert [one.wait(30) for one in all_of_them] == [0, 0, 0]
