@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from schemas.agents import AgentSpec, Retry
+    from schemas.breakers import Breaker
     from schemas.debates import Case, Debated, Dissent, Verdict
     from schemas.errors import (
         AgentError,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         BatonError,
         BudgetExceeded,
         BudgetTooSmall,
+        CircuitOpen,
         Conflict,
         DefinitionError,
         Fault,
@@ -77,6 +79,7 @@ __all__ = [
     "AttemptTimeout",
     "BatonError",
     "Bounds",
+    "Breaker",
     "Brief",
     "Budget",
     "BudgetExceeded",
@@ -84,6 +87,7 @@ __all__ = [
     "Cancelled",
     "Case",
     "Choice",
+    "CircuitOpen",
     "Conflict",
     "Debated",
     "DefinitionError",
@@ -138,6 +142,7 @@ __all__ = [
 
 _ROOMS = (
     "agents",
+    "breakers",
     "debates",
     "errors",
     "events",

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.breakers import Breaker
 from schemas.limits import Limit
 from schemas.usage import Bounds
 
@@ -56,6 +57,8 @@ class AgentSpec(Frozen):
     """Attempts that one worker process runs at a time, unless the worker is told otherwise."""
     limits: tuple[Limit, ...] = Field(default=(), exclude_if=lambda limits: not limits)
     """Limits of the whole cluster. Those that workers declare count, also for runs of older definitions."""
+    breaker: Breaker | None = Field(default=None, exclude_if=lambda breaker: breaker is None)
+    """Leaves it alone for a while when its attempts keep failing."""
     bounds: Bounds | None = Field(default=None, exclude_if=lambda bounds: bounds is None)
     """What one attempt consumes at most. Left out where it is not declared: a definition keeps its id."""
 

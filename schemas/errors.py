@@ -21,6 +21,7 @@
         ├── ToolError              raise it in a tool: its model hears of it, and may do better
         │   ├── ToolTimeout            it took longer than it may
         │   └── CallAbandoned          `ToolCall.check()` in a tool for whose result nobody waits any longer
+        ├── CircuitOpen            an agent, a tool or a model that kept failing is left alone for a while
         ├── CallTimeout            a call of a model or a tool took longer than its own timeout
         └── AttemptTimeout         the attempt ran longer than the agent's timeout
 
@@ -156,6 +157,10 @@ class JournalMismatch(Permanent):
 
 class ToolError(AgentError):
     """The tool could not do what the model wants."""
+
+
+class CircuitOpen(AgentError):
+    """It has kept failing and is left alone for a while."""
 
 
 class CallTimeout(AgentError):

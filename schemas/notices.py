@@ -14,7 +14,7 @@ class Notice(Frozen):
 
     Kinds: `approval.asked`, `approval.escalated`, `approval.settled`, `approval.informed` (a medium risk, which goes
     on), `question.asked`, `question.escalated`, `question.settled`, `tool.informed` (a call of a tool of medium
-    risk that was made).
+    risk that was made), `breaker.opened`, `breaker.closed` (a circuit).
     """
 
     id: UUID

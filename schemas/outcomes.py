@@ -30,6 +30,8 @@ class Done(Frozen):
     state: Literal["done"] = "done"
     output: Any = None
     usage: Usage = Usage()
+    instead: ErrorInfo | None = None
+    """Why the output is not what the agent itself would have given: the run is degraded."""
 
 
 class Failed(Frozen):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.breakers import Breaker
 from schemas.limits import Limit
 
 Risk = Literal["low", "medium", "high"]
@@ -34,6 +35,8 @@ class ToolSpec(Frozen):
     """Seconds that one call may take; None for what its agent says."""
     limits: tuple[Limit, ...] = ()
     """Limits of the whole cluster."""
+    breaker: Breaker | None = None
+    """Leaves it alone for a while when its calls keep failing."""
     cache: float | None = Field(default=None, gt=0)
     """Seconds for which a result answers equal calls, whoever makes them."""
     cache_shared: bool = False

@@ -10,17 +10,20 @@ from functools import cached_property
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import PydanticSerializationError
 
 from orchestrator.definitions.limits import limit_faults
 from orchestrator.definitions.vocabulary import Composable, Part
 from schemas.agents import AgentSpec, Retry
+from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
 from schemas.tools import MayCall
 from schemas.usage import Bounds
 from schemas.workflows import Leaf
+from workers.asking import NOTHING
 from workers.batching import Batch, Batches
 from workers.context import Context
 from workers.guards.policy import Guard
@@ -47,6 +50,8 @@ class Agent(Composable):
     """What is masked; None is the guard of plain agents, `workers.guards.policy.PLAIN`."""
     may_call: tuple[MayCall, ...] = ()
     """The tools of a model agent."""
+    stand_in: str | None = None
+    """JSON text of what answers while its circuit is open."""
 
     @property
     def name(self) -> str:
@@ -77,6 +82,8 @@ def agent(
     rate_limit: str | None = ...,
     concurrency: int | None = ...,
     limits: Sequence[Limit] = ...,
+    breaker: Breaker | None = ...,
+    fallback: Any = ...,
     bounds: Bounds | None = ...,
     batch: Batch | None = ...,
     guard: Guard | None = ...,
@@ -93,6 +100,8 @@ def agent(
     rate_limit: str | None = None,
     concurrency: int | None = None,
     limits: Sequence[Limit] = (),
+    breaker: Breaker | None = None,
+    fallback: Any = NOTHING,
     bounds: Bounds | None = None,
     batch: Batch | None = None,
     guard: Guard | None = None,
@@ -103,6 +112,10 @@ def agent(
     attempt, `rate_limit` is Celery's (`"60/m"`, per worker process), `concurrency` the attempts that one worker
     process runs at a time, `limits` what all workers together keep to, `bounds` the most that one attempt consumes,
     for `baton plan`.
+
+    A `breaker` leaves the agent alone for a while when its attempts keep failing. Meanwhile its steps are done with the
+    answer `fallback`, which makes their runs degraded; without one they fail with `CircuitOpen`: at once if an
+    `.otherwise(...)` or `.optional()` catches that, else after retries that wait as long as it is open.
 
     With a `batch` the function is `f(contexts, inputs) -> outputs` or `f(inputs) -> outputs`, on lists: it is called
     for several steps of the agent at a time, of whatever runs. An exception among its outputs is the failure of that
@@ -132,12 +145,31 @@ def agent(
             rate_limit=rate_limit,
             concurrency=concurrency or (2 * batch.size if batch is not None else None),
             limits=tuple(limits),
+            breaker=breaker,
             bounds=bounds,
         )
         batches = None if batch is None else Batches(agent_name, batch, _for_many(target, takes_context))
-        return Agent(target, spec, takes_context, given, returned, batches, guard)
+        instead = stand_in_of(f"agent {agent_name!r}", returned, breaker, fallback)
+        return Agent(target, spec, takes_context, given, returned, batches, guard, stand_in=instead)
 
     return make(function) if function is not None else make
+
+
+def stand_in_of(what: str, output: TypeAdapter[Any], breaker: Breaker | None, fallback: Any) -> str | None:
+    """JSON text of what answers while a circuit is open, if anything does. Raises `DefinitionError`."""
+    if fallback is NOTHING:
+        return None
+    reason = None if breaker is not None else "it answers while a breaker is open, and there is none"
+    if isinstance(fallback, Composable):
+        reason = (
+            "it is an answer; for another agent write a.otherwise(b), which an open circuit leads to at once"
+        )
+    if reason is None:
+        try:
+            return output.dump_json(output.validate_python(fallback)).decode()
+        except (ValidationError, PydanticSerializationError) as error:
+            reason = f"it does not fit the agent's output: {error}"
+    raise DefinitionError(what, [Fault("fallback", reason)])
 
 
 def _for_many(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from orchestrator.engine import Note
+from schemas.breakers import Breaker
 from schemas.limits import Limit
 from schemas.usage import Budget, Usage
 
@@ -40,6 +42,12 @@ class Call:
     """The most that it consumes, as far as that is known before it is made."""
     limits: tuple[Limit, ...] = ()
     """Of the tool or the model."""
+    breaker: Breaker | None = None
+    """Of the tool or the model."""
+    deadline: float | None = None
+    """`time.monotonic()` at which its attempt is stopped."""
+    notes: list[Note] = field(default_factory=list)
+    """What gates tell of it, as events of its run."""
     usage: Usage | None = None
     """What it has consumed, once it has ended well."""
     output_tokens: int = 0

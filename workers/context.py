@@ -288,12 +288,15 @@ class Context:
 
         If it `waits` for a limit, so does its step; else whoever calls does something else when it is `PutOff`.
         """
+        call.deadline = self.deadline
         try:
             return await through(self._gates, call, act)
         except PutOff as put_off:
             if waits:
                 self._put_off = self._put_off or put_off
             raise
+        finally:
+            self._notes += call.notes
 
     @property
     def _is_set_aside(self) -> bool:

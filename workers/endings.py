@@ -1,6 +1,22 @@
-"""How an attempt ends other than by a result or an error."""
+"""How attempts end."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
+
+from orchestrator.engine import Note
+from schemas.outcomes import Done, Failed, Limited, Waiting
+from schemas.usage import Usage
+
+
+class Ended(NamedTuple):
+    """The outcome of an attempt, with its output as JSON text and the progress it noted."""
+
+    outcome: Done | Failed | Waiting | Limited
+    output: str | None
+    notes: tuple[Note, ...]
+    counted: Usage = Usage()
+    """That part of its usage which budgets have counted already."""
 
 
 class Superseded(Exception):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import pydantic_core
 from celery.exceptions import SoftTimeLimitExceeded
@@ -19,15 +19,16 @@ from pydantic import ValidationError
 
 from orchestrator.engine import Claimed, Note
 from orchestrator.shared_state import Author, SharedState
-from schemas.errors import AgentError, AttemptTimeout, Permanent
+from schemas.errors import AgentError, AttemptTimeout, CircuitOpen, Permanent
 from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
-from schemas.usage import Usage
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.calls import Gate
+from workers.circuits import AgentCircuits, is_caught
 from workers.context import Context
-from workers.endings import SetAside, Superseded
+from workers.endings import Ended, SetAside, Superseded
+from workers.gates.breakers import Breakers
 from workers.guards.masking import Watch
 from workers.guards.policy import PLAIN
 from workers.journal import Journal, Keeper
@@ -57,16 +58,6 @@ LONGEST_WAIT = 86_400.0
 """Seconds that a retry waits at most, whatever a service asks for."""
 
 
-class Ended(NamedTuple):
-    """The outcome of an attempt, with its output as JSON text and the progress it noted."""
-
-    outcome: Done | Failed | Waiting | Limited
-    output: str | None
-    notes: tuple[Note, ...]
-    counted: Usage = Usage()
-    """That part of its usage which budgets have counted already."""
-
-
 class InvalidInput(Permanent):
     """The step's input does not fit the agent."""
 
@@ -92,12 +83,14 @@ class Runner:
         tooling: Tooling,
         gates: tuple[Gate, ...] = (),
         means: Means | None = None,
+        breakers: Breakers | None = None,
     ) -> None:
         self._keeper = keeper
         self._tooling = tooling
         self._telling = Telling(keeper)
         self._gates = gates
         self._means = means
+        self._circuits = AgentCircuits(breakers, loop) if breakers is not None else None
         self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
         self._loop = loop
         self._shared = shared
@@ -112,7 +105,12 @@ class Runner:
         if agent.spec.is_async:
             return self._awaited(agent, claimed)
         ctx, limit = self._envelope(agent, claimed)
-        ended = self._threaded(agent, claimed, ctx, limit)
+        act = partial(self._threaded, agent, claimed, ctx, limit)
+        if self._circuits is None:
+            ended = act()
+        else:
+            turned_away = partial(_turned_away, agent, claimed, ctx)
+            ended = self._circuits.run(agent, claimed, act, turned_away)
         if ctx._speaker is not None and ctx._speaker.has_spoken:
             ctx._speaker.told().result()
         return ended
@@ -140,7 +138,12 @@ class Runner:
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
         ctx, limit = self._envelope(agent, claimed)
-        ended = await self._on_loop(agent, claimed, ctx, limit)
+        act = partial(self._on_loop, agent, claimed, ctx, limit)
+        if self._circuits is None:
+            ended = await act()
+        else:
+            turned_away = partial(_turned_away, agent, claimed, ctx)
+            ended = await self._circuits.attempt(agent, claimed, act, turned_away)
         if ctx._speaker is not None and ctx._speaker.has_spoken:
             await ctx.heard()
         return ended
@@ -357,11 +360,17 @@ def _late(agent: Agent, limit: float) -> AttemptTimeout:
     return AttemptTimeout(f"the step took longer than {limit:g} s")
 
 
+def _turned_away(agent: Agent, claimed: Claimed, ctx: Context, error: CircuitOpen) -> Ended:
+    return _ended(ctx, _failed(agent, claimed, ctx, error))
+
+
 def _failed(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> Failed:
     if isinstance(error, SoftTimeLimitExceeded):
         error = _late(agent, agent.spec.timeout)
-    retryable = not isinstance(error, Permanent)
-    told = isinstance(error, (AttemptTimeout, Permanent))
+    retryable = not isinstance(error, Permanent) and not (
+        isinstance(error, CircuitOpen) and is_caught(claimed.run.plan, claimed.path)
+    )
+    told = isinstance(error, (AttemptTimeout, CircuitOpen, Permanent))
     info = ErrorInfo(
         type=type(error).__name__,
         message=ctx._watch.text("error", str(error) or type(error).__name__),

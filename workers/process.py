@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import psycopg
 from celery import Celery
 
+from orchestrator.breakers import Circuits
 from orchestrator.engine import Engine, WorkerId
 from orchestrator.intake.submitter import Submitter
 from orchestrator.memory.episodes import Episodes
@@ -28,6 +29,7 @@ from schemas.settings import settings
 from workers.attempts import Attempts
 from workers.execute import HANDS, Runner
 from workers.gates import gates
+from workers.gates.breakers import Breakers
 from workers.guards.credentials import own
 from workers.loop import LoopThread
 from workers.memory.declared import MemorySetup
@@ -118,10 +120,22 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        passed = gates(self.engine, self.places, self.dispatcher.send)
+        passed = gates(self.engine, self.places, self.dispatcher.send, self.breakers)
         return Runner(
-            self.loop, threads, self.attempts, self.shared, self.engine, self.tooling, passed, self.means
+            self.loop,
+            threads,
+            self.attempts,
+            self.shared,
+            self.engine,
+            self.tooling,
+            passed,
+            self.means,
+            self.breakers,
         )
+
+    @cached_property
+    def breakers(self) -> Breakers:
+        return Breakers(Circuits(self.places.broker_url), self.engine.notify)
 
     @cached_property
     def tooling(self) -> Tooling:
@@ -191,6 +205,6 @@ class WorkerProcess:
 
     def forked(self) -> None:
         """Forget, in a prefork child, whatever must not be shared with the parent."""
-        for name in ("engine", "dispatcher", "submitter", "runner", "tooling", "means", "loop"):
+        for name in ("engine", "dispatcher", "submitter", "runner", "breakers", "tooling", "means", "loop"):
             self.__dict__.pop(name, None)
         self.attempts = Attempts()

@@ -21,8 +21,8 @@ from orchestrator.outages import BROKER
 from schemas.errors import BatonError
 from schemas.outcomes import ErrorInfo, Failed, Limited, Waiting
 from workers.agent import Agent
-from workers.endings import Superseded
-from workers.execute import Ended, retry_in
+from workers.endings import Ended, Superseded
+from workers.execute import retry_in
 from workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)

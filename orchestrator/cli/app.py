@@ -8,6 +8,7 @@ import typer
 
 from orchestrator.cli import (
     approvals,
+    breakers,
     budgets,
     control,
     db,
@@ -87,5 +88,6 @@ app.add_typer(pools.workers, name="workers", rich_help_panel="Operate")
 app.add_typer(dead.app, name="dead", rich_help_panel="Operate")
 app.add_typer(budgets.app, name="budgets", rich_help_panel="Operate")
 app.command("costs", rich_help_panel="Operate")(budgets.costs)
+app.add_typer(breakers.app, name="breakers", rich_help_panel="Operate")
 app.command("doctor", rich_help_panel="Operate")(doctor.doctor)
 app.add_typer(db.app, name="db", rich_help_panel="Operate")

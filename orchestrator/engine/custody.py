@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 from uuid import UUID
 
 from orchestrator.engine.losses import Losses
 from orchestrator.engine.values import Held, Holding, Pointer, Ready, WorkerBeat
+from orchestrator.store import notice_queries
 from orchestrator.store import worker_queries as sql
 
 
@@ -58,6 +61,12 @@ class Custody(Losses):
         """Say that this engine's worker has ended."""
         with self.pool.connection() as conn:
             conn.execute(sql.STOP_WORKER, {"id": self.me.id})
+
+    def notify(self, kind: str, run: UUID, path: str, body: Mapping[str, Any]) -> None:
+        """Have people told of something that a step has noticed."""
+        told = {"kinds": [kind], "runs": [run], "paths": [path], "bodies": [json.dumps(body, default=str)]}
+        with self.pool.connection() as conn:
+            conn.execute(notice_queries.INSERT_NOTICES, told)
 
     def set_aside(self, queue: str, reason: str, message: str) -> None:
         """Keep a message that cannot be executed (JSON text) as a dead letter."""

@@ -179,19 +179,26 @@ def _next_columns(stages: Sequence[Stage | None]) -> dict[str, list[Any]]:
 
 
 def _columns(batch: Sequence[Finished]) -> dict[str, list[Any]]:
-    failures = [f.outcome if isinstance(f.outcome, Failed) else None for f in batch]
     return {
         "runs": [f.run_id for f in batch],
         "paths": [f.path for f in batch],
         "attempts": [f.attempt for f in batch],
         "states": [f.outcome.state for f in batch],
         "outputs": [f.output for f in batch],
-        "errors": [f.error.model_dump_json() if f is not None else None for f in failures],
+        "errors": [_error_of(f.outcome) for f in batch],
         "usages": [f.outcome.usage.model_dump_json() for f in batch],
         "rests": [None if (rest := _rest(f)) == NOTHING else rest.model_dump_json() for f in batch],
         "retry_ins": [_again_in(f.outcome) for f in batch],
         "limits": [f.outcome.limit if isinstance(f.outcome, Limited) else None for f in batch],
     }
+
+
+def _error_of(outcome: Done | Failed | Waiting | Limited) -> str | None:
+    """What went wrong, as JSON text."""
+    match outcome:
+        case Failed(error=ErrorInfo() as error) | Done(instead=ErrorInfo() as error):
+            return error.model_dump_json()
+    return None
 
 
 def _again_in(outcome: Done | Failed | Waiting | Limited) -> float | None:

@@ -170,7 +170,8 @@ WITH ended AS (
     SET state = g.state, output_ref = g.output_ref, error = g.error::jsonb, finished_at = clock_timestamp(),
         due_at = NULL, paused_at = NULL, pause_reason = NULL, time_left = NULL,
         degraded = degraded OR EXISTS (
-            SELECT FROM steps s WHERE s.run_id = r.id AND s.ordinal >= 0 AND s.state IN ('failed', 'skipped')
+            SELECT FROM steps s WHERE s.run_id = r.id
+            AND (s.ordinal >= 0 AND s.state IN ('failed', 'skipped') OR s.state = 'done' AND s.error IS NOT NULL)
         ) OR EXISTS (
             SELECT FROM runs c WHERE c.parent_run = r.id AND c.awaited AND c.state = 'completed' AND c.degraded)
     FROM unnest(%(runs)s::uuid[], %(states)s::text[], %(output_refs)s::text[], %(errors)s::text[])

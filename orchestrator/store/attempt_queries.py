@@ -151,6 +151,8 @@ WITH given AS (
            path,
            jsonb_strip_nulls(jsonb_build_object('attempt', attempt, 'error', error::jsonb -> 'message',
                                                 'error_type', error::jsonb -> 'type', 'limit', limited,
+                                                'degraded',
+                                                CASE WHEN state = 'done' AND error IS NOT NULL THEN true END,
                                                 CASE WHEN limited IS NULL THEN 'retry_in' ELSE 'due_in' END, retry_in,
                                                 'usage', usage::jsonb))
     FROM accepted WHERE state <> 'waiting'

@@ -188,6 +188,7 @@ class Replay:
             step = self._add(path, StepState(state), event.at)
             step.error = _error(errors.get(path, {}))
             step.finished_at = event.at if step.state in STEP_ENDED else None
+            step.is_degraded = step.state is StepState.DONE and step.error is not None
 
     def _set(self, path: str, state: StepState, at: datetime) -> None:
         """A step that was told to be in this state now."""

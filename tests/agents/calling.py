@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from orchestrator import each, workflow
-from schemas import Limit
+from schemas import Breaker, Limit, Retry
 from workers import Context, agent
 from workers.calls import Call, Made
 
@@ -58,3 +58,13 @@ async def idler(number: int) -> int:
 many = workflow("many-calls", each(caller))
 idle = workflow("idle", idler)
 alone = workflow("alone", idler)
+
+
+@agent(retry=Retry(max=0), breaker=Breaker(minimum=4, open=60), fallback=-1)
+async def fragile(number: int) -> int:
+    if number == 1:
+        raise ValueError("down")
+    return number
+
+
+fragile_run = workflow("fragile-run", fragile)

@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from orchestrator.engine import Engine, Ready
 from orchestrator.places import Places
 from workers.calls import Gate
+from workers.gates.breakers import BreakerGate, Breakers
 from workers.gates.budget import BudgetGate
 from workers.gates.limits import LimitGate
 
 
-def gates(engine: Engine, places: Places, send: Callable[[Sequence[Ready]], object]) -> tuple[Gate, ...]:
+def gates(
+    engine: Engine, places: Places, send: Callable[[Sequence[Ready]], object], breakers: Breakers
+) -> tuple[Gate, ...]:
     """The gates of this process, the outermost first: budgets, limits, breakers.
 
     `send` sends steps that have become ready to their workers.
     """
-    return BudgetGate(engine), LimitGate(engine, send)
+    return BudgetGate(engine), LimitGate(engine, send), BreakerGate(breakers)

@@ -10,11 +10,13 @@ from typing import Any, Literal
 from orchestrator.definitions.conditions import fault
 from orchestrator.definitions.limits import limit_faults
 from schemas.agents import AgentSpec, Retry
+from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault, Permanent
 from schemas.limits import Limit
 from schemas.tools import TOOL_TIMEOUT
 from schemas.usage import Bounds, Budget, Price
-from workers.agent import Agent, json_adapter
+from workers.agent import Agent, json_adapter, stand_in_of
+from workers.asking import NOTHING
 from workers.context import Context
 from workers.guards.credentials import hold
 from workers.guards.policy import Guard
@@ -52,6 +54,9 @@ def llm_agent(
     concurrency: int | None = None,
     limits: Sequence[Limit] = (),
     model_limits: Sequence[Limit] = (),
+    breaker: Breaker | None = None,
+    fallback: Any = NOTHING,
+    model_breaker: Breaker | None = None,
     bounds: Bounds | None = None,
     guard: Guard | None = None,
     budget: Budget | None = None,
@@ -84,7 +89,9 @@ def llm_agent(
     the `settings`, or 4,096, is the longest answer.
 
     `limits` are those of the agent's steps, `model_limits` those of the calls of its model, which all agents that name
-    it share: a step that would have to wait for long before a call waits in Postgres, and goes on there.
+    it share: a step that would have to wait for long before a call waits in Postgres, and goes on there. `breaker` and
+    `fallback` are as those of `agent`, `model_breaker` leaves the model alone while it keeps failing: its `fallbacks`
+    answer.
 
     With `stream` what the model says is an event of the run while it speaks (`step.delta`): its text, its thoughts, the
     arguments of its tools, and its structured output.
@@ -99,7 +106,12 @@ def llm_agent(
     """
     what = f"agent {name!r}"
     asked, faults = _models(
-        [model] if model is not None else list(models), base_url, key, price, tuple(model_limits)
+        [model] if model is not None else list(models),
+        base_url,
+        key,
+        price,
+        tuple(model_limits),
+        model_breaker,
     )
     faults += limit_faults(limits)
     if (model is None) == (not models):
@@ -160,10 +172,12 @@ def llm_agent(
         retry=retry or Retry(),
         concurrency=concurrency,
         limits=tuple(limits),
+        breaker=breaker,
         bounds=bounds or Bounds(model_calls=max_calls * len(asked)),
     )
     may_call = tuple(map(entry_of, able))
-    return Agent(think, spec, True, takes, gives, guard=guard or Guard(), may_call=may_call)
+    instead = stand_in_of(what, gives, breaker, fallback)
+    return Agent(think, spec, True, takes, gives, guard=guard or Guard(), may_call=may_call, stand_in=instead)
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:
@@ -192,13 +206,14 @@ def _models(
     key: str | None,
     price: Price | None,
     limits: tuple[Limit, ...],
+    breaker: Breaker | None,
 ) -> tuple[tuple[Model, ...], list[Fault]]:
     """The models of an agent, with what is said of the only one beside its name, and what is wrong with them."""
     made = _named(models)
-    if (base_url, key, price, limits) != (None, None, None, ()):
+    if (base_url, key, price, limits, breaker) != (None, None, None, (), None):
         if len(made) == 1 and isinstance(models[0], str):
-            made = (Model(models[0], base_url, key, price, limits),)
+            made = (Model(models[0], base_url, key, price, limits, breaker),)
         else:
             said = "of several models, or a Model, say it in each: Model(NAME, base_url=..., limits=[...])"
-            return made, [Fault("base_url, key, price, model_limits", said)]
+            return made, [Fault("base_url, key, price, model_limits, model_breaker", said)]
     return made, [fault for one in made for fault in one.faults()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from orchestrator.definitions.limits import limit_faults
+from schemas.breakers import Breaker
 from schemas.errors import Fault
 from schemas.limits import Limit
 from schemas.usage import Price
@@ -26,6 +27,8 @@ class Model:
     """Has to be said where it is not known; nobody knows it behind a `base_url`."""
     limits: tuple[Limit, ...] = ()
     """What all calls of it keep to together, in all workers, whichever agent makes them."""
+    breaker: Breaker | None = None
+    """Leaves it alone for a while when its calls keep failing; `fallbacks` answer meanwhile."""
 
     @property
     def provider(self) -> str:

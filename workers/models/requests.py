@@ -13,7 +13,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
-from schemas.errors import AgentError, CallTimeout
+from schemas.errors import AgentError, CallTimeout, CircuitOpen
 from workers.calls import Call, Made
 from workers.context import Context
 from workers.models.brain import Brain
@@ -139,6 +139,7 @@ class Requests:
             worst=worst_of(model, *turn.wording),
             limits=model.limits,
             budget=self._brain.budget,
+            breaker=model.breaker,
         )
 
 
@@ -152,7 +153,9 @@ def _late(model: Model, limit: float) -> ModelTimeout:
 
 def _leads_elsewhere(error: AgentError) -> bool:
     """Whether another model may answer what this one did not."""
-    return isinstance(error, (ModelFailed, ModelRefused)) and error.elsewhere
+    return isinstance(error, CircuitOpen) or (
+        isinstance(error, (ModelFailed, ModelRefused)) and error.elsewhere
+    )
 
 
 def _together(errors: Sequence[AgentError]) -> AgentError:

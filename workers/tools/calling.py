@@ -256,6 +256,7 @@ class Caller:
             one.key,
             one.given,
             limits=one.tool.limits,
+            breaker=one.tool.spec.breaker,
         )
 
         async def act() -> Made:

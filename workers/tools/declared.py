@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from orchestrator.definitions.limits import limit_faults
+from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault, ToolError
 from schemas.limits import Limit
 from schemas.tools import RISKS, DeclaredTool, MayCall, Risk, ToolSpec
@@ -107,6 +108,7 @@ def tool(
     description: str | None = ...,
     timeout: float | None = ...,
     limits: Sequence[Limit] = ...,
+    breaker: Breaker | None = ...,
     cache: float | None = ...,
     cache_shared: bool = ...,
     risk: Risk = ...,
@@ -123,6 +125,7 @@ def tool(
     description: str | None = None,
     timeout: float | None = None,
     limits: Sequence[Limit] = (),
+    breaker: Breaker | None = None,
     cache: float | None = None,
     cache_shared: bool = False,
     risk: Risk = "low",
@@ -131,7 +134,8 @@ def tool(
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a typed function, sync or async, that may take a `ToolCall` first: the model does not see that.
 
-    `timeout` is in seconds for one call (30, or what the agent says), `limits` are what all workers together keep to.
+    `timeout` is in seconds for one call (30, or what the agent says), `limits` are what all workers together keep to,
+    a `breaker` leaves it alone for a while when its calls keep failing.
     A result answers equal calls for `cache` seconds, those of one tenant, or with `cache_shared` of all; of equal
     calls at the same time one is made. `risk="high"` lets a person see each call first, `"medium"` warns of it. With
     `idempotent=False` a call of which nobody knows how it ended is not made again: the model hears so. When it fails,
@@ -142,6 +146,7 @@ def tool(
         options = {
             "timeout": timeout,
             "limits": tuple(limits),
+            "breaker": breaker,
             "cache": cache,
             "cache_shared": cache_shared,
             "risk": risk,
