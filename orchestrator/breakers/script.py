@@ -1,10 +1,9 @@
 """What a circuit is in Redis, and the one script that reads and changes it.
 
 `KEYS[1]` is a hash: `rule` (what it was declared with), `epoch` (how often it has opened or closed), `opened` (when, in
-milliseconds of the server's clock; missing while it is closed), `bad` and `all` (the ends with which it opened), `probe`
-and `until` (who probes, and how long that counts unless it is renewed), `g:N` and `b:N` (good and bad ends in the Nth
-slice of time). `KEYS[2]` is the set of all
-names. Whatever is lost with the memory of the server was closed.
+milliseconds of the server's clock; missing while it is closed), `bad` and `all` (the ends with which it has opened),
+`probe` and `until` (who probes, and how long that counts unless it is renewed), `g:N` and `b:N` (good and bad ends in
+the Nth slice of time). `KEYS[2]` is the set of all names. Whatever is lost with the memory of the server was closed.
 
 The script answers with a word, the epoch, and milliseconds or counts:
     ask    closed | open (ms left) | probe
