@@ -42,6 +42,8 @@ class ToolSpec(Frozen):
     cache_shared: bool = False
     """Whether tenants share those results."""
     risk: Risk = "low"
+    trusted: bool = False
+    """Whether a model may take what it gives for more than data from outside."""
     idempotent: bool = True
     """Whether a call of which nobody knows how it ended may be made again, under the same key."""
     fallbacks: tuple[str, ...] = ()

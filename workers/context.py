@@ -37,7 +37,7 @@ class Tooling(Protocol):
     """Whoever calls tools: `workers.tools.calling`."""
 
     def use(self, ctx: Any, tool: Any, arguments: Mapping[str, Any]) -> Any: ...
-    def caller(self, ctx: Any, timeout: float) -> Any: ...
+    def caller(self, ctx: Any, timeout: float, listener: Any) -> Any: ...
 
 
 @dataclass
@@ -64,6 +64,8 @@ class Context:
     risk_reason: str = ""
     _counted: Usage = field(default_factory=Usage)
     """That part of it which budgets have counted already, call by call."""
+    risk_lift: int = 0
+    """Levels by which each of its calls counts as riskier than its tool says; see `lift_risk`."""
     _notes: list[Note] = field(default_factory=list)
     _memory: Memory | None = None
     _journal: Journal | None = None
@@ -255,6 +257,11 @@ class Context:
         if RISKS.index(risk) > RISKS.index(self.risk):
             self.risk, self.risk_reason = risk, reason
 
+    def lift_risk(self, levels: int, reason: str) -> None:
+        """From now on each call of a tool counts as so many levels riskier: low as medium, medium as high."""
+        self.risk_lift += levels
+        self.risk_reason = reason
+
     @property
     def tooling(self) -> Tooling:
         """Raises `AgentError` where there is none: an agent that is called as a plain function."""
@@ -266,6 +273,10 @@ class Context:
     def is_async(self) -> bool:
         """Whether the agent awaits what it asks of its context."""
         return self._is_async
+
+    def masked(self, value: Any) -> Any:
+        """This, as it may be stored where agents read it again: see `workers.guards`."""
+        return self._watch.shared(value)
 
     def place(self) -> int:
         """Set the next place of the journal aside, for what is done in an order of its own: see `kept`."""

@@ -21,6 +21,7 @@ import psycopg
 from orchestrator.engine.deltas import Delta
 from orchestrator.engine.patience import passes
 from workers.attempts import Attempt
+from workers.guards.speech import Discretion, Said
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,6 @@ LONGEST = 4_000
 """Characters of one event."""
 SAYS = 200_000
 """Characters that one attempt may say."""
-HELD = 100
-"""Characters that are held back until more is said, or all of it."""
 TRIES = 20
 """How often it is tried to write what an attempt says, of which the row may be held by somebody else."""
 
@@ -138,31 +137,23 @@ class Telling:
 
 
 class Speaker:
-    """What one attempt says: masked before anybody hears it, and not without end. For one thread at a time."""
+    """What one attempt says: masked before anybody hears it, and not without end. Safe from many threads."""
 
     def __init__(self, telling: Telling, attempt: Attempt, mask: Callable[[str], str]) -> None:
         self._telling = telling
         self._attempt = attempt
-        self._mask = mask
+        self._discretion = Discretion(mask)
         self._left = SAYS
-        self._about: Mapping[str, Any] = {}
-        self._held = ""
-        """The end of what was said: more of it may turn out to be what is masked."""
 
     def say(self, about: Mapping[str, Any], text: str) -> None:
-        """Say this a little later; what is `about` something else begins anew."""
+        """Say this, as soon as nothing that follows could make a secret of it."""
         if self._left <= 0:
             return
-        if about != self._about:
-            self._release()
-            self._about = about
-        self._held += text[: self._left]
+        self._tell(self._discretion.said(about, text[: self._left]))
         self._left -= len(text)
         if self._left <= 0:
-            self._release()
+            self._tell(self._discretion.rest())
             self._telling.tell(self._attempt, {**about, "cut": True}, "…")
-        elif len(self._held) > HELD:
-            self._go_on()
 
     @property
     def has_spoken(self) -> bool:
@@ -170,25 +161,12 @@ class Speaker:
 
     def told(self) -> Future[None]:
         """As `Telling.told`, with all that was held back."""
-        self._release()
+        self._tell(self._discretion.rest())
         return self._telling.told(self._attempt)
 
-    def _go_on(self) -> None:
-        """Let go of what is masked the same whatever comes after it."""
-        if len(self._held) > LONGEST:
-            return self._release()
-        end = max(self._held.rfind(mark, 0, len(self._held) - HELD) for mark in " \n\"',")
-        before, after = self._held[: end + 1], self._held[end + 1 :]
-        shown = self._mask(before)
-        if before and shown + self._mask(after) == self._mask(self._held):
-            self._telling.tell(self._attempt, self._about, shown)
-            self._held = after
-        return None
-
-    def _release(self) -> None:
-        if self._held:
-            self._telling.tell(self._attempt, self._about, self._mask(self._held))
-            self._held = ""
+    def _tell(self, pieces: Sequence[Said]) -> None:
+        for piece in pieces:
+            self._telling.tell(self._attempt, piece.about, piece.text)
 
 
 def _as_json(attempt: Attempt, piece: _Piece) -> str:

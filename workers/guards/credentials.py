@@ -56,6 +56,20 @@ def holds_own(text: str) -> bool:
     return pattern is not None and pattern.search(text) is not None
 
 
+def longest_phrase() -> int:
+    """Characters of the longest credential that is more than one word of ASCII; mostly 0."""
+    return _longest(_found())
+
+
+@lru_cache(maxsize=8)
+def _longest(variables: tuple[tuple[str, str], ...]) -> int:
+    _, names = _known(variables)
+    return max(
+        (len(text) for text in names if not text.isascii() or '"' in text or text.split() != [text]),
+        default=0,
+    )
+
+
 def _found() -> tuple[tuple[str, str], ...]:
     """The variables that count now: programs set some after they have started."""
     return _interesting(tuple(_ENVIRON.items()))

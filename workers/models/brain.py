@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from schemas.usage import Budget
+from workers.guards.policy import Guard
 from workers.memory.declared import Memory
 from workers.models.named import Model
 from workers.tools.declared import Allowed
@@ -43,6 +44,7 @@ class Brain:
     call_timeout: float
     stream: bool
     """Whether it is heard while it speaks."""
+    guard: Guard
     settings: Mapping[str, Any]
     budget: Budget | None = None
     """What it may consume in a day (UTC), all its steps together."""

@@ -29,9 +29,11 @@ from workers.endings import SetAside
 from workers.journal import Found
 from workers.models.brain import WARN_AT, Brain
 from workers.models.clients import RESPONSE, client_of
+from workers.models.hearsay import Hearsay
 from workers.models.named import Model
 from workers.models.recollection import Opening
 from workers.models.requests import Requests, Wording
+from workers.models.untrusted import instructed
 from workers.tools.calling import Caller, Places
 from workers.tools.declared import Tool
 
@@ -54,12 +56,14 @@ def prompt(brain: Brain, ctx: Context, value: Any) -> str:
 class Conversation:
     """One attempt to get an answer."""
 
-    def __init__(self, brain: Brain, ctx: Context, model: Model) -> None:
+    def __init__(self, brain: Brain, ctx: Context, model: Model, hearsay: Hearsay) -> None:
+        """`hearsay` is the same for all conversations of an attempt."""
+        self._hearsay = hearsay
         self._brain = brain
         self._ctx = ctx
         self._model = model
         self._requests = Requests(brain, ctx, model)
-        self._caller: Caller = ctx.tooling.caller(ctx, brain.tool_timeout)
+        self._caller: Caller = ctx.tooling.caller(ctx, brain.tool_timeout, hearsay)
         self._places: defaultdict[str, deque[Places]] = defaultdict(deque)
         self._calls = 0
         self.heard: list[ModelMessage] = []
@@ -79,7 +83,7 @@ class Conversation:
         agent: Agent[None, Any] = Agent(
             _Journaled(client_of(self._model), self),
             output_type=brain.output,
-            instructions=brain.instructions,
+            instructions=instructed(brain.instructions, tools),
             name=brain.agent,
             deps_type=type(None),
             model_settings=ModelSettings(**brain.settings),  # type: ignore[typeddict-item]
@@ -140,6 +144,7 @@ class Conversation:
         if self._calls == self._brain.max_calls:
             raise WentRound(f"{self._model.id} was called {self._calls} times without giving an answer")
         self._calls += 1
+        self._hearsay.caution()
         self.heard = messages
         if self._calls == WARN_AT:
             self._ctx.warn(f"{self._model.id} is called for the {WARN_AT}th time", calls=self._calls)

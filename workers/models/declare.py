@@ -97,7 +97,8 @@ def llm_agent(
     arguments of its tools, and its structured output.
 
     Secrets in what the model says and tools give are masked before they are kept, and before the model sees them again;
-    a `guard` says what becomes of personal data, and of secrets.
+    a `guard` says what becomes of personal data, and of secrets. What tools give is marked as data that gives no
+    orders, unless they are `trusted`; where it looks as if it did, the calls that follow count as riskier.
 
     With `memory=Memory(...)` it is shown what was remembered and fits its input (see `ctx.memory`); with
     `memory="session"` what it and the run's key have said to each other before, which its answer joins.
@@ -134,6 +135,7 @@ def llm_agent(
         if one.key is not None:
             hold(one.key)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
+    guarded = guard or Guard()
     brain = Brain(
         agent=name,
         models=asked,
@@ -150,6 +152,7 @@ def llm_agent(
         tool_timeout=tool_timeout,
         call_timeout=call_timeout,
         stream=stream,
+        guard=guarded,
         settings=dict(settings or {}),
         memory=Memory(passages=0, session=True) if memory == "session" else memory,
         budget=budget,
@@ -177,7 +180,7 @@ def llm_agent(
     )
     may_call = tuple(map(entry_of, able))
     instead = stand_in_of(what, gives, breaker, fallback)
-    return Agent(think, spec, True, takes, gives, guard=guard or Guard(), may_call=may_call, stand_in=instead)
+    return Agent(think, spec, True, takes, gives, guard=guarded, may_call=may_call, stand_in=instead)
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:

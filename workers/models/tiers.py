@@ -15,6 +15,7 @@ from workers.guards.credentials import own
 from workers.models.brain import Brain
 from workers.models.clients import check_price, client_of
 from workers.models.conversation import Conversation, WentRound, prompt
+from workers.models.hearsay import Hearsay
 from workers.models.named import Model
 from workers.models.recollection import Opening, closing, opening
 
@@ -45,8 +46,10 @@ async def _climb(brain: Brain, ctx: Context, value: Any, asked: str, past: Openi
     """
     reasons: dict[str, str] = {}
     done: Sequence[ModelMessage] = ()
+    hearsay = Hearsay(brain.guard, ctx)
+    hearsay.given(past.passages + asked)
     for model in brain.models:
-        conversation, is_last = Conversation(brain, ctx, model), model is brain.models[-1]
+        conversation, is_last = Conversation(brain, ctx, model, hearsay), model is brain.models[-1]
         try:
             output = await conversation.run(asked, done, past)
         except (UnexpectedModelBehavior, WentRound) as error:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pydantic_core
 
@@ -24,6 +24,7 @@ from workers.asking import NOTHING, Question
 from workers.calls import Call, Made
 from workers.context import Context
 from workers.endings import PutOff, Superseded
+from workers.journal import Found
 from workers.loop import LoopThread
 from workers.tools.call import ToolCall
 from workers.tools.declared import Allowed, AskFirst, Named, Tool, tool_of
@@ -43,6 +44,30 @@ class Places(NamedTuple):
 
     question: int
     call: int
+
+
+class Listener(Protocol):
+    """Whoever hears what tools give."""
+
+    async def weigh(self, tool: Tool, entry: dict[str, Any]) -> dict[str, Any]:
+        """An entry of the journal, `result` or `error`, with what it adds to that."""
+        ...
+
+    def told(self, tool: Tool, found: Found) -> Any:
+        """The result, of an entry. Raises `ToolError` for an error."""
+        ...
+
+
+class Plain:
+    """Hears it as it is."""
+
+    async def weigh(self, tool: Tool, entry: dict[str, Any]) -> dict[str, Any]:
+        return entry
+
+    def told(self, tool: Tool, found: Found) -> Any:
+        if "error" in found.value:
+            raise ToolError(found.value["error"])
+        return found.value["result"]
 
 
 class Tooling:
@@ -109,20 +134,29 @@ class Tooling:
         """Write down a call that has ended."""
         return self._hands.submit(self._log.write, call)
 
-    def caller(self, ctx: Context, timeout: float) -> Caller:
+    def caller(self, ctx: Context, timeout: float, listener: Listener) -> Caller:
         """Who makes the calls of a model agent; `timeout` is for tools that have none of their own."""
-        return Caller(self, ctx, timeout, keeps_errors=True)
+        return Caller(self, ctx, timeout, keeps_errors=True, listener=listener)
 
 
 class Caller:
     """The calls of tools of one attempt."""
 
-    def __init__(self, tooling: Tooling, ctx: Context, timeout: float, *, keeps_errors: bool) -> None:
+    def __init__(
+        self,
+        tooling: Tooling,
+        ctx: Context,
+        timeout: float,
+        *,
+        keeps_errors: bool,
+        listener: Listener | None = None,
+    ) -> None:
         """With `keeps_errors` what a tool could not do is kept, too: a model that was told once goes on from there."""
         self._tooling = tooling
         self._ctx = ctx
         self._timeout = timeout
         self._keeps_errors = keeps_errors
+        self._listener = listener or Plain()
 
     async def tools(self, allowed: tuple[Allowed, ...]) -> list[Tool]:
         """What an agent may call, see `Tooling.tools`."""
@@ -133,8 +167,9 @@ class Caller:
         return tool.gate is not None or self.risk_of(tool, {}) == "high"
 
     def risk_of(self, tool: Tool, arguments: Mapping[str, Any]) -> Risk:
-        """How risky this call is: as its tool says, or as the attempt was told since (`Context.raise_risk`)."""
-        return max(tool.spec.risk, self._ctx.risk, key=RISKS.index)
+        """How risky this call is: as its tool says, or as the attempt was told since (see `Context.raise_risk`)."""
+        least = max(RISKS.index(tool.spec.risk), RISKS.index(self._ctx.risk))
+        return RISKS[min(least + self._ctx.risk_lift, len(RISKS) - 1)]
 
     async def use(
         self, tool: Tool, arguments: Mapping[str, Any], places: Places, beside: Beside | None = None
@@ -146,17 +181,15 @@ class Caller:
 
         async def act() -> dict[str, Any]:
             try:
-                return {"result": await self._answer(tool, given, places.call)}
+                entry = {"result": await self._answer(tool, given, places.call)}
             except ToolError as error:
                 if not self._keeps_errors:
                     raise
-                return {"error": str(error)}
+                entry = {"error": str(error)}
+            return await self._listener.weigh(tool, entry)
 
-        kept = self._ctx.kept(places.call, f"tool {tool.name}", act, lambda found: found.value)
-        done = await (kept if beside is None else beside(kept))
-        if "error" in done:
-            raise ToolError(done["error"])
-        return done["result"]
+        kept = self._ctx.kept(places.call, f"tool {tool.name}", act, lambda found: found)
+        return self._listener.told(tool, await (kept if beside is None else beside(kept)))
 
     # --- before it ----------------------------------------------------------------------------------------
 

@@ -112,6 +112,7 @@ def tool(
     cache: float | None = ...,
     cache_shared: bool = ...,
     risk: Risk = ...,
+    trusted: bool = ...,
     idempotent: bool = ...,
     fallback: Tool | Sequence[Tool] = ...,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
@@ -129,6 +130,7 @@ def tool(
     cache: float | None = None,
     cache_shared: bool = False,
     risk: Risk = "low",
+    trusted: bool = False,
     idempotent: bool = True,
     fallback: Tool | Sequence[Tool] = (),
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
@@ -137,9 +139,10 @@ def tool(
     `timeout` is in seconds for one call (30, or what the agent says), `limits` are what all workers together keep to,
     a `breaker` leaves it alone for a while when its calls keep failing.
     A result answers equal calls for `cache` seconds, those of one tenant, or with `cache_shared` of all; of equal
-    calls at the same time one is made. `risk="high"` lets a person see each call first, `"medium"` warns of it. With
-    `idempotent=False` a call of which nobody knows how it ended is not made again: the model hears so. When it fails,
-    takes too long or is out of order, `fallback` answers in its place. Raises `DefinitionError`.
+    calls at the same time one is made. `risk="high"` lets a person see each call first, `"medium"` warns of it. A
+    model is told that what it gives is data from outside, unless it is `trusted`. With `idempotent=False` a call of
+    which nobody knows how it ended is not made again: the model hears so. When it fails, takes too long or is out of
+    order, `fallback` answers in its place. Raises `DefinitionError`.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
@@ -150,6 +153,7 @@ def tool(
             "cache": cache,
             "cache_shared": cache_shared,
             "risk": risk,
+            "trusted": trusted,
             "idempotent": idempotent,
         }
         made = limit_faults(limits) or _of_function(target, name, description, options)
@@ -189,6 +193,7 @@ def chained(name: str, tools: tuple[Tool, ...], description: str | None = None) 
             description=first.spec.description if description is None else description,
             parameters=first.spec.parameters,
             risk=max((one.spec.risk for one in tried), key=RISKS.index),
+            trusted=all(one.spec.trusted for one in tried),
             fallbacks=tuple(one.name for one in tried),
         )
     except ValidationError as error:

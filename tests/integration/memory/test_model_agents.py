@@ -167,7 +167,7 @@ def test_a_tool_searches_memory_of_its_tenant_and_key(
     run, _ = ask(mind, guide(provider, tools=[search_memory]), "the tides")
 
     (given,) = [one for one in provider.log[1].body["messages"] if one["role"] == "tool"]
-    (passage,) = json.loads(given["content"])
+    (passage,) = json.loads(given["content"].splitlines()[1])
     assert (passage["text"], passage["score"]) == ("tides of ann", pytest.approx(1.0, abs=0.5))
     assert mind.told(run, "step.recalled")[0]["found"][0]["id"] == passage["id"]
 

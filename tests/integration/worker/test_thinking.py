@@ -110,9 +110,9 @@ def test_a_model_gets_typed_input_and_tools_and_gives_typed_output(desk: Desk) -
     assert "tides" in first.said
     assert "search" in first.tools
     assert "tides 1" in second.said
-    assert spent(desk, run) == Usage(
-        tokens=provider.input_tokens + provider.output_tokens, usd=provider.usd, model_calls=2
-    )
+    assert spent(desk, run).tokens == provider.input_tokens + provider.output_tokens
+    assert spent(desk, run).usd == pytest.approx(provider.usd)
+    assert spent(desk, run).model_calls == 2
 
 
 def test_text_needs_no_schema_and_a_later_stage_hears_the_intent(desk: Desk) -> None:

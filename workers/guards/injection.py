@@ -1,0 +1,162 @@
+"""Signs that a text which should be data wants to give a model orders: cheap, and neither complete nor certain.
+
+What is looked for: phrases that all lists of such attacks share (OWASP LLM01:2025, Prompt Injection; Perez and Ribeiro,
+"Ignore Previous Prompt", 2022), marks by which chat formats tell who speaks, characters that nobody sees, encoded
+orders, and pictures whose address carries data away (Rehberger, "Embrace the Red", 2023). Whoever wants more gives a
+detector of their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from schemas.base import Frozen
+
+MOST = 200_000
+"""Characters that are looked at; of a longer text its beginning and its end."""
+
+
+class Suspicion(Frozen):
+    """How sure it is that a text wants to give orders, and why: never in its own words."""
+
+    score: float = Field(default=0.0, ge=0, le=1)
+    reasons: tuple[str, ...] = ()
+
+
+NONE = Suspicion()
+
+_PHRASES: tuple[tuple[str, float, re.Pattern[str]], ...] = tuple(
+    (reason, weight, re.compile(pattern, re.IGNORECASE))
+    for reason, weight, pattern in (
+        ("it says to ignore instructions", 0.7,
+         r"\b(?:ignore|disregard|forget|override|bypass|do not follow|don't follow|stop following)\b[^.!?\n]{0,40}?"
+         r"\b(?:previous|prior|above|earlier|preceding|original|existing|all|any|your|these|system)\b[^.!?\n]{0,30}?"
+         r"\b(?:instructions?|prompts?|rules|directions|guidelines|commands?|orders)\b"),
+        ("it says to ignore instructions", 0.7,
+         r"\b(?:ignoriere?|vergiss|missachte)\b[^.!?\n]{0,40}\b(?:anweisung|instruktion|befehl|regel)"
+         r"|\b(?:ignora|olvida|omite)\b[^.!?\n]{0,40}\binstrucciones"
+         r"|\b(?:ignore[rz]?|oublie[rz]?)\b[^.!?\n]{0,40}\b(?:instructions|consignes)\s+(?:précédentes|antérieures)"
+         r"|(?:忽略|无视|忘记)[^。\n]{0,12}(?:指令|指示|说明)"),
+        ("it says who the model is", 0.5,
+         r"\b(?:you are now|from now on,? you(?: are|'re| will)|act as if you (?:are|were)|pretend (?:to be|you are))\b"
+         r"[^.\n]{0,60}\b(?:an?|the|no longer|free|unrestricted|developer|dan|admin|root|assistant|ai|model|mode)\b"),
+        ("it announces new instructions", 0.5,
+         r"\b(?:new|updated|revised|real|actual|important|urgent|additional|hidden)\s+(?:system\s+)?"
+         r"(?:instructions?|prompt|orders)\s*(?:for (?:the )?(?:ai|assistant|model|agent))?\s*[:\-]"),
+        ("it speaks to the model", 0.5,
+         r"\b(?:attention|note|message|instructions?|reminder)\s*(?:to|for)\s*(?:the|any|all)?\s*"
+         r"(?:ai|llm|language model|assistant|chatbot|agent)s?\b\s*[:,\-]"
+         r"|\bif you are an?\s+(?:ai|llm|language model|assistant|agent|bot)\b"),
+        ("it asks for what the model was told", 0.6,
+         r"\b(?:reveal|repeat|print|show|output|leak|tell me|send)\b[^.!?\n]{0,30}\b(?:your|the)\s+"
+         r"(?:system|initial|hidden|original|secret)\s+(?:prompt|instructions?|message)"),
+        ("it says to hide something from people", 0.5,
+         r"\b(?:do not|don't|never|without)\s+(?:tell|telling|mention|mentioning|inform|informing|alert|alerting|notify"
+         r"|notifying|reveal|revealing)\b[^.!?\n]{0,30}\b(?:user|human|person|anyone|owner|operator|customer)s?\b"),
+        ("it says where to send data", 0.5,
+         r"\b(?:send|post|forward|upload|exfiltrate|transmit|email|e-mail)\b[^.!?\n]{0,60}\b(?:conversation|history|context"
+         r"|secrets?|passwords?|credentials?|api keys?|tokens?|data|everything|contents?|messages?)\b[^.!?\n]{0,40}"
+         r"(?:https?://|\bto\s+[\w.+-]+@)"),
+        ("it says to call a tool", 0.4,
+         r"\b(?:you must|you should|please|now|immediately)\b[^.!?\n]{0,20}\b(?:call|invoke|run|execute|use)\b"
+         r"[^.!?\n]{0,20}\b(?:tool|function|command)\b"),
+    )
+)  # fmt: skip
+
+_MARKS: tuple[tuple[str, float, re.Pattern[str]], ...] = (
+    ("it has marks of a chat format", 0.6,
+     re.compile(r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|>|\[/?INST\]|<</?SYS>>"
+                r"|</?(?:system|assistant|tool_result|tool_response|function_results?|system[-_]prompt)>"
+                r"|<start_of_turn>|<end_of_turn>", re.IGNORECASE)),
+    ("it has lines that pretend to be another speaker", 0.4,
+     re.compile(r"(?:^|\n)[ \t#*]*(?:system|assistant|developer)(?: message| prompt)?[ \t*]*:[ \t]*\S", re.IGNORECASE)),
+    ("it has a picture whose address carries data", 0.6,
+     re.compile(r"!\[[^\]\n]{0,200}\]\(\s*https?://[^)\s]+[?&/][^)\s]*(?:=|%3D|\{|\$)[^)\s]*\)"
+                r"|<img\b[^>]{0,200}\bsrc\s*=\s*[\"']?https?://[^\"'>\s]+\?[^\"'>\s]*(?:\{|\$|data=|q=|secret|token)",
+                re.IGNORECASE)),
+)  # fmt: skip
+
+_TAGS = re.compile("[\U000e0020-\U000e007f]{2,}")
+"""Tags, deprecated twins of ASCII that no font shows. Only flags of regions have some, after their first sign."""
+_FLAG = re.compile("\U0001f3f4[\U000e0020-\U000e007f]{2,6}\U000e007f")
+_TURNED = re.compile("[\u202a\u202b\u202d\u202e\u2066-\u2068]")
+_UNSEEN = re.compile("[\u200b\u2060\ufeff\u00ad]")
+_IN_WORDS = re.compile("[a-zA-Z][\u200b\u200c\u200d\u2060\ufeff]+[a-zA-Z]")
+_ENCODED = re.compile(r"[A-Za-z0-9+/_-]{40,}={0,2}")
+
+
+def suspicion(text: str) -> Suspicion:
+    """What speaks for orders in this text: each sign that is found leaves so much less doubt."""
+    if len(text) > MOST:
+        text = f"{text[: MOST // 2]}\n{text[-MOST // 2 :]}"
+    signs = dict(_signs(text))
+    if not signs:
+        return NONE
+    doubt = 1.0
+    for weight in signs.values():
+        doubt *= 1 - weight
+    return Suspicion(score=round(1 - doubt, 3), reasons=tuple(signs))
+
+
+def _signs(text: str) -> Iterator[tuple[str, float]]:
+    """Reason and weight of each sign."""
+    yield from _hidden(text)
+    plain = _plain(text)
+    yield from _found(plain)
+    for blob in _ENCODED.findall(plain)[:50]:
+        if any(weight >= 0.5 for _, weight in _found(_decoded(blob))):
+            yield "it has encoded instructions", 0.8
+            return
+
+
+def _found(text: str) -> Iterator[tuple[str, float]]:
+    return ((reason, weight) for reason, weight, pattern in (*_PHRASES, *_MARKS) if pattern.search(text))
+
+
+def _hidden(text: str) -> Iterator[tuple[str, float]]:
+    if text.isascii():
+        return
+    if _TAGS.search(_FLAG.sub("", text)):
+        yield "it has text in characters that nobody sees", 0.9
+    if _TURNED.search(text):
+        yield "it turns the direction of its text", 0.4
+    if len(_IN_WORDS.findall(text)) >= 3:
+        yield "it hides characters in words", 0.5
+
+
+def _plain(text: str) -> str:
+    """As a model may read it: letters of other shapes as those that they stand for, without what nobody sees."""
+    if text.isascii():
+        return text
+    shown = "".join(chr(ord(c) - 0xE0000) if "\U000e0020" <= c < "\U000e007f" else c for c in text)
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", shown))
+
+
+def _decoded(blob: str) -> str:
+    try:
+        whole = blob.rstrip("=").translate(str.maketrans("-_", "+/"))
+        made = base64.b64decode(whole + "=" * (-len(whole) % 4), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
+    return made if made.isprintable() or "\n" in made else ""
+
+
+def judged(verdict: Any) -> Suspicion:
+    """What a detector has said: a number from 0 to 1, a `Suspicion`, something of that form, or nothing.
+
+    Raises `TypeError` or `ValueError` for anything else.
+    """
+    if verdict is None:
+        return NONE
+    if isinstance(verdict, Suspicion):
+        return verdict
+    if isinstance(verdict, bool | int | float):
+        return Suspicion(score=float(verdict), reasons=("its detector says so",) if verdict else ())
+    return Suspicion.model_validate(verdict, from_attributes=True, extra="ignore")
