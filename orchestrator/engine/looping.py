@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.definitions.conditions import ConditionError, holds, number
+from orchestrator.engine import budgets
 from orchestrator.engine.moves import Moves, Part, Place
 from schemas.events import EventKind
 from schemas.workflows import WARN_AT, Loop
@@ -19,15 +20,20 @@ def round_ended(moves: Moves, place: Place, node: Loop, part: Part) -> None:
     if output == given or _is_enough(node, given, output, rounds):
         moves.close(place, part.output_ref)
     elif rounds == node.max_rounds:
-        best = _best(moves, place, node)
-        told = {"message": f"stopped after {rounds} rounds with the best result so far", "rounds": rounds}
-        moves.note(place, EventKind.STEP_WARNING, told)
-        moves.close(place, best)
+        _stop(moves, place, node, rounds, f"stopped after {rounds} rounds with the best result so far")
+    elif shortage := budgets.used_up(moves, place.run):
+        _stop(moves, place, node, rounds, f"{shortage}: stopped with the best result so far")
     else:
         if rounds == WARN_AT:
             told = {"message": f"goes on after {rounds} rounds", "rounds": rounds, "most": node.max_rounds}
             moves.note(place, EventKind.STEP_WARNING, told)
         moves.open_part(place, str(rounds), node.body, part.output_ref, ordinal=rounds)
+
+
+def _stop(moves: Moves, place: Place, node: Loop, rounds: int, message: str) -> None:
+    best = _best(moves, place, node)
+    moves.note(place, EventKind.STEP_WARNING, {"message": message, "rounds": rounds})
+    moves.close(place, best)
 
 
 def _is_enough(node: Loop, given: object, output: object, rounds: int) -> bool:

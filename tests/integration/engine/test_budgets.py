@@ -9,8 +9,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from orchestrator.definitions.vocabulary import child, each, fan_out, workflow
+from orchestrator.definitions.vocabulary import child, each, fan_out, loop, workflow
 from orchestrator.engine import Engine, Pointer, Refused, WorkerId
+from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.usage import Budget, Usage
 from tests.integration.engine.bench import Bench, done, named
@@ -164,6 +165,19 @@ def test_branches_that_end_together_are_added_up(bench: Bench) -> None:
     assert isinstance(bench.engine.claim(Pointer(run, "1")), Refused)
     bench.fire()
     assert f"{width} tokens" in message(bench, run)
+
+
+def test_a_loop_that_has_used_up_its_budget_ends_with_the_best_result_so_far(bench: Bench) -> None:
+    run = bench.submit(workflow("w", loop(A, max_rounds=5), budget=Budget(tokens=100)), 0)
+
+    spend(bench, run, "0/0", tokens=40)
+    finished = done(bench.claim(run, "0/1"), "y")
+    bench._record(bench.engine, replace(finished, outcome=Done(usage=Usage(tokens=70))))
+
+    end = bench.end(run)
+    assert (end.state, end.output) == ("completed", "y")
+    (warning,) = [event.data for event in bench.events(run) if event.kind is EventKind.STEP_WARNING]
+    assert warning["message"] == "over budget: 0 of 100 tokens are left: stopped with the best result so far"
 
 
 def test_a_run_without_a_budget_writes_nothing_of_it(bench: Bench) -> None:
