@@ -54,6 +54,8 @@ class EventKind(StrEnum):
     STEP_INJECTION = "step.injection"
     """What a tool gave, or the step was given, looks as if it wanted to give a model orders."""
     PROGRESS = "step.progress"
+    STEP_CUT = "step.cut"
+    """What its agent was not told, to stay within its context."""
     STEP_DELTA = "step.delta"
     """What its agent says just now. It stands whatever becomes of the attempt, and the next one may say it again."""
 

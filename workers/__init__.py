@@ -8,6 +8,7 @@ from workers.context import Context
 from workers.guards.policy import Guard
 from workers.memory.declared import Embedded, Embedder, Memory, memory
 from workers.memory.embedding import embedder
+from workers.models.cuts import ContextBudget, Drop, Summarise, Truncate
 from workers.models.declare import llm_agent
 from workers.models.named import Model
 from workers.tools.call import ToolCall
@@ -18,6 +19,8 @@ __all__ = [
     "AgentError",
     "Batch",
     "Context",
+    "ContextBudget",
+    "Drop",
     "Embedded",
     "Embedder",
     "Guard",
@@ -25,9 +28,11 @@ __all__ = [
     "Model",
     "Permanent",
     "Retry",
+    "Summarise",
     "Tool",
     "ToolCall",
     "ToolError",
+    "Truncate",
     "Unanswered",
     "agent",
     "ask_first",

@@ -128,6 +128,10 @@ class Context:
         """Note what somebody should look at, committed with the outcome; see `baton runs explain`."""
         self._notes.append(Note(EventKind.STEP_WARNING, _as_json("warn", {"message": message, **data})))
 
+    def note(self, kind: EventKind, data: Mapping[str, Any]) -> None:
+        """Note a fact of this kind, committed with the outcome; for what stands between agents and their runs."""
+        self._notes.append(Note(kind, _as_json("note", data)))
+
     def decide(
         self, choice: Any, why: str = "", alternatives: Mapping[str, float] | Iterable[str] = ()
     ) -> None:

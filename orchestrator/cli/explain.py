@@ -26,7 +26,7 @@ def explain(
     step: Annotated[str | None, typer.Argument(help="Only the decisions of this step.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Say why a run went the way it went: what was decided in it, what warned, what was masked, and what was read."""
+    """Say why a run went the way it went: its decisions and warnings, what was masked or cut, and what was read."""
     from orchestrator.cli.environment import connected
     from schemas.events import EventKind
 
@@ -34,6 +34,7 @@ def explain(
         EventKind.STEP_DECIDED,
         EventKind.STEP_WARNING,
         EventKind.STEP_MASKED,
+        EventKind.STEP_CUT,
         EventKind.STEP_INJECTION,
         EventKind.STEP_RECALLED,
         EventKind.RUN_BUDGET_WARNING,

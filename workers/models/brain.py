@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from schemas.usage import Budget
 from workers.guards.policy import Guard
 from workers.memory.declared import Memory
+from workers.models.cuts import ContextBudget
 from workers.models.named import Model
 from workers.tools.declared import Allowed
 
@@ -49,3 +50,4 @@ class Brain:
     budget: Budget | None = None
     """What it may consume in a day (UTC), all its steps together."""
     memory: Memory | None = None
+    context: ContextBudget | None = None

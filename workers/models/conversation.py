@@ -8,7 +8,6 @@ agent first runs.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -23,12 +22,14 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import UsageLimits
 
 from schemas.errors import Permanent, ToolError
+from schemas.events import EventKind
 from schemas.usage import Usage
 from workers.context import Context
 from workers.endings import SetAside
 from workers.journal import Found
 from workers.models.brain import WARN_AT, Brain
 from workers.models.clients import RESPONSE, client_of
+from workers.models.cutting import Conversed, Cut
 from workers.models.hearsay import Hearsay
 from workers.models.named import Model
 from workers.models.recollection import Opening
@@ -44,25 +45,22 @@ class WentRound(Permanent):
     """The model was asked as often as it may be, and has given no answer."""
 
 
-def prompt(brain: Brain, ctx: Context, value: Any) -> str:
-    """What a model is asked."""
-    given = brain.input.dump_python(value, mode="json")
-    said = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-    if ctx.intent in (None, given):
-        return said
-    return f"{said}\n\nThe original request: {json.dumps(ctx.intent, ensure_ascii=False)}"
-
-
 class Conversation:
     """One attempt to get an answer."""
 
-    def __init__(self, brain: Brain, ctx: Context, model: Model, hearsay: Hearsay) -> None:
-        """`hearsay` is the same for all conversations of an attempt."""
+    def __init__(
+        self, brain: Brain, ctx: Context, model: Model, hearsay: Hearsay, cuts: Sequence[Cut] = ()
+    ) -> None:
+        """`hearsay` is the same for all conversations of an attempt; `cuts` were made in what is asked, and are told
+        with the first answer.
+        """
         self._hearsay = hearsay
         self._brain = brain
         self._ctx = ctx
         self._model = model
         self._requests = Requests(brain, ctx, model)
+        self._conversed = Conversed(brain)
+        self._cuts = list(cuts)
         self._caller: Caller = ctx.tooling.caller(ctx, brain.tool_timeout, hearsay)
         self._places: defaultdict[str, deque[Places]] = defaultdict(deque)
         self._calls = 0
@@ -150,10 +148,12 @@ class Conversation:
             self._ctx.warn(f"{self._model.id} is called for the {WARN_AT}th time", calls=self._calls)
 
         place = self._ctx.place()
-        wording = Wording(messages, settings, parameters)
+        fitting, cuts = self._conversed.fitted(messages)
+        cuts, self._cuts = self._cuts + cuts, []
 
         async def act() -> dict[str, Any]:
-            return await self._requests.answered(place, wording)
+            wording = Wording(fitting, settings, parameters)
+            return {**await self._requests.answered(place, wording), "cuts": cuts}
 
         response: ModelResponse = await self._ctx.kept(place, "model", act, self._read)
         for part in response.parts:
@@ -168,6 +168,8 @@ class Conversation:
             self._ctx.account(Usage.model_validate(kept["usage"]), counted=kept.get("counted", False))
             for model, reason in kept.get("instead_of", {}).items():
                 self._ctx.warn(f"{kept['model']} answered instead of {model}: {reason}", model=kept["model"])
+            for cut in kept.get("cuts", ()):
+                self._ctx.note(EventKind.STEP_CUT, cut)
         return RESPONSE.validate_python(kept["response"])
 
 

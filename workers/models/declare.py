@@ -22,6 +22,7 @@ from workers.guards.credentials import hold
 from workers.guards.policy import Guard
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, Brain
+from workers.models.cuts import ContextBudget, Summarise
 from workers.models.named import Model
 from workers.tools.declared import Declared, allowed_of, entry_of
 
@@ -47,6 +48,7 @@ def llm_agent(
     tool_timeout: float = TOOL_TIMEOUT,
     stream: bool = False,
     settings: Mapping[str, Any] | None = None,
+    context: ContextBudget | None = None,
     memory: Memory | Literal["session"] | None = None,
     description: str = "",
     timeout: float = 300.0,
@@ -100,6 +102,8 @@ def llm_agent(
     a `guard` says what becomes of personal data, and of secrets. What tools give is marked as data that gives no
     orders, unless they are `trusted`; where it looks as if it did, the calls that follow count as riskier.
 
+    With `context=ContextBudget(...)` what it is told is cut until it fits, and events tell what was (`step.cut`).
+
     With `memory=Memory(...)` it is shown what was remembered and fits its input (see `ctx.memory`); with
     `memory="session"` what it and the run's key have said to each other before, which its answer joins.
 
@@ -136,6 +140,8 @@ def llm_agent(
             hold(one.key)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     guarded = guard or Guard()
+    if context is not None and (wrong := list(context.faults(takes.json_schema(mode="serialization")))):
+        raise DefinitionError(what, wrong)
     brain = Brain(
         agent=name,
         models=asked,
@@ -154,6 +160,7 @@ def llm_agent(
         stream=stream,
         guard=guarded,
         settings=dict(settings or {}),
+        context=context,
         memory=Memory(passages=0, session=True) if memory == "session" else memory,
         budget=budget,
     )
@@ -176,11 +183,19 @@ def llm_agent(
         concurrency=concurrency,
         limits=tuple(limits),
         breaker=breaker,
-        bounds=bounds or Bounds(model_calls=max_calls * len(asked)),
+        bounds=bounds or _bounds(max_calls * len(asked), context),
     )
     may_call = tuple(map(entry_of, able))
     instead = stand_in_of(what, gives, breaker, fallback)
     return Agent(think, spec, True, takes, gives, guard=guarded, may_call=may_call, stand_in=instead)
+
+
+def _bounds(calls: int, context: ContextBudget | None) -> Bounds:
+    """The calls of its models, and of those that summarise for it, as far as they are known."""
+    for cut in context.policy if context is not None else ():
+        if isinstance(cut, Summarise) and cut.by.spec.bounds is not None:
+            calls += cut.by.spec.bounds.model_calls or 0
+    return Bounds(model_calls=calls)
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:

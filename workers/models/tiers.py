@@ -14,7 +14,9 @@ from workers.context import Context
 from workers.guards.credentials import own
 from workers.models.brain import Brain
 from workers.models.clients import check_price, client_of
-from workers.models.conversation import Conversation, WentRound, prompt
+from workers.models.conversation import Conversation, WentRound
+from workers.models.cuts import Told
+from workers.models.cutting import Cut, fitted
 from workers.models.hearsay import Hearsay
 from workers.models.named import Model
 from workers.models.recollection import Opening, closing, opening
@@ -29,16 +31,32 @@ async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
         except UserError as error:
             raise Permanent(own(str(error))) from None
     try:
-        asked = prompt(brain, ctx, value)
+        told, cuts = await fitted(brain, ctx, _told(brain, ctx, value))
+        asked = told.text
         past = await opening(brain.memory, ctx, asked)
-        output = await _climb(brain, ctx, value, asked, past)
+        output = await _climb(brain, ctx, value, asked, past, cuts)
     except UserError as error:
         raise Permanent(own(str(error))) from None
     await closing(brain.memory, ctx, asked, brain.answers.dump_python(output, mode="json"))
     return output
 
 
-async def _climb(brain: Brain, ctx: Context, value: Any, asked: str, past: Opening) -> Any:
+def _told(brain: Brain, ctx: Context, value: Any) -> Told:
+    given = brain.input.dump_python(value, mode="json")
+    return Told(given, None if _holds(given, ctx.intent) else ctx.intent)
+
+
+def _holds(given: Any, intent: Any) -> bool:
+    """Whether the input says all that the original request does, and perhaps what that leaves to defaults."""
+    match given, intent:
+        case dict(), dict():
+            return all(name in given and _holds(given[name], one) for name, one in intent.items())
+        case list(), list():
+            return len(given) == len(intent) and all(map(_holds, given, intent))
+    return bool(given == intent)
+
+
+async def _climb(brain: Brain, ctx: Context, value: Any, asked: str, past: Opening, cuts: list[Cut]) -> Any:
     """The first answer that fits and is sure enough; that of the last model, if it fits.
 
     Each model goes on from what the tools have done for those before it: they are not called again. Raises `Permanent`
@@ -49,7 +67,8 @@ async def _climb(brain: Brain, ctx: Context, value: Any, asked: str, past: Openi
     hearsay = Hearsay(brain.guard, ctx)
     hearsay.given(past.passages + asked)
     for model in brain.models:
-        conversation, is_last = Conversation(brain, ctx, model, hearsay), model is brain.models[-1]
+        conversation, is_last = Conversation(brain, ctx, model, hearsay, cuts), model is brain.models[-1]
+        cuts = []
         try:
             output = await conversation.run(asked, done, past)
         except (UnexpectedModelBehavior, WentRound) as error:

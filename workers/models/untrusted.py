@@ -37,3 +37,12 @@ def wrapped(value: Any, tool: str, mark: str) -> str:
     """A result, JSON data, as the model sees it."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f'<data-{mark} from="{tool}">\n{text}\n</data-{mark}>'
+
+
+def inside(said: str) -> tuple[str, str, str]:
+    """What stands before, between and after the marks, if it was wrapped."""
+    first, _, rest = said.partition("\n")
+    text, _, last = rest.rpartition("\n")
+    if first.startswith("<data-") and last.startswith("</data-"):
+        return f"{first}\n", text, f"\n{last}"
+    return "", said, ""
