@@ -16,6 +16,7 @@ from benchmarks.deploy import measure_deploy
 from benchmarks.growth import measure_growth
 from benchmarks.lateness import measure_lateness
 from benchmarks.recovery import measure_recovery
+from benchmarks.remembering import found_by_index, measure_remembering
 from benchmarks.rounds import measure_rounds
 from benchmarks.scenarios import FULL, QUICK, SCENARIOS, Sizes
 from benchmarks.sides import Baton
@@ -30,6 +31,7 @@ NAMES = [
     "timers",
     "rounds",
     "thinking",
+    "memory",
     "deploy",
     "recovery",
 ]
@@ -77,6 +79,10 @@ def measure(servers: Servers, sizes: Sizes, wanted: Sequence[str], place: Path) 
     if "thinking" in wanted:
         say.print("measuring thinking ...", style="dim")
         report.thoughts = measure_thinking(servers.database_url, servers.broker_url, sizes, place)
+    if "memory" in wanted:
+        say.print("measuring memory ...", style="dim")
+        report.remembered = list(measure_remembering(servers.database_url, sizes))
+        report.found_by_index = found_by_index(servers.database_url)
     if "deploy" in wanted:
         say.print("measuring deploy ...", style="dim")
         report.deploy = measure_deploy(servers, sizes.load, place)

@@ -21,6 +21,7 @@ from benchmarks.growth import Growth
 from benchmarks.lateness import Lateness, Looks
 from benchmarks.meter import Reading
 from benchmarks.recovery import Recovered, Times
+from benchmarks.remembering import Remembered
 from benchmarks.rounds import Round
 from benchmarks.scenarios import Sizes, Target
 from benchmarks.thinking import Thought
@@ -42,6 +43,8 @@ class Report:
     looks: Looks | None = None
     rounds: Sequence[Round] = ()
     thoughts: Sequence[Thought] = ()
+    remembered: Sequence[Remembered] = ()
+    found_by_index: float | None = None
     deploy: Deploy | None = None
     recovery: Sequence[Recovered] = ()
 
@@ -62,6 +65,11 @@ class Report:
                 "Model agents whose every call is kept",
                 _THOUGHTS,
                 [_thought_row(one) for one in self.thoughts],
+            ),
+            (
+                f"Memory; of the truly nearest five its index finds {self.found_by_index or 0:.0%}",
+                _REMEMBERED,
+                [[one.title, f"{one.p50:.1f} ms", f"{one.p99:.1f} ms"] for one in self.remembered],
             ),
             (self._rolled(), _DEPLOY, _phase_rows(self.deploy)),
             (self._broken(), _RECOVERY, [_recovery_row(one) for one in self.recovery]),
@@ -142,6 +150,7 @@ _COMMITS = ["pipelines of 5", "writing transactions (with claims)", "waits for t
 _LATENESS = ["", "timers", "p50", "p99", "most"]
 _ROUNDS = ["", "median", "steps one after the other", "each of them, of plain Celery's link"]
 _THOUGHTS = ["", "pydantic-ai alone", "Baton", "added"]
+_REMEMBERED = ["one caller", "p50", "p99"]
 _DEPLOY = ["", "runs", "lost", "failed", "p50", "p99", "slowest", "longest pause between two steps"]
 _GROWTH = ["", "time per step", "CPU per step", "of it Postgres"]
 
@@ -188,6 +197,8 @@ def as_json(report: Report) -> str:
         "growth": [asdict(one) for one in report.growth],
         "rounds": [asdict(one) for one in report.rounds],
         "thinking": [asdict(one) for one in report.thoughts],
+        "memory_ms": [asdict(one) for one in report.remembered],
+        "memory_found_by_index": report.found_by_index,
         "lateness_ms": [asdict(one) for one in report.lateness],
         "looks": asdict(report.looks) if report.looks is not None else None,
         "deploy": asdict(report.deploy) if report.deploy is not None else None,

@@ -62,6 +62,8 @@ class Sizes:
     """Steps of one run."""
     history: int = 1_000_000
     """Finished steps that lie in the tables before the last measurement."""
+    memories: int = 100_000
+    """Of one key."""
     timers: int = 2_000
     over: float = 10.0
     """Seconds within which the timers are due."""
@@ -78,6 +80,7 @@ QUICK = Sizes(
     singles=15,
     growth=(10, 100, 1_000),
     history=100_000,
+    memories=10_000,
     timers=800,
     over=4.0,
     outages=Outages(rounds=2, plain_rounds=1),
@@ -92,6 +95,7 @@ TINY = Sizes(
     wait=0.05,
     growth=(1, 5),
     history=50,
+    memories=50,
     timers=8,
     over=0.2,
     load=Load(workers=1, rate=5.0, quiet=0.5, drain=0.3, long=2.0),

@@ -53,13 +53,14 @@ def search(
     tenant: Tenant = "default",
     key: Key = None,
     most: Annotated[int, typer.Option(min=1, max=100, help="At most so many, the best.")] = 10,
+    language: Annotated[str, typer.Option(help="As in memory(language=...).")] = "english",
     json: options.Json = False,
 ) -> None:
     """Look memories up by their words. Agents also look by meaning, where vectors are made; this does not."""
     from orchestrator.cli.environment import connected
 
     with connected() as client:
-        found = client.memory.search(tenant, key, query, most)
+        found = client.memory.search(tenant, key, query, most, language)
     if json:
         print_json(found)
         return

@@ -69,6 +69,8 @@ class Query(NamedTuple):
     most: int
     least_score: float
     meaning: Meaning | None = None
+    language: str | None = None
+    """Another one than that of the app."""
 
 
 class LongMemory:
@@ -151,7 +153,9 @@ class LongMemory:
         return [Memory.model_validate(row) for row in rows]
 
     @translated()
-    def search(self, tenant: str, key: str | None, text: str, most: int) -> list[Recalled]:
+    def search(
+        self, tenant: str, key: str | None, text: str, most: int, language: str | None = None
+    ) -> list[Recalled]:
         """What fits a text, by its words; of all keys if none is named. Raises `Unavailable`."""
         with self._pool.connection() as conn, conn.transaction():
             keys = (
@@ -159,7 +163,9 @@ class LongMemory:
                 if key is not None
                 else [one for (one,) in conn.execute(sql.SELECT_KEYS, {"tenant": tenant})]
             )
-            return self._found(conn, Query(tenant, tuple(keys), None, text, most, 0.0), near=False)
+            return self._found(
+                conn, Query(tenant, tuple(keys), None, text, most, 0.0, language=language), near=False
+            )
 
     @translated()
     def forget(self, tenant: str, ids: Sequence[int] | None, key: str | None) -> int:
@@ -202,7 +208,7 @@ class LongMemory:
         keys = {
             **query._asdict(),
             "query": text,
-            "language": self._language,
+            "language": query.language or self._language,
             "keys": list(query.keys),
             "marks": " | ".join(f"'{_of_key(query.tenant, key)}'" for key in query.keys),
             "words": WORDS,

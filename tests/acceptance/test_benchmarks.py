@@ -36,6 +36,8 @@ def test_every_scenario_runs_and_its_report_can_be_read(
     assert all(one.milliseconds > 0 for one in made.rounds)
     assert len(made.thoughts) == 5
     assert made.thoughts[3].baton >= 1  # the model takes a second
+    assert len(made.remembered) == 4
+    assert made.found_by_index == 1.0  # of so few memories all are compared
     assert made.deploy is not None
     assert (made.deploy.roll.lost, made.deploy.roll.failed, made.deploy.losses) == (0, 0, 0)
     assert '"slow_disk": false' in report.as_json(made)

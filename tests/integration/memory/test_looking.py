@@ -61,6 +61,7 @@ def test_memories_are_listed_searched_and_forgotten(words: Mind, baton: Baton) -
     (hit,) = json.loads(baton("memory", "search", "tide", "--json").stdout)
     assert (hit["id"], hit["by"], hit["score"]) == (one, "text", 1.0)
     assert json.loads(baton("memory", "search", "tides", "--key", "bob", "--json").stdout) == []
+    assert json.loads(baton("memory", "search", "tides", "--language", "simple", "--json").stdout) == []
     assert baton("memory", "forget", str(one)).stdout == "Forgot 1 memory.\n"
     assert json.loads(baton("memory", "forget", "--all", "--json").stdout) == {"forgotten": 1}
     assert baton("memory", "ls").stdout == "Nothing is remembered there.\n"
