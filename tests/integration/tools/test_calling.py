@@ -646,15 +646,16 @@ SECRET = "sk-proj-0123456789abcdefghij0123456789abcdefghij"
 def test_no_secret_is_written_down_of_a_call(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIBRARY_TOKEN", SECRET)
 
-    @tool(cache=300, idempotent=False)
     async def look(query: str) -> str:
         return f"found with {SECRET}"
+
+    kept, fenced = tool(cache=300)(look), tool(name="fenced", idempotent=False)(look)
 
     async def fails(query: str) -> str:
         raise ToolError(f"refused {SECRET}")
 
     async def act(ctx: Context) -> Any:
-        found = [await ctx.use(look, query=f"tides {SECRET}")]
+        found = [await ctx.use(one, query=f"tides {SECRET}") for one in (kept, fenced)]
         with pytest.raises(ToolError):
             await ctx.use(fails, query="moon")
         return found
