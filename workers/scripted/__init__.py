@@ -1,7 +1,7 @@
 """A model provider that says what it is told to say: for tests of agents, here and in your own project.
 
-It is a real HTTP server on this machine that speaks OpenAI's chat completions (text, tools, structured output,
-streaming), its embeddings, and Anthropic's messages, and keeps a log of what it was asked:
+It is a real HTTP server on this machine that speaks OpenAI's chat completions and Responses, its embeddings, and
+Anthropic's messages (text, tools, structured output, streaming), and keeps a log of what it was asked:
 
     with ScriptedProvider([call("search", query="tides"), answer({"text": "Twice a day."})]) as provider:
         ...  # an agent with base_url=provider.base_url

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-Wire = Literal["openai", "anthropic"]
+Wire = Literal["openai", "responses", "anthropic"]
 
 
 class Used(NamedTuple):
@@ -25,7 +25,7 @@ class Asked:
 
     wire: Wire
     body: dict[str, Any]
-    """As it came."""
+    """As it came; of Responses the `input` also as `messages`, as in a chat."""
     conversation: str
     """The same for all requests that begin with the same words."""
     turn: int

@@ -15,14 +15,18 @@ from typing import Any, Self
 import uvicorn
 
 from schemas.usage import Price
-from workers.scripted import embeddings, wire
+from workers.scripted import embeddings, responses, wire
 from workers.scripted.log import Asked, Wire, conversation_of, digest, turn_number
 from workers.scripted.script import Refusal, Reply, Script, turn_of
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 EMBEDDINGS = "/v1/embeddings"
-PATHS: dict[str, Wire] = {"/v1/chat/completions": "openai", "/v1/messages": "anthropic"}
+PATHS: dict[str, Wire] = {
+    "/v1/chat/completions": "openai",
+    "/v1/responses": "responses",
+    "/v1/messages": "anthropic",
+}
 
 
 class Cut(Exception):
@@ -132,6 +136,8 @@ class ScriptedProvider:
             )
         try:
             data = json.loads(body)
+            if kind == "responses":
+                data["messages"] = responses.messages_of(data)
             conversation, turn = conversation_of(data), turn_number(data)
         except (ValueError, KeyError, TypeError) as error:
             return Refusal(400, f"the request is none: {error!r}")
@@ -162,10 +168,11 @@ class ScriptedProvider:
 
 
 def _sent(one: wire.Said, asked: Asked) -> Iterator[str]:
+    form = responses if asked.wire == "responses" else wire
     if asked.stream:
-        yield from wire.pieces(one, asked)
+        yield from form.pieces(one, asked)
     else:
-        yield json.dumps(wire.whole(one, asked))
+        yield json.dumps(form.whole(one, asked))
 
 
 def _spoilt(reply: Reply, parts: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The two wire formats: what a reply looks like in each, whole and as a stream."""
+"""The wire formats of chats: what a reply looks like in each, whole and as a stream."""
 
 from __future__ import annotations
 
@@ -52,11 +52,12 @@ def _arguments(one: Call, reply: Reply) -> str:
 
 
 def _output_tool(asked: Asked) -> str | None:
-    if asked.body.get("response_format", {}).get("type") in ("json_schema", "json_object"):
+    wanted = asked.body.get("response_format") or (asked.body.get("text") or {}).get("format") or {}
+    if wanted.get("type") in ("json_schema", "json_object"):
         return None
-    forced = (asked.body.get("tool_choice") or {}) if asked.wire == "openai" else {}
+    forced = (asked.body.get("tool_choice") or {}) if asked.wire != "anthropic" else {}
     if isinstance(forced, dict) and forced.get("type") == "function":
-        return str(forced["function"]["name"])
+        return str(forced.get("function", forced)["name"])
     if OUTPUT_TOOL in asked.tools:
         return OUTPUT_TOOL
     return asked.tools[0] if len(asked.tools) == 1 else None
@@ -80,7 +81,8 @@ def pieces(one: Said, asked: Asked) -> Iterator[str]:
     return _openai_events(one, asked) if asked.wire == "openai" else _anthropic_events(one, asked)
 
 
-def _cut(words: str) -> Iterator[str]:
+def cut(words: str) -> Iterator[str]:
+    """The words in the pieces of a stream."""
     return (words[at : at + PIECE] for at in range(0, len(words), PIECE))
 
 
@@ -122,12 +124,12 @@ def _openai_events(one: Said, asked: Asked) -> Iterator[str]:
         return f"data: {json.dumps({**head, 'choices': choices, **others})}\n\n"
 
     yield event({"role": "assistant", "content": ""})
-    for piece in _cut(one.text):
+    for piece in cut(one.text):
         yield event({"content": piece})
     for index, (id, name, arguments) in enumerate(one.calls):
         begun = {"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}}
         yield event({"tool_calls": [begun]})
-        for piece in _cut(arguments):
+        for piece in cut(arguments):
             yield event({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
     yield event({}, _openai_end(one))
     if (asked.body.get("stream_options") or {}).get("include_usage"):
@@ -189,7 +191,7 @@ def _anthropic_events(one: Said, asked: Asked) -> Iterator[str]:
     ]
     for index, (block, kind, key, words) in enumerate(blocks):
         yield event("content_block_start", index=index, content_block=block)
-        for piece in _cut(words):
+        for piece in cut(words):
             yield event("content_block_delta", index=index, delta={"type": kind, key: piece})
         yield event("content_block_stop", index=index)
     ended = {"stop_reason": _anthropic_end(one), "stop_sequence": None}
