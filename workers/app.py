@@ -28,7 +28,7 @@ from schemas.settings import settings
 from schemas.workflows import Workflow
 from workers.agent import Agent
 from workers.drain import DrainStep
-from workers.guards.logs import guard_logs
+from workers.guards.logs import guard_logs, guard_streams
 from workers.handover import HandOverStep
 from workers.heart import HeartStep
 from workers.memory.declared import MemorySetup
@@ -124,6 +124,7 @@ def _listen(app: Celery, agents: Mapping[str, Agent], found: Loaded) -> None:
     def born(sender: str, instance: Any, **_: Any) -> None:
         in_threads = "prefork" not in instance.pool_cls.__module__
         guard_logs(logging.getLogger())  # whoever has set it up
+        guard_streams()
         process.born(sender, in_threads=in_threads, concurrency=instance.concurrency)
 
     def unknown(message: Any, name: str | None = None, **_: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from typing import Any, TextIO
 
 from workers.guards.masking import Findings, masker
 
@@ -39,3 +41,25 @@ def guard_logs(logger: logging.Logger) -> None:
     for handler in logger.handlers:
         if DISCREET not in handler.filters:
             handler.addFilter(DISCREET)
+
+
+class DiscreetStream:
+    """What a program prints, without its secrets, as far as one is written at a time."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(masker(True, ()).text(text, Findings()))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def guard_streams() -> None:
+    """Let nothing be printed by this process unmasked."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, DiscreetStream):
+            setattr(sys, name, DiscreetStream(stream))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from workers.guards.credentials import hold, own
-from workers.guards.logs import guard_logs
+from workers.guards.logs import guard_logs, guard_streams
 from workers.guards.masking import OWN, Findings
 
 VALUE = 'it is "quoted"\nand has\\two lines é'
@@ -23,7 +23,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORT_KEY", "word")
     monkeypatch.setenv("BATON_DATABASE_URL", "postgresql://baton:p%40ss-of-the-base@db/baton")
     monkeypatch.setenv("OTHER_URL", "redis://:tiny@cache/0, redis://me:postgres@postgres/0")
-    monkeypatch.setenv("SCRIPTED_ACCESS", "held-by-an-agent")
+    monkeypatch.setenv("ODDLY_NAMED", "held-by-an-agent")
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,14 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"<{VALUE}>", "<<CRM_TOKEN>>"),
         (json.dumps({"a": VALUE}), '{"a": "<CRM_TOKEN>"}'),
         (json.dumps({"a": VALUE}, ensure_ascii=False), '{"a": "<CRM_TOKEN>"}'),
+        (repr([VALUE]), "['<CRM_TOKEN>']"),
+        (ascii(json.dumps(json.dumps([VALUE]))), """'"[\\\\"<CRM_TOKEN>\\\\"]"'"""),
         (f"?token={quote(VALUE, safe='')}", "?token=<CRM_TOKEN>"),
         ("p@ss-of-the-base, p%40ss-of-the-base", "<BATON_DATABASE_URL>, <BATON_DATABASE_URL>"),
         ("redis://:tiny@cache", "redis://:<OTHER_URL>@cache"),
         ("a word, a tiny one, on postgres", "a word, a tiny one, on postgres"),
     ],
-    ids=["plain", "json", "unescaped", "query", "password", "url", "word"],
+    ids=["plain", "json", "unescaped", "shown", "shown json", "query", "password", "url", "word"],
 )
 def test_values_are_found_in_any_form_that_they_take(text: str, masked: str) -> None:
     assert own(text) == masked
@@ -56,8 +58,8 @@ def test_data_may_be_json_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_agent_says_which_variable_it_means() -> None:
     assert own("held-by-an-agent") == "held-by-an-agent"
-    hold("SCRIPTED_ACCESS")
-    assert own("held-by-an-agent") == "<SCRIPTED_ACCESS>"
+    hold("ODDLY_NAMED")
+    assert own("held-by-an-agent") == "<ODDLY_NAMED>"
 
 
 def test_logs_hold_none_in_texts_arguments_and_tracebacks() -> None:
@@ -79,3 +81,15 @@ def test_logs_hold_none_in_texts_arguments_and_tracebacks() -> None:
     assert "Traceback" in said
     assert PASSWORD not in said
     assert len(logger.handlers[0].filters) == 1
+
+
+def test_what_is_printed_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = StringIO()
+    monkeypatch.setattr("sys.stdout", written)
+    monkeypatch.setattr("sys.stderr", StringIO())
+    guard_streams()
+    guard_streams()
+
+    print("with", PASSWORD, flush=True)
+
+    assert written.getvalue() == "with <BATON_DATABASE_URL>\n"
