@@ -13,7 +13,7 @@ import binascii
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -32,55 +32,76 @@ class Suspicion(Frozen):
 
 NONE = Suspicion()
 
-_PHRASES: tuple[tuple[str, float, re.Pattern[str]], ...] = tuple(
-    (reason, weight, re.compile(pattern, re.IGNORECASE))
-    for reason, weight, pattern in (
-        ("it says to ignore instructions", 0.7,
-         r"\b(?:ignore|disregard|forget|override|bypass|do not follow|don't follow|stop following)\b[^.!?\n]{0,40}?"
-         r"\b(?:previous|prior|above|earlier|preceding|original|existing|all|any|your|these|system)\b[^.!?\n]{0,30}?"
-         r"\b(?:instructions?|prompts?|rules|directions|guidelines|commands?|orders)\b"),
-        ("it says to ignore instructions", 0.7,
-         r"\b(?:ignoriere?|vergiss|missachte)\b[^.!?\n]{0,40}\b(?:anweisung|instruktion|befehl|regel)"
-         r"|\b(?:ignora|olvida|omite)\b[^.!?\n]{0,40}\binstrucciones"
-         r"|\b(?:ignore[rz]?|oublie[rz]?)\b[^.!?\n]{0,40}\b(?:instructions|consignes)\s+(?:précédentes|antérieures)"
-         r"|(?:忽略|无视|忘记)[^。\n]{0,12}(?:指令|指示|说明)"),
-        ("it says who the model is", 0.5,
-         r"\b(?:you are now|from now on,? you(?: are|'re| will)|act as if you (?:are|were)|pretend (?:to be|you are))\b"
-         r"[^.\n]{0,60}\b(?:an?|the|no longer|free|unrestricted|developer|dan|admin|root|assistant|ai|model|mode)\b"),
-        ("it announces new instructions", 0.5,
-         r"\b(?:new|updated|revised|real|actual|important|urgent|additional|hidden)\s+(?:system\s+)?"
-         r"(?:instructions?|prompt|orders)\s*(?:for (?:the )?(?:ai|assistant|model|agent))?\s*[:\-]"),
-        ("it speaks to the model", 0.5,
-         r"\b(?:attention|note|message|instructions?|reminder)\s*(?:to|for)\s*(?:the|any|all)?\s*"
-         r"(?:ai|llm|language model|assistant|chatbot|agent)s?\b\s*[:,\-]"
-         r"|\bif you are an?\s+(?:ai|llm|language model|assistant|agent|bot)\b"),
-        ("it asks for what the model was told", 0.6,
-         r"\b(?:reveal|repeat|print|show|output|leak|tell me|send)\b[^.!?\n]{0,30}\b(?:your|the)\s+"
-         r"(?:system|initial|hidden|original|secret)\s+(?:prompt|instructions?|message)"),
-        ("it says to hide something from people", 0.5,
-         r"\b(?:do not|don't|never|without)\s+(?:tell|telling|mention|mentioning|inform|informing|alert|alerting|notify"
-         r"|notifying|reveal|revealing)\b[^.!?\n]{0,30}\b(?:user|human|person|anyone|owner|operator|customer)s?\b"),
-        ("it says where to send data", 0.5,
-         r"\b(?:send|post|forward|upload|exfiltrate|transmit|email|e-mail)\b[^.!?\n]{0,60}\b(?:conversation|history|context"
-         r"|secrets?|passwords?|credentials?|api keys?|tokens?|data|everything|contents?|messages?)\b[^.!?\n]{0,40}"
-         r"(?:https?://|\bto\s+[\w.+-]+@)"),
-        ("it says to call a tool", 0.4,
-         r"\b(?:you must|you should|please|now|immediately)\b[^.!?\n]{0,20}\b(?:call|invoke|run|execute|use)\b"
-         r"[^.!?\n]{0,20}\b(?:tool|function|command)\b"),
-    )
-)  # fmt: skip
 
-_MARKS: tuple[tuple[str, float, re.Pattern[str]], ...] = (
-    ("it has marks of a chat format", 0.6,
-     re.compile(r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|>|\[/?INST\]|<</?SYS>>"
-                r"|</?(?:system|assistant|tool_result|tool_response|function_results?|system[-_]prompt)>"
-                r"|<start_of_turn>|<end_of_turn>", re.IGNORECASE)),
-    ("it has lines that pretend to be another speaker", 0.4,
-     re.compile(r"(?:^|\n)[ \t#*]*(?:system|assistant|developer)(?: message| prompt)?[ \t*]*:[ \t]*\S", re.IGNORECASE)),
-    ("it has a picture whose address carries data", 0.6,
-     re.compile(r"!\[[^\]\n]{0,200}\]\(\s*https?://[^)\s]+[?&/][^)\s]*(?:=|%3D|\{|\$)[^)\s]*\)"
-                r"|<img\b[^>]{0,200}\bsrc\s*=\s*[\"']?https?://[^\"'>\s]+\?[^\"'>\s]*(?:\{|\$|data=|q=|secret|token)",
-                re.IGNORECASE)),
+class _Sign(NamedTuple):
+    """One sign, in a text in small letters."""
+
+    reason: str
+    weight: float
+    marks: tuple[str, ...]
+    """Each begins with one of these: to look for them costs a hundredth of what the pattern does everywhere."""
+    pattern: re.Pattern[str]
+
+    def is_in(self, low: str) -> bool:
+        return any(self.pattern.match(low, at) for mark in self.marks for at in _places(mark, low))
+
+
+def _places(mark: str, text: str) -> Iterator[int]:
+    at = text.find(mark)
+    while at >= 0:
+        yield at
+        at = text.find(mark, at + 1)
+
+
+def _sign(reason: str, weight: float, marks: str, pattern: str) -> _Sign:
+    """`marks` are separated by bars."""
+    return _Sign(reason, weight, tuple(marks.split("|")), re.compile(pattern))
+
+
+_SIGNS = (
+    _sign("it says to ignore instructions", 0.7,
+          "ignore|disregard|forget|override|bypass|do not follow|don't follow|stop following",
+          r"\b(?:ignore|disregard|forget|override|bypass|do not follow|don't follow|stop following)\b[^.!?\n]{0,40}?"
+          r"\b(?:previous|prior|above|earlier|preceding|original|existing|all|any|your|these|system)\b[^.!?\n]{0,30}?"
+          r"\b(?:instructions?|prompts?|rules|directions|guidelines|commands?|orders)\b"),
+    _sign("it says to ignore instructions", 0.7, "ignor|vergiss|missachte|olvida|omite|oubli|忽略|无视|忘记",
+          r"\b(?:ignoriere?|vergiss|missachte)\b[^.!?\n]{0,40}\b(?:anweisung|instruktion|befehl|regel)"
+          r"|\b(?:ignora|olvida|omite)\b[^.!?\n]{0,40}\binstrucciones"
+          r"|\b(?:ignore[rz]?|oublie[rz]?)\b[^.!?\n]{0,40}\b(?:instructions|consignes)\s+(?:précédentes|antérieures)"
+          r"|(?:忽略|无视|忘记)[^。\n]{0,12}(?:指令|指示|说明)"),
+    _sign("it says who the model is", 0.5, "you are now|from now on|act as if you|pretend ",
+          r"\b(?:you are now|from now on,? you(?: are|'re| will)|act as if you (?:are|were)|pretend (?:to be|you are))"
+          r"\b[^.\n]{0,60}\b(?:an?|the|no longer|free|unrestricted|developer|dan|admin|root|assistant|ai|model|mode)"
+          r"\b"),
+    _sign("it announces new instructions", 0.5, "new|updated|revised|real|actual|important|urgent|additional|hidden",
+          r"\b(?:new|updated|revised|real|actual|important|urgent|additional|hidden)\s+(?:system\s+)?"
+          r"(?:instructions?|prompt|orders)\s*(?:for (?:the )?(?:ai|assistant|model|agent))?\s*[:\-]"),
+    _sign("it speaks to the model", 0.5, "attention|note|message|instruction|reminder|if you are a",
+          r"\b(?:attention|note|message|instructions?|reminder)\s*(?:to|for)\s*(?:the|any|all)?\s*"
+          r"(?:ai|llm|language model|assistant|chatbot|agent)s?\b\s*[:,\-]"
+          r"|\bif you are an?\s+(?:ai|llm|language model|assistant|agent|bot)\b"),
+    _sign("it asks for what the model was told", 0.6, "reveal|repeat|print|show|output|leak|tell me|send",
+          r"\b(?:reveal|repeat|print|show|output|leak|tell me|send)\b[^.!?\n]{0,30}\b(?:your|the)\s+"
+          r"(?:system|initial|hidden|original|secret)\s+(?:prompt|instructions?|message)"),
+    _sign("it says to hide something from people", 0.5, "do not |don't |never |without ",
+          r"\b(?:do not|don't|never|without)\s+(?:tell|mention|inform|alert|notify|reveal)(?:ing)?\b"
+          r"[^.!?\n]{0,30}\b(?:user|human|person|anyone|owner|operator|customer)s?\b"),
+    _sign("it says where to send data", 0.5, "send|post|forward|upload|exfiltrate|transmit|email|e-mail",
+          r"\b(?:send|post|forward|upload|exfiltrate|transmit|email|e-mail)\b[^.!?\n]{0,60}\b(?:conversation|history|context"
+          r"|secrets?|passwords?|credentials?|api keys?|tokens?|data|everything|contents?|messages?)\b[^.!?\n]{0,40}"
+          r"(?:https?://|\bto\s+[\w.+-]+@)"),
+    _sign("it says to call a tool", 0.4, "you must|you should|please|now|immediately",
+          r"\b(?:you must|you should|please|now|immediately)\b[^.!?\n]{0,20}\b(?:call|invoke|run|execute|use)\b"
+          r"[^.!?\n]{0,20}\b(?:tool|function|command)\b"),
+    _sign("it has marks of a chat format", 0.6, "<|[",
+          r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|>|\[/?inst\]|<</?sys>>"
+          r"|</?(?:system|assistant|tool_result|tool_response|function_results?|system[-_]prompt)>"
+          r"|<start_of_turn>|<end_of_turn>"),
+    _sign("it has lines that pretend to be another speaker", 0.4, "\n",
+          r"\n[ \t#*]*(?:system|assistant|developer)(?: message| prompt)?[ \t*]*:[ \t]*\S"),
+    _sign("it has a picture whose address carries data", 0.6, "![|<img",
+          r"!\[[^\]\n]{0,200}\]\(\s*https?://[^)\s]+[?&/][^)\s]*(?:=|%3d|\{|\$)[^)\s]*\)"
+          r"|<img\b[^>]{0,200}\bsrc\s*=\s*[\"']?https?://[^\"'>\s]+\?[^\"'>\s]*(?:\{|\$|data=|q=|secret|token)"),
 )  # fmt: skip
 
 _TAGS = re.compile("[\U000e0020-\U000e007f]{2,}")
@@ -110,14 +131,16 @@ def _signs(text: str) -> Iterator[tuple[str, float]]:
     yield from _hidden(text)
     plain = _plain(text)
     yield from _found(plain)
-    for blob in _ENCODED.findall(plain)[:50]:
+    long = [word for word in plain.split() if len(word) >= 40]
+    for blob in _ENCODED.findall(" ".join(long))[:50]:
         if any(weight >= 0.5 for _, weight in _found(_decoded(blob))):
             yield "it has encoded instructions", 0.8
             return
 
 
 def _found(text: str) -> Iterator[tuple[str, float]]:
-    return ((reason, weight) for reason, weight, pattern in (*_PHRASES, *_MARKS) if pattern.search(text))
+    low = f"\n{text.lower()}" if text else ""
+    return ((sign.reason, sign.weight) for sign in _SIGNS if sign.is_in(low))
 
 
 def _hidden(text: str) -> Iterator[tuple[str, float]]:

@@ -123,4 +123,12 @@ async def _called(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """All that stands in JSON data, each text on lines of its own."""
+    match value:
+        case str():
+            return value
+        case list():
+            return "\n".join(map(_text, value))
+        case dict():
+            return "\n".join(f"{name}: {_text(one)}" for name, one in value.items())
+    return json.dumps(value)
