@@ -35,7 +35,6 @@ from schemas.state import MAX_VALUE
 from schemas.usage import Usage
 from workers.asking import is_storable
 from workers.calls import Call, Made
-from workers.guards.masking import Watch
 from workers.journal import Found
 from workers.loop import LoopThread
 from workers.memory.declared import Embedded, Embedder, MemorySetup
@@ -72,7 +71,6 @@ class Attempt(Protocol):
     workflow: str
     tenant: str
     agent: str
-    _watch: Watch
 
     @property
     def key(self) -> str | None: ...
@@ -107,18 +105,14 @@ class Memories:
         """Remember a text for later runs, once however often the step is tried; its id.
 
         It is about `key`, without one about the key of this run's event, or about nobody in particular; `""` is
-        nobody. `data` is kept beside it as JSON; after `expires` seconds it is not found any more. Secrets in both, and
-        what else the agent's guard says, are masked.
+        nobody. `data` is kept beside it as JSON; after `expires` seconds it is not found any more. Credentials, and
+        what else the agent's guard says, are masked in both.
 
         Raises `Permanent` for what cannot be kept, `AgentError` when no vector could be made of it.
         """
         text, data = self._attempt.masked(text), self._attempt.masked(data)
         passage = Passage(self._one(key), kind, text, _as_json(data), expires, None)
         _check(passage)
-        watch = self._attempt._watch
-        passage = passage._replace(
-            text=watch.text("memory", text), data=json.dumps(watch.shown("memory", json.loads(passage.data)))
-        )
         return self._answered("remember", partial(self._remember, passage), lambda kept: int(kept["id"]))
 
     def recall(
@@ -143,8 +137,8 @@ class Memories:
             )
         if not all(map(is_storable, (query, kind or "", *keys))):
             raise Permanent("recall(...): Postgres has no NUL characters and no lone surrogates")
-        text = self._attempt._watch.text("memory", query[:MAX_TEXT])
-        asked = Query(self._attempt.tenant, keys, kind, text, most, least_score)
+        masked: str = self._attempt.masked(query[:MAX_TEXT])
+        asked = Query(self._attempt.tenant, keys, kind, masked, most, least_score)
         return self._answered(
             "recall", partial(self._recall, asked), lambda kept: _RECALLED.validate_python(kept["found"])
         )

@@ -13,7 +13,7 @@ from schemas.memory import Recalled
 from schemas.runs import RunState
 from tests.integration.memory.conftest import PRICE, Mind, Minds, by_hand
 from tests.support import eventually
-from workers import Agent, Context, Embedded, Retry, agent, memory
+from workers import Agent, Context, Embedded, Guard, Retry, agent, memory
 from workers.scripted import ScriptedProvider
 
 SUBJECTS = ("tides", "whales", "harbours", "lanterns", "ropes", "sails", "charts", "gulls", "reefs", "storms")
@@ -290,11 +290,12 @@ def test_secrets_are_masked_before_they_are_remembered_or_sent(
 ) -> None:
     token = "ghp_" + "a1B2c3D4e5F6" * 3
 
-    def act(ctx: Context) -> None:
-        ctx.memory.remember(f"his token is {token}", data={"token": token})
-        ctx.memory.recall(f"what is {token}")
+    @agent(guard=Guard())
+    async def guarded(ctx: Context, value: Any) -> int:
+        await ctx.memory.remember(f"his token is {token}", data={"token": token})
+        return len(await ctx.memory.recall(f"what is {token}"))
 
-    meaning.do(act)
+    meaning.begun(guarded)
 
     (kept,) = meaning.memory.memories("default", None, 9)
     assert kept.text.startswith("his token is ")
