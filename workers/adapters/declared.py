@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict, Unpack
 
 from orchestrator.definitions.limits import limit_faults
@@ -14,7 +14,7 @@ from workers.adapters.meter import Meter
 from workers.agent import Agent, json_adapter
 from workers.context import Context
 
-Attempt = Callable[[Context, Any, Meter], Awaitable[Any]]
+Attempt = Callable[[Context, Any, Meter], Coroutine[Any, Any, Any]]
 """One attempt: the context, the input, and where its model calls are counted. It gives the output."""
 
 
@@ -60,7 +60,7 @@ def declared(
 
     async def run(ctx: Context, value: Any) -> Any:
         async with Meter(name, ctx, price, model_limits) as meter:
-            return await act(ctx, value, meter)
+            return await meter.run(act(ctx, value, meter))
 
     made = Agent(run, spec, True, takes, gives)
     act = attempt(made)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
 
@@ -16,7 +16,7 @@ from schemas.usage import Price, Usage
 from workers.adapters.failures import told
 from workers.calls import MOST_OUTPUT, NONE, Call, Made
 from workers.context import Context
-from workers.endings import PutOff
+from workers.endings import PutOff, SetAside
 
 T = TypeVar("T")
 
@@ -53,6 +53,8 @@ class Meter:
         """What the last call ended with: frameworks may tell of it as something else."""
         self._unpriced: Permanent | None = None
         self._over = False
+        self._aside: asyncio.Future[SetAside] = asyncio.get_running_loop().create_future()
+        """How the attempt ends when a gate puts it off."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,6 +72,20 @@ class Meter:
         instead = self._refused or told(error) or (self._failed and told(self._failed))
         if instead is not None:
             raise instead from None
+
+    async def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The framework's run. When a gate puts the attempt off it is cancelled: not every framework ends by itself."""
+        running = asyncio.ensure_future(work)
+        either: set[asyncio.Future[Any]] = {running, self._aside}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running})
+        if self._aside.done():
+            raise self._aside.result()
+        return await running
 
     async def made(
         self, model: str, said: int, act: Callable[[], Awaitable[T]], read: Callable[[T], tuple[Tokens, int]]
@@ -100,6 +116,10 @@ class Meter:
             await passage.begin()
         except BatonError as error:
             self._refused = error
+            raise
+        except SetAside as ending:
+            if not self._aside.done():
+                self._aside.set_result(ending)
             raise
         return passage
 

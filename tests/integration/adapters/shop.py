@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from tests.integration.worker.test_asking import Desk
 from tests.support import Databases, eventually
 from workers import Agent
 from workers.calls import Call
+from workers.endings import PutOff
 from workers.scripted import Script, ScriptedProvider
 
 PRICE = Price(input=1, output=10)
@@ -41,11 +43,16 @@ class Watch:
         self.passed: list[Call] = []
         self.ended: list[str] = []
         self.refuse: Exception | None = None
+        self.put_off: set[int] = set()
+        """Which entries are put off, by their number."""
+        self._entries = itertools.count()
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
         if self.refuse is not None:
             raise self.refuse
+        if next(self._entries) in self.put_off:
+            raise PutOff("a limit", 0.05)
         self.passed.append(call)
         try:
             yield

@@ -115,6 +115,15 @@ def test_a_call_that_a_gate_refuses_is_not_made_whatever_a_team_makes_of_it(
     assert (end.state, shop.failure, provider.log) == (RunState.FAILED, "the budget is used up", [])
 
 
+def test_a_limit_puts_a_team_off_before_its_first_call_and_later_ones_wait_where_they_are(shop: Shop) -> None:
+    shop.gate.put_off = {0, 2}
+    with provided(lambda asked: text('{"team": "fire"}')) as provider:
+        end = shop.ask(router(lambda gated: team(gated(client(provider)))))
+
+    assert end.output["team"] == "fire"
+    assert len(provider.log) == 2
+
+
 def test_a_refusal_of_the_provider_ends_for_good_also_in_a_team(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

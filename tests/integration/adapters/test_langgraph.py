@@ -18,6 +18,7 @@ from langgraph.types import interrupt
 from schemas import RunState, Usage
 from schemas.errors import DefinitionError, Permanent
 from schemas.events import EventKind
+from schemas.limits import Limit
 from tests.integration.adapters.shop import PRICE, SECRET, Shop, Ticket, Verdict, of, provided
 from tests.integration.adapters.shop import shop as shop
 from tests.support import eventually
@@ -119,6 +120,44 @@ def test_an_async_node_that_blocks_is_counted_past_the_gate_and_warned_of(shop: 
     assert shop.spent == of(provider)
     (warning,) = shop.told(EventKind.STEP_WARNING)
     assert "no gate could hold it" in warning["message"]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_limit_puts_the_step_off_before_its_first_call_and_later_ones_wait_where_they_are(
+    shop: Shop, sync: bool
+) -> None:
+    begun: list[str] = []
+
+    async def first(state: Desk) -> Desk:
+        begun.append("first")
+        return {"team": str((await model(provider).ainvoke("one")).text)}
+
+    def second(state: Desk) -> Desk:
+        return {"team": str(model(provider).invoke("two").text)}
+
+    async def second_async(state: Desk) -> Desk:
+        return {"team": str((await model(provider).ainvoke("two")).text)}
+
+    graph = StateGraph(Desk).add_node("first", first).add_node("second", second if sync else second_async)
+    graph.add_edge(START, "first").add_edge("first", "second")
+    shop.gate.put_off = {0, 2, 3}
+    with provided([text("fire")]) as provider:
+        end = shop.ask(reviewer(graph.compile()))
+
+    assert end.output["team"] == "fire"
+    assert begun == ["first", "first"]
+    assert len(provider.log) == 2
+    assert shop.spent == of(provider)
+
+
+def test_limits_of_models_are_handed_to_the_gates(shop: Shop) -> None:
+    limit = Limit(rate="60/m")
+    with provided([text('{"team": "fire"}')]) as provider:
+        shop.ask(reviewer(talk(provider), model_limits=[limit]))
+
+    assert shop.gate.passed[0].limits == (limit,)
+    with pytest.raises(DefinitionError, match="model_limits/1: its rate is limited twice"):
+        reviewer(talk(provider), model_limits=[limit, limit])
 
 
 def test_a_model_without_a_known_price_is_not_called(shop: Shop) -> None:

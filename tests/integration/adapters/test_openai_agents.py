@@ -78,6 +78,19 @@ def test_a_call_that_a_gate_refuses_is_not_made(shop: Shop, objects: bool) -> No
     assert (end.state, shop.failure, provider.log) == (RunState.FAILED, "the budget is used up", [])
 
 
+@pytest.mark.parametrize("objects", [True, False])
+def test_a_limit_puts_the_step_off_before_its_first_call_and_later_ones_wait_where_they_are(
+    shop: Shop, objects: bool
+) -> None:
+    shop.gate.put_off = {0, 2}
+    with provided([call("look_up", customer="ann"), text('{"team": "fire"}')]) as provider:
+        model: Any = own(provider) if objects else "scripted"
+        end = shop.ask(router(provider, ForeignAgent("router", model=model, tools=[look_up])))
+
+    assert end.output["team"] == "fire"
+    assert len(provider.log) == 2
+
+
 def test_a_handover_is_progress_and_its_calls_are_counted(shop: Shop) -> None:
     with provided([call("transfer_to_fire"), text('{"team": "fire"}')]) as provider:
         fire = ForeignAgent("fire", model="scripted")

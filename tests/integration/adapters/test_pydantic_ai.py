@@ -98,6 +98,20 @@ def test_a_call_that_a_gate_refuses_is_not_made(shop: Shop) -> None:
     assert (end.state, shop.failure, provider.log) == (RunState.FAILED, "the budget is used up", [])
 
 
+def test_a_limit_puts_the_step_off_and_the_journal_has_what_was_done(shop: Shop) -> None:
+    async def look_up(customer: str) -> str:
+        """What a customer has."""
+        return "printers"
+
+    shop.gate.put_off = {0, 2, 4}
+    with provided([call("look_up", customer="ann"), answer({"team": "fire"})]) as provider:
+        end = shop.ask(router(ForeignAgent(model(provider), tools=[look_up])))
+
+    assert end.output["team"] == "fire"
+    assert len(provider.log) == 2
+    assert shop.spent == of(provider)
+
+
 def test_output_that_does_not_fit_goes_back_and_then_fails_for_good(shop: Shop) -> None:
     with provided([answer({"team": 7}), answer({"team": "fire"})]) as provider:
         assert shop.ask(router(ForeignAgent(model(provider)))).output["team"] == "fire"
