@@ -33,12 +33,13 @@ def wait(seconds: int) -> str:
     return "done"
 
 
-def _crew(tools: list[Any], typed: bool = False) -> Crew:
+def _crew(tools: list[Any], typed: bool = False, stream: bool = False) -> Crew:
     llm = LLM(
         model="openai/scripted",
         base_url=os.environ["TEST_PROVIDER"],
         api_key=os.environ["SCRIPTED_KEY"],
         max_retries=0,
+        stream=stream,
     )
     clerk = Agent(
         role="clerk", goal="find the team", backstory="a clerk", llm=llm, tools=tools, max_retry_limit=0
@@ -53,7 +54,7 @@ def _crew(tools: list[Any], typed: bool = False) -> Crew:
 
 
 def plain() -> Crew:
-    return _crew([look_up])
+    return _crew([look_up], stream=True)
 
 
 def typed() -> Crew:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Unpack
 
 from autogen_agentchat.base import TaskResult
-from autogen_agentchat.messages import BaseChatMessage
+from autogen_agentchat.messages import BaseChatMessage, ModelClientStreamingChunkEvent
 from autogen_core import CancellationToken
 from autogen_core.models import ChatCompletionClient, CreateResult
 
@@ -45,7 +45,8 @@ def autogen(
 
     Each call of a client that was given through `gated` passes the gates of the cluster before it is made, and is
     counted by its usage; `price` is what a call costs whose price is not known. Of other clients, what messages tell of
-    their usage is counted at the end, and the run is warned. Messages are progress of the run. At the agent's timeout
+    their usage is counted at the end, and the run is warned. Messages are progress of the run, and
+    what agents with `model_client_stream=True` say is in its events while they say it. At the agent's timeout
     the run is cancelled. Another attempt runs all of it again.
     """
     faults: list[Fault] = []
@@ -84,6 +85,8 @@ async def _ended(messages: AsyncIterator[Any], ctx: Context) -> TaskResult:
     async for one in messages:
         if isinstance(one, TaskResult):
             ended = one
+        elif isinstance(one, ModelClientStreamingChunkEvent):
+            ctx.say(one.content, source=one.source)
         elif one.source != "user":
             ctx.progress(source=one.source, message=type(one).__name__)
     if ended is None:

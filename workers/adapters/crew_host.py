@@ -133,7 +133,8 @@ def hooked(line: Line) -> Any:
 
     @events.on(LLMStreamChunkEvent)
     def said(source: Any, event: Any) -> None:
-        line.tell(said=event.chunk, agent=getattr(event, "agent_role", None) or "")
+        if event.tool_call is None:
+            line.tell(said=event.chunk, agent=getattr(event, "agent_role", None) or "")
 
     @events.on(AgentExecutionStartedEvent)
     def begun(source: Any, event: Any) -> None:

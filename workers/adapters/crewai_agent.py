@@ -52,7 +52,8 @@ def crewai(
 
     Each model call that CrewAI lets its hooks see passes the gates of the cluster before it is made, and is counted by
     its usage; `price` is what a call costs whose price is not known. What the crew's own sum tells beyond that is
-    counted at the end, and the run is warned. Agents that begin and tools are progress of the run. Another attempt runs
+    counted at the end, and the run is warned. Agents that begin and tools are progress of the run, and what an
+    `LLM(stream=True)` says is in its events while it says it. Another attempt runs
     the whole crew again.
     """
     faults = []
@@ -173,6 +174,8 @@ class _Crew:
             passage = self._of(told["failed"])
             if passage is not None:
                 await passage.fail(CrewFailed(told["why"]))
+        elif "said" in told:
+            self._meter.ctx.say(told["said"], agent=told["agent"])
         elif "progress" in told:
             self._meter.ctx.progress(**told["progress"])
 

@@ -7,9 +7,10 @@ from typing import Any, TypedDict, Unpack
 
 from orchestrator.definitions.limits import limit_faults
 from schemas.agents import AgentSpec, Retry
+from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
-from schemas.usage import Bounds, Price
+from schemas.usage import Bounds, Budget, Price
 from workers.adapters.meter import Meter
 from workers.agent import Agent, json_adapter
 from workers.context import Context
@@ -21,7 +22,8 @@ Attempt = Callable[[Context, Any, Meter], Coroutine[Any, Any, Any]]
 class Options(TypedDict, total=False):
     """What an agent of any framework may be given, with the meaning that it has for `@agent`.
 
-    `model_limits` are those of the calls of each of its models, by all agents that name it, as for `llm_agent`.
+    `model_limits`, `model_breaker` and `budget` are as for `llm_agent`: the first two are those of each of its models,
+    by all agents that name it.
     """
 
     description: str
@@ -31,7 +33,10 @@ class Options(TypedDict, total=False):
     concurrency: int
     limits: Sequence[Limit]
     bounds: Bounds
+    breaker: Breaker
+    budget: Budget
     model_limits: Sequence[Limit]
+    model_breaker: Breaker
 
 
 def declared(
@@ -46,6 +51,7 @@ def declared(
     """The agent. `attempt` is told the agent itself, for its types. Raises `DefinitionError`."""
     what = f"agent {name!r}"
     model_limits = options.pop("model_limits", ())
+    model_breaker, budget = options.pop("model_breaker", None), options.pop("budget", None)
     faults = [*faults, *limit_faults(options.get("limits", ())), *limit_faults(model_limits, "model_limits")]
     if faults:
         raise DefinitionError(what, faults)
@@ -59,7 +65,9 @@ def declared(
     )
 
     async def run(ctx: Context, value: Any) -> Any:
-        async with Meter(name, ctx, price, model_limits) as meter:
+        async with Meter(
+            name, ctx, price, limits=model_limits, breaker=model_breaker, budget=budget
+        ) as meter:
             return await meter.run(act(ctx, value, meter))
 
     made = Agent(run, spec, True, takes, gives)

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import LLMResult
 from langgraph.pregel import Pregel
 
@@ -29,6 +30,7 @@ def langgraph(
     prepare: Callable[[Context, Any], Any] | None = None,
     result: Callable[[Any], Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    stream: bool = False,
     price: Price | None = None,
     **options: Unpack[Options],
 ) -> Agent:
@@ -40,8 +42,9 @@ def langgraph(
 
     Each model call that the graph makes passes the gates of the cluster before it is made, and is counted by its
     usage; `price` is what a call costs whose price is not known. A node that ends and what it writes to its stream are
-    progress of the run. At the agent's timeout the graph is cancelled; a sync node runs on in its thread and its result
-    is dropped. Another attempt runs the whole graph again, on a thread of its own if there is a checkpointer.
+    progress of the run; with `stream`, what its models say is in the run's events while they say it. At the agent's
+    timeout the graph is cancelled; a sync node runs on in its thread and its result is dropped. Another attempt runs
+    the whole graph again, on a thread of its own if there is a checkpointer.
 
     An async node that calls a model with `.invoke()` holds up its worker: that call is counted, but passes no gate, and
     the run is warned. A graph that interrupts itself fails for good: use `ctx.ask_human` or `approve`.
@@ -55,7 +58,7 @@ def langgraph(
     def attempt(agent: Agent) -> Attempt:
         async def act(ctx: Context, value: Any, meter: Meter) -> Any:
             given = prepare(ctx, value) if prepare else _state(agent, graph, ctx, value)
-            state = await _run(graph, given, _config(ctx, meter, config or {}), ctx)
+            state = await _run(graph, given, _config(ctx, meter, config or {}), ctx, stream)
             return result(state) if result else _output(agent, state)
 
         return act
@@ -80,11 +83,16 @@ def _config(ctx: Context, meter: Meter, given: Mapping[str, Any]) -> dict[str, A
     }
 
 
-async def _run(graph: Any, given: Any, config: dict[str, Any], ctx: Context) -> Any:
+async def _run(graph: Any, given: Any, config: dict[str, Any], ctx: Context, stream: bool) -> Any:
     state: Any = None
-    async for kind, chunk in graph.astream(given, config, stream_mode=["values", "updates", "custom"]):
+    modes = ["values", "updates", "custom", *(["messages"] if stream else [])]
+    async for kind, chunk in graph.astream(given, config, stream_mode=modes):
         if kind == "values":
             state = chunk
+        elif kind == "messages":
+            message, about = chunk
+            if isinstance(message, AIMessage) and message.text:
+                ctx.say(str(message.text), node=about["langgraph_node"])
         elif kind == "custom":
             ctx.progress(**chunk if isinstance(chunk, dict) else {"custom": chunk})
         elif "__interrupt__" in chunk:

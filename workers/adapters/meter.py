@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import genai_prices
 
+from schemas.breakers import Breaker
 from schemas.errors import AgentError, BatonError, Permanent
 from schemas.limits import Limit
-from schemas.usage import Price, Usage
+from schemas.usage import Budget, Price, Usage
 from workers.adapters.failures import told
 from workers.calls import MOST_OUTPUT, NONE, Call, Made
 from workers.context import Context
@@ -39,10 +40,21 @@ class Meter:
     attempt fails with it. The framework may catch it and do something else, such as call another model.
     """
 
-    def __init__(self, agent: str, ctx: Context, price: Price | None, limits: Sequence[Limit] = ()) -> None:
-        """`limits` are those of each model that it calls."""
+    def __init__(
+        self,
+        agent: str,
+        ctx: Context,
+        price: Price | None,
+        *,
+        limits: Sequence[Limit] = (),
+        breaker: Breaker | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """`limits` and `breaker` are those of each model that it calls, `budget` that of the agent."""
         self.ctx = ctx
         self._limits = tuple(limits)
+        self._breaker = breaker
+        self._budget = budget
         self.counted = Usage()
         self._agent = agent
         self._price = price
@@ -175,6 +187,8 @@ class Meter:
             arguments,
             self.usage(name, Tokens(said // 4, MOST_OUTPUT)) if kind == "model" else NONE,
             self._limits if kind == "model" else (),
+            self._breaker if kind == "model" else None,
+            budget=self._budget,
         )
 
     def _next(self, model: str, said: int) -> Call:
@@ -252,7 +266,7 @@ class Passage:
         """It has failed, and consumed nothing that anybody knows of."""
         if isinstance(error, Exception) and self._entered.done() and not self._ended.done():
             self._meter.left(self, error)
-            self._ended.set_exception(error)
+            self._ended.set_exception(told(error) or error)
             await asyncio.wait({self._passing})
             self._passing.exception()  # it is raised where the call was made
         else:

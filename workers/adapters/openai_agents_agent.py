@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Unpack
 
 from agents import Agent as ForeignAgent
@@ -39,6 +40,7 @@ def openai_agents(
     context: Callable[[Context], Any] | None = None,
     config: Callable[[], RunConfig] | None = None,
     max_turns: int = 10,
+    stream: bool = False,
     price: Price | None = None,
     **options: Unpack[Options],
 ) -> Agent:
@@ -52,7 +54,8 @@ def openai_agents(
     Each model call passes the gates of the cluster before it is made, and is counted by its usage; `price` is what a
     call costs whose price is not known. That holds for agents used as tools, unless they have model objects of their
     own: those calls are counted at the end of the run, and the run is warned. Agents that begin, hand over and use
-    tools are progress of the run. At the agent's timeout the run is cancelled. Another attempt runs all of it again.
+    tools are progress of the run; with `stream`, what they say is in its events while they say it. At the agent's
+    timeout the run is cancelled. Another attempt runs all of it again.
     """
     faults = []
     if not isinstance(agent, ForeignAgent):
@@ -63,7 +66,7 @@ def openai_agents(
             given = prepare(ctx, value) if prepare else prompt(ours, ctx, value)
             told = context(ctx) if context else ctx
             run_config = config() if config else RunConfig(tracing_disabled=True)
-            ended = await _run(agent, given, told, _gated(run_config, meter), max_turns, meter)
+            ended = await _run(agent, given, told, _gated(run_config, meter), max_turns, stream, meter)
             return result(ended) if result else answer(ours, ended.final_output)
 
         return act
@@ -71,12 +74,13 @@ def openai_agents(
     return declared(name, input, output, price, attempt, faults, **options)
 
 
-async def _run(agent: Any, given: Any, context: Any, config: RunConfig, max_turns: int, meter: Meter) -> Any:
+async def _run(
+    agent: Any, given: Any, context: Any, config: RunConfig, max_turns: int, stream: bool, meter: Meter
+) -> Any:
     heard = _Heard(meter, config)
+    run = partial(_streamed, meter.ctx) if stream else Runner.run
     try:
-        ended = await Runner.run(
-            agent, given, context=context, run_config=config, max_turns=max_turns, hooks=heard
-        )
+        ended = await run(agent, given, context=context, run_config=config, max_turns=max_turns, hooks=heard)
     except (MaxTurnsExceeded, InputGuardrailTripwireTriggered, UserError) as error:
         raise Permanent(str(error)) from None
     if ended.interruptions:
@@ -88,6 +92,17 @@ async def _run(agent: Any, given: Any, context: Any, config: RunConfig, max_turn
         missed = used.input_tokens - heard.tokens.input, used.output_tokens - heard.tokens.output
         meter.count_past("openai:unnamed", 0, Tokens(*missed), 0, calls)
     return ended
+
+
+async def _streamed(ctx: Context, agent: Any, given: Any, **options: Any) -> Any:
+    running = Runner.run_streamed(agent, given, **options)
+    try:
+        async for event in running.stream_events():
+            if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+                ctx.say(event.data.delta, agent=running.current_agent.name)
+    finally:
+        running.cancel()  # what is complete stays so
+    return running
 
 
 def _gated(config: RunConfig, meter: Meter) -> RunConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Unpack
 
@@ -33,6 +33,7 @@ from workers.agent import Agent
 from workers.calls import Made
 from workers.context import Context
 from workers.journal import Found
+from workers.models.speech import pieces
 
 RESPONSE = TypeAdapter(ModelResponse)
 RESULT: TypeAdapter[Any] = TypeAdapter(ToolReturn | ToolReturnContent)
@@ -47,6 +48,7 @@ def pydantic_ai(
     prepare: Callable[[Context, Any], Any] | None = None,
     result: Callable[[Any], Any] | None = None,
     deps: Callable[[Context], Any] | None = None,
+    stream: bool = False,
     price: Price | None = None,
     **options: Unpack[Options],
 ) -> Agent:
@@ -60,7 +62,8 @@ def pydantic_ai(
     the step when it has ended: another attempt neither makes nor pays for it again. Model calls are counted by their
     usage; `price` is what one costs whose price is not known. What a tool does inside, such as asking another agent,
     belongs to the tool: it is neither gated nor counted. Its result must have a JSON form. Functions that take the
-    output run again. Each tool that is called is progress of the run. At the agent's timeout the run is cancelled.
+    output run again. Each tool that is called is progress of the run; with `stream`, what its models say is in
+    its events while they say it. At the agent's timeout the run is cancelled.
     """
     faults = []
     if not isinstance(agent, AbstractAgent) and not callable(agent):
@@ -73,7 +76,10 @@ def pydantic_ai(
             asked = {"output_type": output} if theirs.output_type is str and output is not str else {}
             try:
                 ended = await theirs.run(
-                    given, deps=deps(ctx) if deps else None, capabilities=[_Journaled(ctx, meter)], **asked
+                    given,
+                    deps=deps(ctx) if deps else None,
+                    capabilities=[_Journaled(ctx, meter, stream)],
+                    **asked,
                 )
             except (UnexpectedModelBehavior, UsageLimitExceeded, UserError) as error:
                 raise Permanent(f"{name} gave no answer that fits: {error}") from None
@@ -87,7 +93,8 @@ def pydantic_ai(
 class _Journaled(AbstractCapability[Any]):
     """Puts the calls of one attempt into the journal of its step."""
 
-    def __init__(self, ctx: Context, meter: Meter) -> None:
+    def __init__(self, ctx: Context, meter: Meter, stream: bool) -> None:
+        self.stream = stream
         self._ctx = ctx
         self._meter = meter
         self._places: defaultdict[str, deque[int]] = defaultdict(deque)
@@ -98,6 +105,14 @@ class _Journaled(AbstractCapability[Any]):
 
     def get_wrapper_model(self, model: Model) -> Model:
         return _JournaledModel(model, self)
+
+    async def say(self, speech: StreamedResponse, outputs: Collection[str]) -> ModelResponse:
+        """Say what a model says, and give the whole of it."""
+        async for piece in pieces(speech, outputs):
+            self._ctx.say(piece.text, **piece.about)
+        # An answer that is kept is not said again: what was said of it must stand before it.
+        await self._ctx.heard()
+        return speech.get()
 
     async def asked(self, model: Model, messages: list[Any], act: Callable[[], Any]) -> ModelResponse:
         """The model's response, from the journal or from its provider."""
@@ -170,11 +185,16 @@ class _JournaledModel(WrapperModel):
     async def request(
         self, messages: Any, model_settings: Any, model_request_parameters: Any
     ) -> ModelResponse:
-        return await self._journaled.asked(
-            self.wrapped,
-            messages,
-            lambda: self.wrapped.request(messages, model_settings, model_request_parameters),
-        )
+        wording = messages, model_settings, model_request_parameters
+
+        async def ask() -> ModelResponse:
+            if not self._journaled.stream:
+                return await self.wrapped.request(*wording)
+            outputs = {tool.name for tool in model_request_parameters.output_tools}
+            async with self.wrapped.request_stream(*wording) as speech:
+                return await self._journaled.say(speech, outputs)
+
+        return await self._journaled.asked(self.wrapped, messages, ask)
 
     @asynccontextmanager
     async def request_stream(

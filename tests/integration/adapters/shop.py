@@ -95,6 +95,15 @@ class Shop(Desk):
         return [event.data for event in self.events(self.last) if event.kind is kind]
 
     @property
+    def said(self) -> list[dict[str, Any]]:
+        """What was said in the last run: about what, and the text of it."""
+        joined: dict[str, dict[str, Any]] = {}
+        for one in self.told(EventKind.STEP_DELTA):
+            about = {name: value for name, value in one.items() if name not in ("text", "attempt")}
+            joined.setdefault(str(about), about | {"text": ""})["text"] += one["text"]
+        return list(joined.values())
+
+    @property
     def failure(self) -> str:
         ((error,),) = self.query(
             "SELECT error->>'message' FROM attempts WHERE run_id = %s ORDER BY attempt DESC LIMIT 1",

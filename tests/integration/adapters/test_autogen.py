@@ -80,6 +80,7 @@ def test_a_typed_message_is_the_output_and_a_stream_is_counted(shop: Shop) -> No
         end = shop.ask(agent)
 
     assert end.output == {"team": "fire", "urgent": True}
+    assert shop.said == [{"source": "router", "text": '{"team": "fire", "urgent": true}'}]
     assert shop.spent.model_calls == 1
     assert shop.spent.usd > 0
     assert shop.gate.ended == ["well"]

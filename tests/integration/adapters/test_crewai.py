@@ -55,6 +55,7 @@ def test_a_crew_with_a_tool_is_counted_and_gated(shop: Shop, monkeypatch: pytest
     assert [one.name for one in shop.gate.passed] == ["openai:scripted"] * 2
     assert shop.gate.ended == ["well", "well"]
     assert shop.told() == [{"agent": "clerk"}, {"tool": "look_up"}]
+    assert shop.said == [{"agent": "clerk", "text": '{"team": "fire"}'}]
 
 
 def test_a_typed_task_gives_the_output_and_sees_no_environment_of_baton(

@@ -15,7 +15,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
 
-from schemas import RunState, Usage
+from schemas import Budget, RunState, Usage
+from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Permanent
 from schemas.events import EventKind
 from schemas.limits import Limit
@@ -150,12 +151,14 @@ def test_a_limit_puts_the_step_off_before_its_first_call_and_later_ones_wait_whe
     assert shop.spent == of(provider)
 
 
-def test_limits_of_models_are_handed_to_the_gates(shop: Shop) -> None:
-    limit = Limit(rate="60/m")
+def test_what_gates_are_to_know_of_models_is_handed_to_them(shop: Shop) -> None:
+    limit, breaker, budget = Limit(rate="60/m"), Breaker(), Budget(usd=1)
     with provided([text('{"team": "fire"}')]) as provider:
-        shop.ask(reviewer(talk(provider), model_limits=[limit]))
+        given = {"model_limits": [limit], "model_breaker": breaker, "budget": budget}
+        shop.ask(reviewer(talk(provider), **given))
 
-    assert shop.gate.passed[0].limits == (limit,)
+    (call,) = shop.gate.passed
+    assert (call.limits, call.breaker, call.budget) == ((limit,), breaker, budget)
     with pytest.raises(DefinitionError, match="model_limits/1: its rate is limited twice"):
         reviewer(talk(provider), model_limits=[limit, limit])
 
@@ -191,7 +194,7 @@ def test_a_refusal_of_the_provider_ends_for_good_and_tells_no_credential(
     assert "bad key <SCRIPTED_KEY>" in shop.failure
     ((kept,),) = shop.query("SELECT count(*) FROM attempts WHERE error::text LIKE %s", f"%{SECRET}%")
     assert kept == 0
-    assert shop.gate.ended == ["OpenAIAuthenticationError"]
+    assert shop.gate.ended == ["Permanent"]
 
 
 def test_a_failure_that_may_pass_is_tried_again_from_the_start(shop: Shop) -> None:
@@ -286,3 +289,13 @@ def test_what_is_no_compiled_graph_is_refused() -> None:
         reviewer(graph)
     with pytest.raises(DefinitionError, match="not str"):
         reviewer("graph")
+
+
+def test_a_stream_is_in_the_events_of_the_run(shop: Shop) -> None:
+    with provided([text('{"team": "fire", "urgent": true}')]) as provider:
+        end = shop.ask(reviewer(talk(provider), stream=True))
+
+    assert end.output["urgent"]
+    assert provider.log[0].stream
+    assert shop.said == [{"node": "reply", "text": '{"team": "fire", "urgent": true}'}]
+    assert shop.gate.ended == ["well"]

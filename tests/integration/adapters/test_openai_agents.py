@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 from agents import Agent as ForeignAgent
-from agents import MultiProvider, OpenAIChatCompletionsModel, RunConfig, RunContextWrapper, function_tool
+from agents import (
+    ModelSettings,
+    MultiProvider,
+    OpenAIChatCompletionsModel,
+    RunConfig,
+    RunContextWrapper,
+    function_tool,
+)
 from openai import AsyncOpenAI
 
 from schemas import RunState
@@ -175,3 +182,16 @@ def test_a_tool_that_wants_an_approval_ends_for_good(shop: Shop) -> None:
 def test_what_is_no_agent_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"an agents\.Agent is wanted, not str"):
         openai_agents("router", "agent", input=str, output=str)
+
+
+def test_a_stream_is_in_the_events_of_the_run(shop: Shop) -> None:
+    with provided([call("look_up", customer="ann"), text('{"team": "fire", "urgent": true}')]) as provider:
+        told = ModelSettings(include_usage=True)
+        agent = ForeignAgent("router", model="scripted", model_settings=told, tools=[look_up])
+        end = shop.ask(router(provider, agent, stream=True))
+
+    assert end.output["urgent"]
+    assert provider.log[0].stream
+    assert shop.said == [{"agent": "router", "text": '{"team": "fire", "urgent": true}'}]
+    assert shop.gate.ended == ["well", "well"]
+    assert shop.spent == of(provider)

@@ -188,3 +188,13 @@ def test_a_run_that_takes_too_long_is_cancelled(shop: Shop) -> None:
 def test_what_is_no_agent_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"a pydantic_ai\.Agent is wanted, not str"):
         router("agent")
+
+
+def test_a_stream_is_in_the_events_of_the_run(shop: Shop) -> None:
+    with provided([text("fire and water and air")]) as provider:
+        end = shop.ask(router(ForeignAgent(model(provider)), output=str, stream=True))
+
+    assert end.output == "fire and water and air"
+    assert provider.log[0].stream
+    assert shop.said == [{"part": 0, "kind": "text", "text": "fire and water and air"}]
+    assert shop.spent == of(provider)
