@@ -13,6 +13,7 @@ from benchmarks import report as reports
 from benchmarks.commits import count_commits
 from benchmarks.compare import Servers, both_sides, both_waiting, compare
 from benchmarks.deploy import measure_deploy
+from benchmarks.gates import measure_gates
 from benchmarks.growth import measure_growth
 from benchmarks.lateness import measure_lateness
 from benchmarks.recovery import measure_recovery
@@ -32,6 +33,7 @@ NAMES = [
     "rounds",
     "thinking",
     "memory",
+    "gates",
     "deploy",
     "recovery",
 ]
@@ -83,6 +85,9 @@ def measure(servers: Servers, sizes: Sizes, wanted: Sequence[str], place: Path) 
         say.print("measuring memory ...", style="dim")
         report.remembered = list(measure_remembering(servers.database_url, sizes))
         report.found_by_index = found_by_index(servers.database_url)
+    if "gates" in wanted:
+        say.print("measuring gates ...", style="dim")
+        report.gates = measure_gates(servers.database_url, servers.broker_url, sizes)
     if "deploy" in wanted:
         say.print("measuring deploy ...", style="dim")
         report.deploy = measure_deploy(servers, sizes.load, place)

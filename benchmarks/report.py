@@ -17,6 +17,8 @@ from rich.table import Table
 from benchmarks.commits import Commits
 from benchmarks.compare import Comparison, Line
 from benchmarks.deploy import Deploy, Phase
+from benchmarks.gates import TOGETHER, Cost
+from benchmarks.gates import rows as gate_rows
 from benchmarks.growth import Growth
 from benchmarks.lateness import Lateness, Looks
 from benchmarks.meter import Reading
@@ -45,6 +47,7 @@ class Report:
     thoughts: Sequence[Thought] = ()
     remembered: Sequence[Remembered] = ()
     found_by_index: float | None = None
+    gates: list[Cost] = field(default_factory=list)
     deploy: Deploy | None = None
     recovery: Sequence[Recovered] = ()
 
@@ -70,6 +73,11 @@ class Report:
                 f"Memory; of the truly nearest five its index finds {self.found_by_index or 0:.0%}",
                 _REMEMBERED,
                 [[one.title, f"{one.p50:.1f} ms", f"{one.p99:.1f} ms"] for one in self.remembered],
+            ),
+            (
+                "What a call of a model or a tool passes before it is made",
+                _GATES,
+                list(gate_rows(self.gates)),
             ),
             (self._rolled(), _DEPLOY, _phase_rows(self.deploy)),
             (self._broken(), _RECOVERY, [_recovery_row(one) for one in self.recovery]),
@@ -151,6 +159,7 @@ _LATENESS = ["", "timers", "p50", "p99", "most"]
 _ROUNDS = ["", "median", "steps one after the other", "each of them, of plain Celery's link"]
 _THOUGHTS = ["", "pydantic-ai alone", "Baton", "added"]
 _REMEMBERED = ["one caller", "p50", "p99"]
+_GATES = ["", "one call", "added", f"each of {TOGETHER} at a time"]
 _DEPLOY = ["", "runs", "lost", "failed", "p50", "p99", "slowest", "longest pause between two steps"]
 _GROWTH = ["", "time per step", "CPU per step", "of it Postgres"]
 
@@ -199,6 +208,7 @@ def as_json(report: Report) -> str:
         "thinking": [asdict(one) for one in report.thoughts],
         "memory_ms": [asdict(one) for one in report.remembered],
         "memory_found_by_index": report.found_by_index,
+        "gates": [asdict(one) for one in report.gates],
         "lateness_ms": [asdict(one) for one in report.lateness],
         "looks": asdict(report.looks) if report.looks is not None else None,
         "deploy": asdict(report.deploy) if report.deploy is not None else None,
