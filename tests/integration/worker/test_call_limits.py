@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -279,13 +281,59 @@ def test_two_workers_keep_to_a_limit_of_a_tool_together_and_do_other_work(alone:
 
 
 def test_a_killed_worker_frees_the_places_of_its_calls(alone: Stack) -> None:
-    first = alone.worker("caller", BATON_APP=calling.__name__)
-    run = alone.submit(calling.many, [1.5] * 4)
+    first = alone.worker("caller", BATON_APP=calling.__name__, BATON_LEASE="1.0", BATON_HEARTBEAT="0.2")
+    run = alone.submit(calling.many, [0.6] * 4)
     eventually(lambda: alone.query("SELECT count(*) FROM permits") == [(2,)], timeout=20)
     first.kill()
-    alone.begin("caller", BATON_APP=calling.__name__)
+    alone.begin("caller", BATON_APP=calling.__name__, BATON_LEASE="1.0", BATON_HEARTBEAT="0.2")
 
     turns = run.result(60)["results"]
 
     assert most(turns) <= 2
     assert len(turns) == 4
+
+
+def test_a_worker_that_was_frozen_finds_its_places_given_to_others(alone: Stack) -> None:
+    first = alone.worker("caller", BATON_APP=calling.__name__, BATON_LEASE="1.0", BATON_HEARTBEAT="0.2")
+    run = alone.submit(calling.many, [0.4] * 8)
+    eventually(lambda: alone.query("SELECT count(*) FROM permits") == [(2,)], timeout=20)
+    first.signal(signal.SIGSTOP)
+    second = alone.begin("caller", BATON_APP=calling.__name__, BATON_LEASE="1.0", BATON_HEARTBEAT="0.2")
+
+    def others_work() -> None:
+        done = alone.query("SELECT count(*) FROM attempts WHERE state = 'done' AND run_id = %s", run.id)
+        assert done >= [(2,)], second.text()
+
+    eventually(others_work, timeout=30)
+    first.signal(signal.SIGCONT)
+    turns = run.result(40)["results"]
+
+    assert most(turns) <= 2
+    assert len(turns) == 8
+
+
+def test_leave_that_came_late_to_a_frozen_process_is_asked_for_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @agent
+    async def worker(ctx: Context, number: int) -> int:
+        return await use(ctx, "bell", (ONE,), number)
+
+    (gate,) = desk.runner._gates
+    assert isinstance(gate, LimitGate)
+    asked: list[int] = []
+    admit = gate._keeper.admit_calls
+
+    def frozen(calls: Any) -> Any:
+        answer = admit(calls)
+        asked.append(len(calls))
+        if len(asked) == 1:
+            threading.Event().wait(0.1)
+        return answer
+
+    monkeypatch.setattr(gate._keeper, "admit_calls", frozen)
+    monkeypatch.setattr("workers.gates.limits.STALE", 0.05)
+    run = desk.start(worker, value=7)
+
+    assert desk.end(run).output == 7
+    assert asked == [1, 1]
