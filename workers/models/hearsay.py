@@ -37,19 +37,21 @@ class Hearsay:
         if tool.spec.trusted:
             return entry
         text = _text(entry.get("result", entry.get("error")))
-        found, usage = await self._judged(text)
+        found, usage, counted = await self._judged(text)
         more: dict[str, Any] = {"mark": mark()}
         if found.score > 0:
             more["suspicion"] = found.model_dump(mode="json")
         if usage != Usage():
-            more["usage"] = usage.model_dump()
+            more |= {"usage": usage.model_dump(), "counted": counted.model_dump()}
         return entry | more
 
     def told(self, tool: Tool, found: Found) -> Any:
         """What the model is told of a call that stands in the journal. Raises `ToolError` if it has failed."""
         kept = found.value
         if found.owed and "usage" in kept:
-            self._ctx.spend(**kept["usage"])
+            usage, counted = (Usage.model_validate(kept.get(name, {})) for name in ("usage", "counted"))
+            self._ctx.account(usage.beyond(counted), counted=False)
+            self._ctx.account(counted, counted=True)
         if "suspicion" in kept:
             what = f"what {tool.name} gave looks as if it wanted to give the model orders"
             self._suspect(what, Suspicion.model_validate(kept["suspicion"]), tool.name, tells=found.owed)
@@ -84,27 +86,29 @@ class Hearsay:
             told = {"message": message, "tool": tool, "score": found.score, "reasons": reasons}
             self._ctx._notes.append(Note(EventKind.STEP_INJECTION, told))
 
-    async def _judged(self, text: str) -> tuple[Suspicion, Usage]:
+    async def _judged(self, text: str) -> tuple[Suspicion, Usage, Usage]:
+        """The verdict, what it has consumed, and what budgets have counted of that."""
         detector = self._guard.injection
         if detector is False:
-            return NONE, Usage()
+            return NONE, Usage(), Usage()
         if detector is True:
-            return suspicion(text), Usage()
+            return suspicion(text), Usage(), Usage()
         try:
             if isinstance(detector, Agent):
                 return await self._by_agent(detector, text)
             verdict = await _called(detector, text)
-            return judged(verdict), Usage()
+            return judged(verdict), Usage(), Usage()
         except (TypeError, ValueError) as error:
             raise AgentError(f"the guard's detector gave no verdict: {error}") from error
 
-    async def _by_agent(self, agent: Agent, text: str) -> tuple[Suspicion, Usage]:
+    async def _by_agent(self, agent: Agent, text: str) -> tuple[Suspicion, Usage, Usage]:
         """The verdict of another agent, which works inside of this call, and remembers nothing."""
         ctx = replace(
             self._ctx,
             agent=agent.name,
             intent=None,
             usage=Usage(),
+            _counted=Usage(),
             _notes=[],
             _journal=None,
             _places=itertools.count(),
@@ -112,7 +116,7 @@ class Hearsay:
             _is_async=agent.spec.is_async,
         )
         verdict = await _called(agent.invoke, ctx, agent.input.validate_python(text))
-        return judged(agent.output.validate_python(verdict)), ctx.usage
+        return judged(agent.output.validate_python(verdict)), ctx.usage, ctx._counted
 
 
 async def _called(function: Callable[..., Any], *args: Any) -> Any:

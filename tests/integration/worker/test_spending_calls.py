@@ -24,7 +24,8 @@ from tests.integration.worker.test_asking import Desk
 from tests.support import Databases, eventually
 from workers import Agent, Context, Retry, agent, llm_agent
 from workers.gates.budget import BudgetGate
-from workers.scripted import Asked, Reply, Script, ScriptedProvider, refuse, text
+from workers.guards.policy import Guard
+from workers.scripted import Asked, Reply, Script, ScriptedProvider, call, refuse, text
 
 PRICE = Price(input=10, output=100)
 TOKENS = (100, 50)
@@ -344,6 +345,22 @@ def test_an_attempt_that_died_after_its_call_has_paid_for_it(till: Till) -> None
     assert len(provider.log) == 1
     assert till.spent(run) == PAID
     assert till.view(run).totals.usage == PAID
+
+
+def test_a_judge_that_is_a_model_inside_of_a_call_counts_once(till: Till) -> None:
+    def look(page: str) -> str:
+        return page
+
+    verdict = Reply(output=0.0, tokens=TOKENS)
+    with provided([verdict]) as court, provided([call("look", page="x"), said()]) as provider:
+        judge = writer(court, "judge", input=str, output=float)
+        one = writer(provider, tools=[look], guard=Guard(injection=judge))
+        run = till.begin(one, one, budget=Budget(usd=1))
+        assert till.to_end(run).state == RunState.COMPLETED
+
+    used = till.view(run).totals.usage
+    assert (len(court.log), len(provider.log), used.model_calls) == (1, 2, 3)
+    assert till.spent(run) == Usage(tokens=used.tokens, usd=round(used.usd, 9), model_calls=3)
 
 
 # --- what patterns make of it -----------------------------------------------------------------------------
