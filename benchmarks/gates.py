@@ -24,6 +24,7 @@ from orchestrator.store.connect import Pool
 from schemas.agents import AgentSpec
 from schemas.breakers import Breaker
 from schemas.limits import Limit
+from schemas.usage import Budget
 from schemas.workflows import Leaf
 from workers.calls import Call, Gate, Made, through
 from workers.gates import gates
@@ -41,6 +42,8 @@ GATED: tuple[tuple[str, dict[str, Any]], ...] = (
         {"limits": (Limit(rate="900000000/s", burst=100_000, concurrency=100_000),)},
     ),
     ("a circuit breaker", {"breaker": Breaker(minimum=1_000_000)}),
+    ("a call of a model, counted", {"kind": "model"}),
+    ("a call of a model, and a budget", {"kind": "model", "agent": "rich", "budget": Budget(usd=1e9)}),
 )
 """What a call may have to pass, as fields of `Call`; nothing is ever over a limit."""
 
