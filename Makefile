@@ -32,7 +32,7 @@ up: $(VENV)/local.stamp ## Start the whole stack on this machine, in the foregro
 
 .PHONY: test
 test: $(VENV)/dev.stamp $(CREW)/crewai.stamp ## Run every test except the long fault injection (PYTEST_ARGS="-k name")
-	@$(BIN)/python -m pytest -m "not chaos" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not chaos" --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: check
 check: $(VENV)/dev.stamp ## Lint, format, types, import contracts, deployment files

@@ -394,6 +394,7 @@ class Client(Approvals):
         """The calls of tools that a run has made, in the order in which they ended."""
         return self._tool_calls.of_run(run_id)
 
+    @translated()
     def events(self, run_id: UUID, after: int = 0) -> list[Event]:
         """The events so far with a number above `after`. Raises `NotFound`."""
         self._views.summary(run_id)

@@ -14,6 +14,7 @@ from benchmarks.compare import Servers
 from benchmarks.scenarios import SCENARIOS, TINY
 
 
+@pytest.mark.timeout(600)
 def test_every_scenario_runs_and_its_report_can_be_read(
     database: str, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

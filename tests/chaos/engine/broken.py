@@ -54,7 +54,7 @@ BY_THE_MODEL: dict[str, Break] = {
     "retries are not counted": without(
         attempt_queries,
         "ACCEPT",
-        "retries = s.retries + (g.retry_in IS NOT NULL)::int",
+        "retries = s.retries + (g.retry_in IS NOT NULL AND g.limited IS NULL)::int",
         "retries = s.retries",
     ),
     "losses are not counted": without(loss_queries, "FREE_STEPS", "losses = s.losses + %(lost)s::bool::int,"),

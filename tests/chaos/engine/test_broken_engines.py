@@ -21,6 +21,7 @@ HUNT = settings(QUICK, max_examples=2_000, phases=[Phase.generate], report_multi
 __all__ = ["at_once"]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("office")
 @pytest.mark.parametrize("promise", BY_THE_MODEL)
 def test_the_model_finds_out(promise: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from kombu.utils.limits import TokenBucket
 
+from orchestrator.outages import BROKER
 from workers.hearing import DEAF, STUCK, TRIES, Hearing
 
 
@@ -31,6 +32,7 @@ class Worker:
 
 @pytest.fixture
 def worker() -> Worker:
+    BROKER.over()  # whatever other tests did to theirs
     return Worker()
 
 
