@@ -58,6 +58,9 @@ def plain() -> Crew:
 
 
 def typed() -> Crew:
+    seen = [name for name in os.environ if name.startswith("BATON_")]
+    if seen:
+        raise ValueError(f"a crew sees {seen}")
     return _crew([], typed=True)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from schemas.errors import AgentError, Permanent
+from workers.guards.credentials import own
 
 PASSING = {408, 409, 425, 429}
 """Answers of a provider that may be others next time, as may all from 500."""
@@ -20,7 +20,7 @@ def told(error: Exception) -> AgentError | None:
         status = getattr(one, "status_code", None)
         if isinstance(status, int):
             refused = 400 <= status < 500 and status not in PASSING
-            return (Permanent if refused else AgentError)(without_credentials(str(one)))
+            return (Permanent if refused else AgentError)(own(str(one)))
     return None
 
 
@@ -30,11 +30,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
-
-
-def without_credentials(text: str) -> str:
-    """The text without the values of environment variables that are named like credentials."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and name.endswith(("_KEY", "_TOKEN", "_SECRET")):
-            text = text.replace(value, f"<{name}>")
-    return text
