@@ -28,7 +28,7 @@ from workers.journal import Found
 from workers.loop import LoopThread
 from workers.tools.call import ToolCall
 from workers.tools.declared import Allowed, AskFirst, Named, Tool, tool_of
-from workers.tools.effects import Effects
+from workers.tools.effects import Effects, Unclear
 from workers.tools.flights import Flights, Landed, key_of
 from workers.tools.threads import ToolThreads, Work
 
@@ -219,8 +219,9 @@ class Caller:
         errors: list[str] = []
         for number, one in enumerate(tried):
             key = f"{self._ctx.idempotency_key}:{place}{f':{number}' if number else ''}"
+            this = _Try(one, given, place, key, part_of, number == len(tried) - 1)
             try:
-                return await self._logged(_Try(one, given, place, key, part_of, number == len(tried) - 1))
+                return await self._logged(this)
             except Superseded:
                 raise
             except PutOff as error:
@@ -231,8 +232,11 @@ class Caller:
                 if len(tried) == 1:
                     raise
                 errors.append(f"{one.name}: {error}")
-                if isinstance(error, ToolTimeout) and not one.spec.idempotent:
-                    break  # it may still have its effect, which must not be had twice
+                if not one.spec.idempotent:  # it may have its effect, which must not be had twice
+                    if isinstance(error, (ToolTimeout, Unclear)):
+                        break
+                    if this.made and not isinstance(error, ToolError):
+                        raise
                 if number == len(tried) - 1 and not isinstance(error, ToolError):
                     raise
         raise ToolError("; ".join(errors))
@@ -316,7 +320,13 @@ class Caller:
         work = self._tooling.threads.work(tool.name)
 
         async def act() -> Any:
-            return tool.give(await (function() if tool.is_async else work.run(function)))
+            returned = await (function() if tool.is_async else work.run(function))
+            try:
+                return tool.give(returned)
+            except ToolError as error:
+                if tool.spec.idempotent:
+                    raise
+                raise Unclear(str(error)) from None
 
         timeout = self._limit(tool)
         try:

@@ -16,6 +16,11 @@ from schemas.errors import CallAbandoned, ToolError
 
 T = TypeVar("T")
 
+
+class Unclear(ToolError):
+    """It may have had its effect: it must not be done again, nor anything in its place."""
+
+
 UNKNOWN = "it was begun before, and nobody knows how it ended: it is not done again, find out first"
 
 
@@ -41,6 +46,8 @@ class Effects:
             return json.loads(found)
         try:
             result = act()
+        except Unclear:
+            raise
         except ToolError:
             self._fences.drop(key, token)
             raise
@@ -54,6 +61,8 @@ class Effects:
             return json.loads(found)
         try:
             result = await act()
+        except Unclear:
+            raise
         except ToolError:
             await self._aside(self._fences.drop, key, token)
             raise
@@ -63,7 +72,7 @@ class Effects:
         """What came of it, as JSON text; None if it is to be done now."""
         match self._fences.put(self._holder, key, token):
             case Behind(None):
-                raise ToolError(UNKNOWN)
+                raise Unclear(UNKNOWN)
             case Behind(result):
                 return result
             case Over():
