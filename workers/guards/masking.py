@@ -101,7 +101,7 @@ class Masker:
 
     def json(self, text: str, found: Findings) -> str:
         """The JSON text as it may be stored, which is mostly the same one."""
-        if not self._may_be_in(text):
+        if '"' not in text or not self._may_be_in(text):  # without a string in it there is nothing to mask
             return text
         value = self.data(json.loads(text), found)
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if found else text

@@ -74,5 +74,22 @@ def test_a_server_that_cannot_be_started_fails_the_attempt(desk: Desk) -> None:
 
 @pytest.mark.parametrize("lazy", ["mcp", "httpx", "httpx2", "pydantic_monty"])
 def test_their_libraries_are_loaded_only_where_they_are_used(lazy: str) -> None:
-    code = f"import sys, workers.tools; sys.exit({lazy!r} in sys.modules)"
+    code = f"import sys; from workers.tools import *; sys.exit({lazy!r} in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+
+def test_a_worker_whose_agents_have_none_of_them_loads_none() -> None:
+    code = "import sys, workers.app; print(*sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATON_")}
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=ROOT,
+        timeout=60,
+        capture_output=True,
+        text=True,
+        env=environment
+        | {"BATON_DATABASE_URL": "postgresql://nowhere", "BATON_BROKER_URL": "redis://nowhere"},
+    )
+    lazy = ("workers.tools.builtin", "workers.tools.mcp")
+    assert [name for name in found.stdout.split() if name.startswith(lazy)] == []

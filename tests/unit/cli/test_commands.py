@@ -34,7 +34,8 @@ APP = "tests.unit.cli.apps"
 COMMANDS = [
     "up", "demo", "worker", "flower", "run", "plan", "doctor", "runs", "runs ls", "runs show", "runs watch",
     "runs events", "runs fork", "runs explain", "runs tools", "runs cancel", "runs pause", "runs resume",
-    "tools", "tools ls",
+    "tools", "tools ls", "costs", "budgets", "budgets set", "budgets ls", "budgets rm", "breakers", "breakers ls",
+    "breakers reset", "memory", "memory ls", "memory search", "memory forget",
     "dead", "dead ls", "dead show", "dead retry", "dead drop",
     "eval", "eval run", "eval route", "workflows", "workflows ls", "workflows show", "pools", "pools ls",
     "pools scale", "workers", "workers ls", "db", "db upgrade", "db version", "db prune", "schedules", "schedules add",
@@ -65,6 +66,11 @@ def test_every_command_has_help(command: str) -> None:
     assert "Usage: " in result.stdout
 
 
+def test_commands_that_look_stand_before_those_that_act() -> None:
+    names = [command.name for command in runs.app.registered_commands]
+    assert names.index("tools") < names.index("fork")
+
+
 def test_help_waits_for_nothing_heavy() -> None:
     """A subprocess, because this one has imported everything by now."""
     heavy = {"celery", "kombu", "sqlalchemy", "psycopg", "redis", "pydantic", "alembic", "rich.live"}
@@ -89,7 +95,9 @@ def test_help_waits_for_nothing_heavy() -> None:
         ["plan", "line"], ["run", "line"], ["run", "line", "--app", APP, "hello"], ["db", "upgrade"],
         ["schedules", "ls"], ["schedules", "rm", "s"], ["schedules", "add", "s", "line", "--app", APP, "--every", "5m"],
         ["db", "version"], ["db", "prune", "--older-than", "1d"], ["pools", "scale", "draft=2"],
-        ["worker", "draft", "--app", APP], ["flower"],
+        ["worker", "draft", "--app", APP], ["flower"], ["runs", "tools", "last"], ["costs"], ["budgets", "ls"],
+        ["budgets", "set", "all", "--usd", "5"], ["breakers", "ls"], ["breakers", "reset", "tool search"],
+        ["memory", "ls"], ["memory", "forget", "1"],
     ],
 )  # fmt: skip
 def test_without_servers_the_next_command_is_up(words: list[str]) -> None:

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from tests.architecture.house import ROOT
+from workers.guards.kinds import Kind
 from workers.guards.masking import Findings, masker
 from workers.guards.personal import KINDS
 from workers.guards.policy import Guard
@@ -198,3 +199,9 @@ def test_data_keeps_its_shape() -> None:
 def test_what_holds_nothing_stays_as_it_is_to_the_letter() -> None:
     text = '{"a":  1.50, "b": "ünï", "password": "see below"}'
     assert masker(True, KINDS).json(text, Findings()) is text
+
+
+def test_data_without_a_string_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vector of 3,000 numbers would take a millisecond."""
+    monkeypatch.setattr(Kind, "_candidates", lambda *_: pytest.fail("it was searched"))
+    assert masker(True, KINDS).json("[0.25,-1,true,null]", Findings()) == "[0.25,-1,true,null]"
