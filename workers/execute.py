@@ -1,13 +1,9 @@
-"""Runs one attempt of an agent and makes a value of whatever comes of it."""
+"""Runs one attempt of an agent, however it ends."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 import time
-import traceback
-from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
@@ -15,17 +11,14 @@ from typing import Any, Protocol
 
 import pydantic_core
 from celery.exceptions import SoftTimeLimitExceeded
-from pydantic import ValidationError
 
-from orchestrator.engine import Claimed, Note
+from orchestrator.engine import Claimed
 from orchestrator.shared_state import Author, SharedState
-from schemas.errors import AgentError, AttemptTimeout, CircuitOpen, Permanent
-from schemas.events import EventKind
-from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
+from schemas.errors import AgentError
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.calls import Gate
-from workers.circuits import AgentCircuits, is_caught
+from workers.circuits import AgentCircuits
 from workers.context import Context
 from workers.endings import Ended, SetAside, Superseded
 from workers.gates.breakers import Breakers
@@ -34,15 +27,10 @@ from workers.guards.policy import PLAIN
 from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.memory.memories import Means
+from workers.outcomes import done, failed, late, set_aside, validated
 from workers.state import Memory
 from workers.telling import Speaker, Telling, Writer
 from workers.tools.calling import Tooling
-
-log = logging.getLogger(__name__)
-
-MAX_DETAIL = 8_000
-"""Characters of a traceback that are kept with a failed attempt."""
-
 
 HANDS = 4
 """Threads that keep the journals of async agents, and as many for the state they share.
@@ -52,18 +40,6 @@ What an agent does in threads of its own does not hold them up.
 
 UNHEARD = 5.0
 """Seconds that an attempt may run on after its run's deadline: nobody told it to stop."""
-
-
-LONGEST_WAIT = 86_400.0
-"""Seconds that a retry waits at most, whatever a service asks for."""
-
-
-class InvalidInput(Permanent):
-    """The step's input does not fit the agent."""
-
-
-class InvalidOutput(Permanent):
-    """The agent returned something that does not fit its own declaration."""
 
 
 class Records(Keeper, Writer, Protocol):
@@ -109,7 +85,7 @@ class Runner:
         if self._circuits is None:
             ended = act()
         else:
-            turned_away = partial(_turned_away, agent, claimed, ctx)
+            turned_away = partial(failed, agent, claimed, ctx)
             ended = self._circuits.run(agent, claimed, act, turned_away)
         if ctx._speaker is not None and ctx._speaker.has_spoken:
             ctx._speaker.told().result()
@@ -118,13 +94,13 @@ class Runner:
     def _threaded(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Ended:
         try:
             result = self._call(agent, claimed, ctx, limit)
-            return _done(agent, ctx, result)
+            return done(agent, ctx, result)
         except SetAside:
-            return _set_aside(ctx)
+            return set_aside(ctx)
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
-            return _ended(ctx, _failed(agent, claimed, ctx, error))
+            return failed(agent, claimed, ctx, error)
 
     def _awaited(self, agent: Agent, claimed: Claimed) -> Ended:
         try:
@@ -133,7 +109,7 @@ class Runner:
             # This is the main thread of a prefork child, and the agent waits on another one.
             self._attempts.stop(_name(claimed))
             ctx, _ = self._envelope(agent, claimed)
-            return _ended(ctx, _failed(agent, claimed, ctx, interrupted))
+            return failed(agent, claimed, ctx, interrupted)
 
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
@@ -142,7 +118,7 @@ class Runner:
         if self._circuits is None:
             ended = await act()
         else:
-            turned_away = partial(_turned_away, agent, claimed, ctx)
+            turned_away = partial(failed, agent, claimed, ctx)
             ended = await self._circuits.attempt(agent, claimed, act, turned_away)
         if ctx._speaker is not None and ctx._speaker.has_spoken:
             await ctx.heard()
@@ -153,21 +129,21 @@ class Runner:
         with self._attempts.running(_name(claimed), stop):
             try:
                 async with asyncio.timeout(limit) as clock:
-                    result = await _awaited(agent, ctx, _validated(agent, claimed))
-                return _done(agent, ctx, result)
+                    result = await _awaited(agent, ctx, validated(agent, claimed))
+                return done(agent, ctx, result)
             except asyncio.CancelledError as error:
                 if stop.called:
                     raise Superseded from None
                 failure: Exception = AgentError(f"it was cancelled from inside: {error}")
             except TimeoutError as error:
-                failure = _late(agent, limit) if clock.expired() else error
+                failure = late(agent, limit) if clock.expired() else error
             except SetAside:
-                return _set_aside(ctx)
+                return set_aside(ctx)
             except Superseded:
                 raise
             except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
                 failure = error
-        return _ended(ctx, _failed(agent, claimed, ctx, failure))
+        return failed(agent, claimed, ctx, failure)
 
     def _envelope(self, agent: Agent, claimed: Claimed) -> tuple[Context, float]:
         """The agent's context, and the seconds after which it is stopped.
@@ -210,7 +186,7 @@ class Runner:
         )
 
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
-        value = _validated(agent, claimed)
+        value = validated(agent, claimed)
         if self._threads is None:
             return _called(agent, ctx, value)
         running = self._threads.submit(_called, agent, ctx, value)
@@ -229,7 +205,7 @@ class Runner:
                 if awaited.done():
                     raise
                 self._abandon(running)
-                raise _late(agent, limit) from None
+                raise late(agent, limit) from None
 
     def _abandon(self, running: Future[Any]) -> None:
         if not running.cancel():
@@ -283,29 +259,6 @@ def _unless_it_asked(ctx: Context, result: Any) -> Any:
     return result
 
 
-def _done(agent: Agent, ctx: Context, result: Any) -> Ended:
-    output = ctx._watch.output(agent.name, _serialised(agent, result), agent.output.validate_json)
-    return _ended(ctx, Done(usage=ctx.usage), output)
-
-
-def _ended(ctx: Context, outcome: Done | Failed | Limited | Waiting, output: str | None = None) -> Ended:
-    """With all that the attempt has noted, and what was masked in that and elsewhere."""
-    told = [Note(note.kind, ctx._watch.shown("notes", note.data)) for note in ctx._notes]
-    if isinstance(outcome, Waiting | Limited):
-        # It decides again when it runs again from its start.
-        told = [note for note in told if note.kind is not EventKind.STEP_DECIDED]
-    return Ended(outcome, output, (*told, *ctx._watch.notes), ctx._counted)
-
-
-def _set_aside(ctx: Context) -> Ended:
-    asking, waits = ctx._asked, ctx._put_off
-    if asking is None:
-        assert waits is not None  # noqa: S101  nobody else sets a step aside
-        return _ended(ctx, Limited(limit=waits.limit, due_in=waits.due_in, usage=ctx.usage))
-    asked = ctx._watch.shown("question", {"key": asking.key, "request": asking.request, "told": asking.told})
-    return _ended(ctx, Waiting(asking=asking.model_copy(update=asked), usage=ctx.usage))
-
-
 def _not_its_own(error: SystemExit) -> AgentError:
     """An agent that exits (`sys.exit`, a parser of arguments) must not take its neighbours with it."""
     return AgentError(f"it tried to end its process: {error!r}")
@@ -327,87 +280,3 @@ class _Stop:
 
 def _name(claimed: Claimed) -> Attempt:
     return Attempt(claimed.run.id, claimed.path, claimed.attempt)
-
-
-def _validated(agent: Agent, claimed: Claimed) -> Any:
-    try:
-        return agent.input.validate_json(claimed.input)
-    except ValidationError as error:
-        raise InvalidInput(f"the input does not fit {agent.name}: {_first_faults(error)}") from None
-
-
-def _serialised(agent: Agent, result: Any) -> str:
-    try:
-        return agent.output.dump_json(agent.output.validate_python(result)).decode()
-    except ValidationError as error:
-        message = f"{agent.name} returned {type(result).__name__}: {_first_faults(error)}"
-        raise InvalidOutput(message) from None
-    except (pydantic_core.PydanticSerializationError, UnicodeError) as error:
-        raise InvalidOutput(f"{agent.name} returned what has no JSON form: {error}") from None
-
-
-def _first_faults(error: ValidationError, most: int = 3) -> str:
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    told = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".lstrip(": ") for fault in faults[:most]]
-    more = len(faults) - len(told)
-    return "; ".join(told) + (f"; and {more} more" if more else "")
-
-
-def _late(agent: Agent, limit: float) -> AttemptTimeout:
-    """Names whose time was over first: the step's own, or that of its run, of which it was not told."""
-    if limit < agent.spec.timeout:
-        return AttemptTimeout("the run was out of time before the step had ended")
-    return AttemptTimeout(f"the step took longer than {limit:g} s")
-
-
-def _turned_away(agent: Agent, claimed: Claimed, ctx: Context, error: CircuitOpen) -> Ended:
-    return _ended(ctx, _failed(agent, claimed, ctx, error))
-
-
-def _failed(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> Failed:
-    if isinstance(error, SoftTimeLimitExceeded):
-        error = _late(agent, agent.spec.timeout)
-    retryable = not isinstance(error, Permanent) and not (
-        isinstance(error, CircuitOpen) and is_caught(claimed.run.plan, claimed.path)
-    )
-    told = isinstance(error, (AttemptTimeout, CircuitOpen, Permanent))
-    info = ErrorInfo(
-        type=type(error).__name__,
-        message=ctx._watch.text("error", str(error) or type(error).__name__),
-        retryable=retryable,
-        detail="" if told else ctx._watch.text("traceback", _traceback(error))[-MAX_DETAIL:],
-    )
-    log.warning(
-        "attempt %d of step %s of run %s failed: %s%s",
-        claimed.attempt,
-        claimed.path,
-        claimed.run.id,
-        info.message,
-        f"\n{info.detail}" if info.detail else "",
-    )
-    wait = retry_in(agent, claimed.retries, retryable)
-    if wait is not None and isinstance(error, AgentError) and error.retry_after is not None:
-        wait = max(wait, min(error.retry_after, LONGEST_WAIT))
-    return Failed(error=_clean(info), retry_in=wait, usage=ctx.usage)
-
-
-def _traceback(error: Exception) -> str:
-    return "".join(traceback.format_exception(error))
-
-
-def retry_in(
-    agent: Agent, retries: int, retryable: bool, draw: Callable[[], float] = random.random
-) -> float | None:
-    """Seconds until the next attempt, or None if there is to be none."""
-    if not retryable or retries >= agent.spec.retry.max:
-        return None
-    return agent.spec.retry.delay(retries + 1, draw())
-
-
-def _clean(info: ErrorInfo) -> ErrorInfo:
-    """Without NUL characters and lone surrogates, which Postgres cannot store: a failure must be recordable."""
-
-    def clean(text: str) -> str:
-        return text.replace("\0", "�").encode("utf-8", "replace").decode()
-
-    return info.model_copy(update={"message": clean(info.message), "detail": clean(info.detail)})

@@ -22,7 +22,7 @@ from schemas.errors import BatonError
 from schemas.outcomes import ErrorInfo, Failed, Limited, Waiting
 from workers.agent import Agent
 from workers.endings import Ended, Superseded
-from workers.execute import retry_in
+from workers.outcomes import retry_in
 from workers.process import WorkerProcess
 
 log = logging.getLogger(__name__)

@@ -2,9 +2,10 @@
 
 A `budget` is what an operator, or an agent's code, lets a tenant, an agent or everybody consume in a window of time: an
 hour, a day or a month, as UTC has them. Its account is `day:tenant:acme`; that of a run, whose budget stands in its
-row, is `run:<id>`. `budget_windows` counts what was consumed in a window: a new one begins with its first row. A
-`reservation` is the most that a call in flight can cost, in each account that it counts in; like a permit it counts
-while its attempt runs, so nobody has to give it back. `budget_warnings` says which were told that little is left.
+row, is `run:<id>`. `spendings` counts what was consumed by a run with a budget, `budget_windows` what was in a window
+of the others: a new one begins with its first row. A `reservation` is the most that a call in flight can cost, in each
+account that it counts in; like a permit it counts while its attempt runs, so nobody has to give it back.
+`budget_warnings` says which were told that little is left.
 
 `costs` has a row for each model call that was paid, and for what an attempt has told besides; `cost_days` what they
 came to of runs that were pruned.
@@ -48,6 +49,19 @@ budgets = Table(
     CheckConstraint("per IN ('hour', 'day', 'month')", name="per_known"),
     CheckConstraint("origin IN ('operator', 'code')", name="origin_known"),
     CheckConstraint("account = per || ':' || scope || ':' || name", name="account_form"),
+)
+
+spendings = Table(
+    "spendings",
+    metadata,
+    Column("run_id", Uuid, primary_key=True),
+    # Of many writers, so that they seldom wait for each other.
+    Column("stripe", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tokens", Numeric, nullable=False),
+    Column("usd", Numeric, nullable=False),
+    Column("model_calls", Numeric, nullable=False),
+    Column("seconds", Numeric, nullable=False, server_default="0"),
+    postgresql_with={"fillfactor": "50"},
 )
 
 budget_windows = Table(

@@ -6,8 +6,7 @@ step that is done is its checkpoint. `attempts` keeps the finished tries of a st
 `workers` says who is alive, `idempotency_keys` which submissions are repetitions, `dead_letters` which messages could
 not be understood, `schedules` which runs are to be started again and again. `waits` says what a step that is `waiting`
 waits for, and how that ended; `journal` what a step has done inside, and need not do again; `notices` what people
-are still to be told. `spendings` counts what runs with a budget consume. A run that a step of another one started is
-that one's child.
+are still to be told. A run that a step of another one started is that one's child.
 
 Payloads stand once. A step's input is its own (`input`, an item of an `each`) or a reference (`input_ref`):
 
@@ -34,7 +33,6 @@ from sqlalchemy import (
     Index,
     Integer,
     Interval,
-    Numeric,
     SmallInteger,
     Table,
     Text,
@@ -262,19 +260,6 @@ workers = Table(
     Column("lease_until", _Time, nullable=False),
     Column("stopped_at", _Time),
     Index("workers_alive", "lease_until", postgresql_where=text("stopped_at IS NULL")),
-)
-
-spendings = Table(
-    "spendings",
-    metadata,
-    Column("run_id", Uuid, primary_key=True),
-    # Of many writers, so that they seldom wait for each other.
-    Column("stripe", SmallInteger, primary_key=True, autoincrement=False),
-    Column("tokens", Numeric, nullable=False),
-    Column("usd", Numeric, nullable=False),
-    Column("model_calls", Numeric, nullable=False),
-    Column("seconds", Numeric, nullable=False, server_default="0"),
-    postgresql_with={"fillfactor": "50"},
 )
 
 idempotency_keys = Table(
