@@ -17,6 +17,7 @@ from pydantic import Field
 from schemas.base import Frozen
 from schemas.errors import AgentError, Permanent
 from workers.context import Context
+from workers.endings import PutOff
 
 SHRINK = 4
 """By how much each further attempt of a step lowers the size of its batch: what failed with many is tried with few,
@@ -100,10 +101,15 @@ class Batches:
             outcomes = [AgentError(f"it tried to end its process: {error!r}")] * len(wanted)
         except asyncio.CancelledError as error:
             outcomes = [AgentError(f"it was cancelled from inside: {error}")] * len(wanted)
+        except PutOff as put_off:
+            # What the call has to wait for, all of its steps wait for.
+            for one in wanted:
+                one.ctx._put_off = put_off
+            outcomes = [put_off] * len(wanted)
         for one, outcome in zip(wanted, outcomes, strict=True):
             if one.given.done():
                 continue
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, Exception | PutOff):
                 one.given.set_exception(outcome)
             else:
                 one.given.set_result(outcome)

@@ -8,6 +8,7 @@ import itertools
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, Protocol
@@ -31,6 +32,9 @@ from workers.journal import Found, Journal
 from workers.memory.memories import Means, Memories
 from workers.state import Memory, Session, State, block, memory_of
 from workers.telling import Speaker
+
+_around: ContextVar[frozenset[asyncio.Future[None]]] = ContextVar("around", default=frozenset())
+"""What is being done of which this is a part."""
 
 
 class Tooling(Protocol):
@@ -82,6 +86,8 @@ class Context:
     """Whether the call that it is given to is one of several steps."""
     _watch: Watch = field(default_factory=lambda: Watch(PLAIN, inside=False))
     """Masks what is stored of it."""
+    _in_flight: set[asyncio.Future[None]] = field(default_factory=set)
+    """What its agent does just now and will be kept."""
     _asked: Asking | None = None
     """What this attempt ends with."""
     _put_off: PutOff | None = None
@@ -343,14 +349,41 @@ class Context:
     ) -> Any:
         found = await journal.aside(journal.recall, position, name)
         if found is None:
+            found = await self._done(journal, position, name, act)
+        return read(found)
+
+    async def _done(
+        self, journal: Journal, position: int, name: str, act: Callable[[], Any] | Question
+    ) -> Found:
+        """Do it. If that sets the attempt aside, what is done beside it ends first, and is kept."""
+        if self._is_set_aside:
+            raise SetAside
+        flight, around = asyncio.get_running_loop().create_future(), _around.get()
+        token = _around.set(around | {flight})
+        self._in_flight.add(flight)
+        try:
             if isinstance(act, Question):
                 self._set_aside(act, position, name)
             with block(position):
                 result = act()
                 if inspect.isawaitable(result):
                     result = await result
-            found = await journal.aside(journal.keep, position, name, result)
-        return read(found)
+            return await journal.aside(journal.keep, position, name, result)
+        except SetAside as error:
+            self._landed(around)  # they end with it
+            ending = error
+        finally:
+            _around.reset(token)
+            self._landed({flight})
+        if self._in_flight:
+            await asyncio.wait(set(self._in_flight))
+        raise ending
+
+    def _landed(self, flights: Iterable[asyncio.Future[None]]) -> None:
+        for flight in flights:
+            self._in_flight.discard(flight)
+            if not flight.done():
+                flight.set_result(None)
 
     def _set_aside(self, question: Question, position: int, name: str) -> NoReturn:
         """End this attempt. Of several questions at a time the first is asked; the others when it is answered."""

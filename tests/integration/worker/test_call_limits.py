@@ -22,7 +22,7 @@ from tests.integration.worker.stack import Stack
 from tests.integration.worker.test_asking import Desk, assert_told, attempts
 from tests.integration.worker.test_limits import most
 from tests.support import Databases, eventually
-from workers import Agent, Context, Retry, agent, llm_agent, tool
+from workers import Agent, Batch, Context, Retry, agent, llm_agent, tool
 from workers.gates.limits import LimitGate
 from workers.scripted import Reply, ScriptedProvider, text
 from workers.scripted.script import Call as called
@@ -141,6 +141,83 @@ def test_an_agent_that_catches_everything_waits_all_the_same(desk: Desk) -> None
     desk.work()
 
     assert desk.end(run).output == 7
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_what_stands_beside_a_call_that_has_to_wait_ends_first_and_is_kept(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, grouped: bool
+) -> None:
+    did: list[str] = []
+
+    @tool(limits=[ONE])
+    async def bell() -> str:
+        return "rang"
+
+    @tool(idempotent=False)
+    async def gong() -> str:
+        did.append("began")
+        await asyncio.sleep(0.2)
+        did.append("boomed")
+        return "boomed"
+
+    async def beat(ctx: Context) -> Any:
+        boomed = await ctx.use(gong)
+        await ctx.once("after", lambda: did.append("after"))
+        return boomed
+
+    @agent(retry=Retry(max=0))
+    async def ringer(ctx: Context, number: int) -> Any:
+        if not grouped:
+            return await asyncio.gather(ctx.use(bell), beat(ctx))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ctx.use(bell)), group.create_task(beat(ctx))]
+        return [task.result() for task in tasks]
+
+    monkeypatch.setattr("workers.gates.limits.PATIENCE", 0.1)
+    occupied(desk, "concurrency of tool bell")
+    run = desk.start(ringer, value=1)
+    assert did == ["began", "boomed"]
+    freed(desk)
+    desk.work()
+
+    assert desk.end(run).output == ["rang", "boomed"]
+    assert did == ["began", "boomed", "after"]
+
+
+def test_a_call_inside_of_a_block_that_has_to_wait_does_not_wait_for_the_block(desk: Desk) -> None:
+    @tool(limits=[ONE])
+    async def bell() -> str:
+        return "rang"
+
+    @agent(timeout=10, retry=Retry(max=0))
+    async def ringer(ctx: Context, number: int) -> Any:
+        return await asyncio.gather(*[ctx.once(f"ring {n}", lambda: ctx.use(bell)) for n in range(2)])
+
+    occupied(desk, "concurrency of tool bell")
+    run = desk.start(ringer, value=1)
+    assert attempts(desk, run) == ["limited"]
+    freed(desk)
+    desk.work()
+
+    assert desk.end(run).output == ["rang", "rang"]
+
+
+def test_all_steps_of_a_batch_wait_for_what_its_call_has_to_wait_for(desk: Desk) -> None:
+    @tool(limits=[ONE])
+    async def bell(times: int) -> int:
+        return times
+
+    @agent(batch=Batch(size=2, within=0.01), timeout=5, retry=Retry(max=0))
+    async def ringer(contexts: list[Context], numbers: list[int]) -> list[int]:
+        return [await contexts[0].use(bell, times=number) for number in numbers]
+
+    occupied(desk, "concurrency of tool bell")
+    run = desk.start(ringer, value=3)
+    assert attempts(desk, run) == ["limited"]
+    freed(desk)
+    desk.work()
+
+    assert desk.end(run).output == 3
 
 
 def test_a_call_that_fails_or_is_stopped_gives_its_place_back(desk: Desk) -> None:
