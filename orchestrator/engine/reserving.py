@@ -21,7 +21,7 @@ from orchestrator.engine.limits import GRACE
 from orchestrator.engine.patience import patiently
 from orchestrator.store import budget_queries as sql
 from orchestrator.store.connect import Conn
-from schemas.usage import Budget, Usage
+from schemas.usage import MOST, Budget, Usage
 
 log = logging.getLogger(__name__)
 
@@ -181,9 +181,9 @@ class Reserving(Ground):
             "attempts": [one.attempt for one in paid],
             "agents": [one.agent for one in paid],
             "models": [one.model for one in paid],
-            "tokens": [one.usage.tokens for one in paid],
-            "outputs": [one.output_tokens for one in paid],
-            "usds": [one.usage.usd for one in paid],
+            "tokens": [min(one.usage.tokens, MOST) for one in paid],
+            "outputs": [min(one.output_tokens, MOST) for one in paid],
+            "usds": [min(one.usage.usd, MOST) for one in paid],
             "calls": [one.usage.model_calls for one in paid],
         }
         with self.pool.connection() as conn:
@@ -276,8 +276,8 @@ def _reservations(granted: Sequence[Wish], wanted: Mapping[UUID, Sequence[str]])
         "runs": [one.run_id for one, _ in rows],
         "paths": [one.path for one, _ in rows],
         "attempts": [one.attempt for one, _ in rows],
-        "tokens": [one.worst.tokens for one, _ in rows],
-        "usds": [one.worst.usd for one, _ in rows],
+        "tokens": [min(one.worst.tokens, MOST) for one, _ in rows],
+        "usds": [min(one.worst.usd, MOST) for one, _ in rows],
         "calls": [one.worst.model_calls for one, _ in rows],
     }
 

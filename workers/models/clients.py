@@ -107,7 +107,12 @@ def usage_of(model: Model, messages: list[ModelMessage], response: ModelResponse
         given = len(ModelMessagesTypeAdapter.dump_json(messages)) // 4
         made = len(RESPONSE.dump_json(response)) // 4
         used = type(used)(input_tokens=given, output_tokens=made)
-    usd = model.price.of(given, made) if model.price is not None else _known(model, used)
+    if model.price is not None:
+        return Usage(tokens=given + made, usd=model.price.of(given, made), model_calls=1)
+    try:
+        usd = _known(model, used)
+    except ValueError:  # its counts contradict each other, but it is paid: without what was cheaper
+        usd = _known(model, type(used)(input_tokens=given, output_tokens=made))
     return Usage(tokens=given + made, usd=usd, model_calls=1)
 
 

@@ -40,9 +40,14 @@ class Failed(NamedTuple):
 
 
 def key_of(tool: Tool, given: Mapping[str, Any], tenant: str) -> str:
-    """What equal calls have in common: the tool, its arguments with those left out, and the tenant unless all share."""
+    """What equal calls have in common: the tool, its arguments with those left out, and the tenant unless all share.
+
+    Agents may have tools of the same name that do different things.
+    """
     whole = pydantic_core.to_jsonable_python(tool.check(given))
-    text = json.dumps([whole, None if tool.spec.cache_shared else tenant], sort_keys=True)
+    made_of = [getattr(tool.function, name, None) for name in ("__module__", "__qualname__")]
+    which = [*made_of, tool.spec.description, tool.spec.parameters]
+    text = json.dumps([which, whole, None if tool.spec.cache_shared else tenant], sort_keys=True)
     return f"{tool.name}:{hashlib.sha256(text.encode()).hexdigest()}"
 
 

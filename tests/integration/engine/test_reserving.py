@@ -15,7 +15,7 @@ from orchestrator.engine import Claimed, Engine, Pointer, WorkerId
 from orchestrator.engine.reserving import Busy, Exceeded, Granted, Paid, Wish
 from orchestrator.standing_budgets import StandingBudgets
 from schemas.errors import InputError, NotFound
-from schemas.usage import Budget, Usage
+from schemas.usage import MOST, Budget, Usage
 from tests.integration.engine.bench import Bench, done, named
 
 A = named("a")
@@ -137,6 +137,18 @@ def test_a_late_call_of_a_cancelled_run_has_been_paid_for(bench: Bench) -> None:
     bench.engine.settle_calls([paid(one, 60)])
 
     assert of(bench, "tenant") == of(bench, "run") == 60
+
+
+def test_a_count_without_measure_is_counted_and_fails_no_neighbour(bench: Bench) -> None:
+    run = bench.submit(workflow("w", each(A), budget=Budget(tokens=100)), [1, 2])
+    first, second = (wish(bench.claim(run, path), tokens) for path, tokens in (("0/0", 10**30), ("0/1", 10)))
+
+    refused, granted = bench.engine.reserve([first, second])
+    bench.engine.settle_calls([paid(first, 10**30), paid(second, 10)])
+
+    assert isinstance(refused, Exceeded)
+    assert granted == Granted()
+    assert bench.query("SELECT tokens FROM costs ORDER BY tokens") == [(10,), (MOST,)]
 
 
 def test_a_new_limit_holds_from_the_next_call_on(bench: Bench) -> None:

@@ -46,6 +46,21 @@ def test_a_result_answers_equal_calls_of_its_tenant(desk: Desk) -> None:
     assert [call.cached for call in log(desk, second)] == [False, True, False, True]
 
 
+def test_tools_of_one_name_that_are_not_the_same_do_not_answer_for_each_other(desk: Desk) -> None:
+    @tool(name="look", cache=300)
+    async def look_for_people(number: int) -> str:
+        return f"person {number}"
+
+    @tool(name="look", cache=300)
+    async def look_for_places(number: int) -> str:
+        return f"place {number}"
+
+    runs = [desk.start(plain(lambda ctx, one=one: ctx.use(one, number=7), f"agent-{number}"))
+            for number, one in enumerate([look_for_people, look_for_places])]  # fmt: skip
+
+    assert [end(desk, run) for run in runs] == ["person 7", "place 7"]
+
+
 def test_a_result_expires_and_the_next_one_takes_it_away(desk: Desk) -> None:
     asked: list[str] = []
 

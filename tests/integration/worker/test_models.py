@@ -333,3 +333,18 @@ def test_a_slow_model_has_a_stand_in(desk: Desk) -> None:
         run = ask(desk, writer(provider, model=cheap(provider), call_timeout=0.2, **options))
 
     assert desk.end(run).output == {"lines": ["ok"]}
+
+
+def test_an_answer_whose_counts_contradict_each_other_is_paid_and_kept() -> None:
+    from pydantic_ai.messages import ModelResponse
+    from pydantic_ai.usage import RequestUsage
+
+    from workers.models.clients import usage_of
+
+    model = Model("openai:gpt-5-mini")
+
+    def cost(cached: int) -> float:
+        counts = RequestUsage(input_tokens=1000, output_tokens=10, cache_read_tokens=cached)
+        return usage_of(model, [], ModelResponse(parts=[], usage=counts)).usd
+
+    assert cost(2000) == cost(0) > cost(900)
