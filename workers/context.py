@@ -30,7 +30,7 @@ from workers.guards.masking import Watch
 from workers.guards.policy import PLAIN
 from workers.journal import Found, Journal
 from workers.memory.memories import Means, Memories
-from workers.state import Memory, Session, State, block, memory_of
+from workers.state import Session, Sharing, State, block, sharing_of
 from workers.telling import Speaker
 
 _around: ContextVar[frozenset[asyncio.Future[None]]] = ContextVar("around", default=frozenset())
@@ -71,7 +71,7 @@ class Context:
     risk_lift: int = 0
     """Levels by which each of its calls counts as riskier than its tool says; see `lift_risk`."""
     _notes: list[Note] = field(default_factory=list)
-    _memory: Memory | None = None
+    _sharing: Sharing | None = None
     _journal: Journal | None = None
     _places: Iterator[int] = field(default_factory=itertools.count)
     """Instead of those of a journal, where there is none."""
@@ -172,20 +172,20 @@ class Context:
     @property
     def state(self) -> State:
         """What the steps of this run share."""
-        return State(memory_of(self._memory), Scope.RUN, str(self.run_id))
+        return State(sharing_of(self._sharing), Scope.RUN, str(self.run_id))
 
     @property
     def scratch(self) -> State:
         """What this step notes for its next attempt. What that writes counts anew."""
-        return State(memory_of(self._memory), Scope.STEP, f"{self.run_id}:{self.path}")
+        return State(sharing_of(self._sharing), Scope.STEP, f"{self.run_id}:{self.path}")
 
     def shared(self, key: str | None = None) -> State:
         """What all runs of this tenant share that name this key; without one, the key of this run's event."""
-        return State(memory_of(self._memory), Scope.KEY, self._key(key))
+        return State(sharing_of(self._sharing), Scope.KEY, self._key(key))
 
     def session(self, key: str | None = None) -> Session:
         """The conversation of this key; without one, of the key of this run's event."""
-        return Session(memory_of(self._memory), self._key(key))
+        return Session(sharing_of(self._sharing), self._key(key))
 
     @property
     def memory(self) -> Memories:

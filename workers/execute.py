@@ -28,7 +28,7 @@ from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.memory.memories import Means
 from workers.outcomes import done, failed, late, set_aside, validated
-from workers.state import Memory
+from workers.state import Sharing
 from workers.telling import Speaker, Telling, Writer
 from workers.tools.calling import Tooling
 
@@ -154,16 +154,16 @@ class Runner:
         watch = Watch(agent.guard or PLAIN, inside=agent.guard is not None)
         journal = Journal(self._keeper, claimed, self._hands, watch.kept)
         author = Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
-        memory = Memory(self._shared, author, self._sharing, watch.shared)
+        sharing = Sharing(self._shared, author, self._sharing, watch.shared)
         limit = agent.spec.timeout
         if claimed.run_left is None:
-            return self._context(agent, claimed, journal, memory, watch, limit), limit
+            return self._context(agent, claimed, journal, sharing, watch, limit), limit
         left = max(claimed.run_left, 0.0)
-        ctx = self._context(agent, claimed, journal, memory, watch, min(limit, left))
+        ctx = self._context(agent, claimed, journal, sharing, watch, min(limit, left))
         return ctx, min(limit, left + UNHEARD)
 
     def _context(
-        self, agent: Agent, claimed: Claimed, journal: Journal, memory: Memory, watch: Watch, limit: float
+        self, agent: Agent, claimed: Claimed, journal: Journal, sharing: Sharing, watch: Watch, limit: float
     ) -> Context:
         return Context(
             run_id=claimed.run.id,
@@ -175,7 +175,7 @@ class Runner:
             intent=pydantic_core.from_json(claimed.intent),
             deadline=time.monotonic() + limit,
             agent=agent.name,
-            _memory=memory,
+            _sharing=sharing,
             _journal=journal,
             _gates=self._gates,
             _tooling=self._tooling,

@@ -43,7 +43,7 @@ def block_base() -> int:
     return _block.get()
 
 
-class Memory:
+class Sharing:
     """The shared state in the name of one attempt, which numbers its writes to each place."""
 
     def __init__(
@@ -91,31 +91,31 @@ class Memory:
 class State:
     """Values that several agents read and write, by name. What an attempt has written stays when it fails."""
 
-    def __init__(self, memory: Memory, scope: Scope, owner: str) -> None:
-        self._memory = memory
+    def __init__(self, sharing: Sharing, scope: Scope, owner: str) -> None:
+        self._sharing = sharing
         self._scope = scope
         self._owner = owner
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a name, or `default` where nobody has written one."""
-        return self._memory.read(lambda: _or_default(self._read(name), default))
+        return self._sharing.read(lambda: _or_default(self._read(name), default))
 
     def read(self, name: str) -> Any:
         """The value of a name with its version, which `set` can insist on: a `schemas.state.Versioned`."""
-        return self._memory.read(lambda: self._read(name))
+        return self._sharing.read(lambda: self._read(name))
 
     def all(self) -> Any:
         """Every value, by name."""
-        store, author = self._memory.store, self._memory.author
-        return self._memory.read(
+        store, author = self._sharing.store, self._sharing.author
+        return self._sharing.read(
             lambda: {n: v.value for n, v in store.all(author.tenant, self._scope, self._owner).items()}
         )
 
     def set(self, name: str, value: Any, *, version: int | None = None) -> Any:
         """Write a value; its new version. Raises `Conflict` if it no longer has the version that is named."""
-        store, author, cell = self._memory.store, self._memory.author, self._cell(name)
-        return self._memory.write(
-            cell, lambda call: store.set(author, cell, call, self._memory.clean(value), version)
+        store, author, cell = self._sharing.store, self._sharing.author, self._cell(name)
+        return self._sharing.write(
+            cell, lambda call: store.set(author, cell, call, self._sharing.clean(value), version)
         )
 
     def merge(self, name: str, value: Any, how: Merge | str) -> Any:
@@ -123,14 +123,14 @@ class State:
 
         A step that is tried again merges nothing twice: what an earlier attempt has merged stays as it is.
         """
-        store, author, cell = self._memory.store, self._memory.author, self._cell(name)
+        store, author, cell = self._sharing.store, self._sharing.author, self._cell(name)
         kind = Merge(how)
-        return self._memory.write(
-            cell, lambda call: store.merge(author, cell, call, self._memory.clean(value), kind)
+        return self._sharing.write(
+            cell, lambda call: store.merge(author, cell, call, self._sharing.clean(value), kind)
         )
 
     def _read(self, name: str) -> Any:
-        return self._memory.store.get(self._memory.author.tenant, self._cell(name))
+        return self._sharing.store.get(self._sharing.author.tenant, self._cell(name))
 
     def _cell(self, name: str) -> Cell:
         return Cell(self._scope, self._owner, name)
@@ -139,29 +139,29 @@ class State:
 class Session:
     """A conversation that goes on from run to run: messages are added, numbered, and never changed."""
 
-    def __init__(self, memory: Memory, key: str) -> None:
-        self._memory = memory
+    def __init__(self, sharing: Sharing, key: str) -> None:
+        self._sharing = sharing
         self._cell = Cell(Scope.SESSION, key)
 
     def append(self, message: Any) -> Any:
         """Add a message, once however often the step is tried; its number."""
-        store, author = self._memory.store, self._memory.author
-        return self._memory.write(
+        store, author = self._sharing.store, self._sharing.author
+        return self._sharing.write(
             self._cell,
-            lambda call: store.append(author, self._cell, call, self._memory.clean(message)),
+            lambda call: store.append(author, self._cell, call, self._sharing.clean(message)),
         )
 
     def history(self, last: int = 50) -> Any:
         """The latest messages, the oldest of them first: a list of `schemas.state.SessionMessage`."""
-        store, author = self._memory.store, self._memory.author
-        return self._memory.read(lambda: store.history(author.tenant, self._cell.owner, last))
+        store, author = self._sharing.store, self._sharing.author
+        return self._sharing.read(lambda: store.history(author.tenant, self._cell.owner, last))
 
 
-def memory_of(memory: Memory | None) -> Memory:
+def sharing_of(sharing: Sharing | None) -> Sharing:
     """Raises `AgentError` where there is none: an agent that is called as a plain function."""
-    if memory is None:
+    if sharing is None:
         raise AgentError("this context has no state to share: it was not made by a worker")
-    return memory
+    return sharing
 
 
 def _or_default(found: Any, default: Any) -> Any:

@@ -102,7 +102,7 @@ class Hearsay:
             raise AgentError(f"the guard's detector gave no verdict: {error}") from error
 
     async def _by_agent(self, agent: Agent, text: str) -> tuple[Suspicion, Usage, Usage]:
-        """The verdict of another agent, which works inside of this call, and remembers nothing."""
+        """The verdict of another agent, which works inside of this call, shares and remembers nothing."""
         ctx = replace(
             self._ctx,
             agent=agent.name,
@@ -112,7 +112,9 @@ class Hearsay:
             _notes=[],
             _journal=None,
             _places=itertools.count(),
-            _memory=None,
+            _sharing=None,
+            _means=None,
+            _memories=None,
             _is_async=agent.spec.is_async,
         )
         verdict = await _called(agent.invoke, ctx, agent.input.validate_python(text))

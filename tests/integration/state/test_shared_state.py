@@ -21,7 +21,7 @@ from schemas.state import MAX_VALUE, Merge, Scope, Versioned
 from tests.integration.engine.bench import Bench, Boom, named
 from workers.context import Context
 from workers.journal import Journal
-from workers.state import Memory
+from workers.state import Sharing
 
 A, B, C = (named(name) for name in "abc")
 PAIR = workflow("pair", A >> B >> C)
@@ -41,7 +41,7 @@ def context(bench: Bench, claimed: Claimed, store: SharedState | None = None) ->
         claimed.labels,
         intent=None,
         deadline=0.0,
-        _memory=Memory(store or SharedState(bench.pool), author, HANDS),
+        _sharing=Sharing(store or SharedState(bench.pool), author, HANDS),
     )
 
 
