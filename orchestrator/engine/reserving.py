@@ -60,7 +60,13 @@ class Exceeded(NamedTuple):
     reason: str
 
 
-Answer = Granted | Busy | Exceeded
+class Over(NamedTuple):
+    """Its attempt is over: another one may go on with its step."""
+
+    attempt: int
+
+
+Answer = Granted | Busy | Exceeded | Over
 
 
 class Paid(NamedTuple):
@@ -166,7 +172,13 @@ class Reserving(Ground):
                 return [Granted() for _ in wishes]
             with conn.transaction():
                 books = _books(conn, wishes, terms)
-                answers = [_answer(one, [books[account] for account in wanted[one.id]]) for one in wishes]
+                over = _over(conn, wishes)
+                answers = [
+                    Over(one.attempt)
+                    if one.id in over
+                    else _answer(one, [books[account] for account in wanted[one.id]])
+                    for one in wishes
+                ]
                 granted = [one for one, answer in zip(wishes, answers, strict=True) if answer == Granted()]
                 conn.execute(sql.INSERT_RESERVATIONS, _reservations(granted, wanted))
         return answers
@@ -254,6 +266,17 @@ def _books(conn: Conn, wishes: Sequence[Wish], terms: Mapping[str, Budget]) -> d
         )
         for account, closes_at, *figures in rows
     }
+
+
+def _over(conn: Conn, wishes: Sequence[Wish]) -> set[UUID]:
+    """Those whose attempts were taken back, or have ended."""
+    columns = {
+        "ids": [one.id for one in wishes],
+        "runs": [one.run_id for one in wishes],
+        "paths": [one.path for one in wishes],
+        "attempts": [one.attempt for one in wishes],
+    }
+    return {call for (call,) in conn.execute(sql.SELECT_OVER, columns).fetchall()}
 
 
 def _answer(wish: Wish, books: Sequence[_Book]) -> Answer:

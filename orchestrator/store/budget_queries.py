@@ -51,6 +51,14 @@ DROP_ENDED_RESERVATIONS: LiteralString = (
     "DELETE FROM reservations v WHERE v.account = ANY (%(accounts)s::text[]) AND NOT " + _LIVE
 )
 
+# Of a step that was cancelled its worker hears a little later.
+SELECT_OVER: LiteralString = """
+SELECT g.id
+FROM unnest(%(ids)s::uuid[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[]) AS g(id, run_id, path, attempt)
+JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
+WHERE s.attempt <> g.attempt OR s.state || '' NOT IN ('running', 'cancelled', 'skipped')
+"""
+
 _SPENT: LiteralString = """
 FROM unnest(%(accounts)s::text[]) AS a(account)
 CROSS JOIN LATERAL (SELECT nullif(split_part(a.account, ':', 1), 'run') AS per) p

@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from orchestrator.engine.reserving import Answer, Busy, Exceeded, Granted, Paid, Wish
+from orchestrator.engine.reserving import Answer, Busy, Exceeded, Granted, Over, Paid, Wish
 from schemas.errors import BudgetExceeded
 from schemas.usage import Budget, Usage
 from workers.calls import NONE, Call
-from workers.endings import PutOff
+from workers.endings import PutOff, Superseded
 from workers.gates.together import Together
 
 PATIENCE = 2.0
@@ -31,6 +31,9 @@ LOOK = (0.05, 0.5)
 
 LATER = 3.0
 """Seconds for which its step then waits in Postgres."""
+
+STALE = 2.0
+"""Seconds after which leave counts no more: its process was stopped, and what was set aside may be free by now."""
 
 _ONE = Usage(model_calls=1)
 
@@ -58,7 +61,7 @@ class BudgetGate:
 
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
-        """Raises `BudgetExceeded`, and `PutOff`."""
+        """Raises `BudgetExceeded`, `PutOff`, and `Superseded` when the attempt is no longer the one that runs."""
         if call.kind != "model":
             yield
             return
@@ -87,9 +90,14 @@ class BudgetGate:
         clock = asyncio.get_running_loop().time
         until, pause = clock() + self._patience, LOOK[0]
         while True:
+            asked = clock()
             match await self._answer(wish):
                 case Granted():
-                    return
+                    if clock() - asked < STALE:
+                        return
+                    await asyncio.shield(self._leaving.put(name))
+                case Over():
+                    raise Superseded
                 case Exceeded(reason):
                     raise BudgetExceeded(reason)
                 case Busy(budget):

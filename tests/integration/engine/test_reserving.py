@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.definitions.vocabulary import each, workflow
 from orchestrator.engine import Claimed, Engine, Pointer, WorkerId
-from orchestrator.engine.reserving import Busy, Exceeded, Granted, Paid, Wish
+from orchestrator.engine.reserving import Busy, Exceeded, Granted, Over, Paid, Wish
 from orchestrator.standing_budgets import StandingBudgets
 from schemas.errors import InputError, NotFound
 from schemas.usage import MOST, Budget, Usage
@@ -125,6 +125,25 @@ def test_what_an_attempt_has_set_aside_ends_with_it(bench: Bench, ending: str) -
         bench.query("UPDATE steps SET finished_at = finished_at - interval '6 s'")
 
     assert bench.engine.reserve([other]) == [Granted()]
+
+
+@pytest.mark.parametrize("ending", ["done", "released", "taken over"])
+def test_an_attempt_that_is_over_begins_no_call(bench: Bench, ending: str) -> None:
+    run = bench.submit(workflow("w", each(A), budget=Budget(tokens=100)), [1, 2])
+    claimed = bench.claim(run, "0/0")
+
+    if ending == "done":
+        bench.engine.record(done(claimed))
+    else:
+        bench.engine.release(Pointer(run, "0/0"))
+    if ending == "taken over":
+        bench.claim(run, "0/0")
+
+    assert bench.engine.reserve([wish(claimed, 60), wish(bench.claim(run, "0/1"), 60)]) == [
+        Over(1),
+        Granted(),
+    ]
+    assert bench.query("SELECT path FROM reservations") == [("0/1",)]
 
 
 def test_a_late_call_of_a_cancelled_run_has_been_paid_for(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,9 @@ from schemas.events import EventKind
 from tests.integration.worker.test_asking import Desk
 from tests.support import Databases, eventually
 from workers import Agent, Context, Retry, agent, llm_agent
+from workers.endings import Superseded
 from workers.gates.budget import BudgetGate
+from workers.gates.together import Together
 from workers.guards.policy import Guard
 from workers.scripted import Asked, Reply, Script, ScriptedProvider, call, refuse, text
 
@@ -118,6 +121,34 @@ def times(n: int, usage: Usage = PAID) -> Usage:
 
 
 # --- before and after a call ------------------------------------------------------------------------------
+
+
+def test_a_process_that_was_stopped_with_leave_in_its_hands_asks_again(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = till.gate._keeper.reserve
+    asked: list[int] = []
+
+    def frozen(wishes: Any) -> Any:
+        answers = reserve(wishes)
+        asked.append(len(wishes))
+        if len(asked) == 1:  # meanwhile its attempt was taken for dead, and goes on elsewhere
+            till.engine.release(Pointer(run, "0"))
+            threading.Event().wait(0.1)
+        return answers
+
+    monkeypatch.setattr("workers.gates.budget.STALE", 0.05)
+    monkeypatch.setattr(till.gate, "_asking", Together(partial(till.gate._aside, frozen)))
+    with provided([said()]) as provider:
+        one = writer(provider, "one")
+        run = till.begin(one, one, budget=Budget(usd=1))
+        (claimed,) = [till.engine.claim(Pointer(run, "0"))]
+        with pytest.raises(Superseded):
+            till.attempt(claimed)  # type: ignore[arg-type]
+
+    assert asked == [1, 1]
+    assert provider.log == []
+    assert till.set_aside() == 0
 
 
 def test_what_a_call_has_cost_counts_at_once_and_once(till: Till) -> None:
