@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pydantic_core
 
@@ -24,12 +24,12 @@ from workers.asking import NOTHING, Question
 from workers.calls import Call, Made
 from workers.context import Context
 from workers.endings import PutOff, Superseded
-from workers.journal import Found
 from workers.loop import LoopThread
 from workers.tools.call import ToolCall
 from workers.tools.declared import Allowed, AskFirst, Named, Tool, tool_of
 from workers.tools.effects import Effects, Unclear
 from workers.tools.flights import Flights, Landed, key_of
+from workers.tools.listening import Listener, Plain
 from workers.tools.threads import ToolThreads, Work
 
 HANDS = 4
@@ -44,30 +44,6 @@ class Places(NamedTuple):
 
     question: int
     call: int
-
-
-class Listener(Protocol):
-    """Whoever hears what tools give."""
-
-    async def weigh(self, tool: Tool, entry: dict[str, Any]) -> dict[str, Any]:
-        """An entry of the journal, `result` or `error`, with what it adds to that."""
-        ...
-
-    def told(self, tool: Tool, found: Found) -> Any:
-        """The result, of an entry. Raises `ToolError` for an error."""
-        ...
-
-
-class Plain:
-    """Hears it as it is."""
-
-    async def weigh(self, tool: Tool, entry: dict[str, Any]) -> dict[str, Any]:
-        return entry
-
-    def told(self, tool: Tool, found: Found) -> Any:
-        if "error" in found.value:
-            raise ToolError(found.value["error"])
-        return found.value["result"]
 
 
 class Tooling:
