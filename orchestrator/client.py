@@ -391,7 +391,8 @@ class Client(Approvals):
 
     @translated()
     def tool_calls(self, run_id: UUID) -> list[ToolRecord]:
-        """The calls of tools that a run has made, in the order in which they ended."""
+        """The calls of tools that a run has made, in the order in which they ended. Raises `NotFound`."""
+        self._views.summary(run_id)
         return self._tool_calls.of_run(run_id)
 
     @translated()

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import ValidationError
+
 from orchestrator.definitions.reactions import Reaction
 from orchestrator.definitions.vocabulary import Composable
 from schemas.agents import AgentSpec
@@ -212,8 +214,19 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _broken(name: str, error: BaseException) -> DefinitionError:
-    what = str(error) or "it exits when it is imported"
-    return DefinitionError(f"app {name!r}", [Fault(_where(error), f"{type(error).__name__}: {what}")])
+    what = f"{type(error).__name__}: {str(error) or 'it exits when it is imported'}"
+    if isinstance(error, ValidationError):
+        what = _said(error)
+    return DefinitionError(f"app {name!r}", [Fault(_where(error), what)])
+
+
+def _said(error: ValidationError) -> str:
+    """What does not fit, such as a declared limit, in one line."""
+    found = error.errors(include_url=False, include_context=False)
+    told = (
+        f"{'.'.join(map(str, one['loc']))}: {one['msg']}, not {one['input']!r}" for one in found if one["loc"]
+    )
+    return f"{error.title}: " + "; ".join([*told, *(one["msg"] for one in found if not one["loc"])])
 
 
 def _where(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from workers.models.untrusted import inside
 from workers.scripted import Asked, Call, Reply, Turn, answer
 
 
@@ -35,6 +36,7 @@ def _dependents(asked: Asked) -> dict[str, list[str]]:
     """What the tool of this name has given, by the package that it was asked for."""
     found = {}
     for used in asked.used:
-        if used.tool == "dependents" and used.told.startswith("["):  # else an error, in words
-            found[used.arguments["package"]] = json.loads(used.told)
+        _, gave, _ = inside(used.told)
+        if used.tool == "dependents" and gave.startswith("["):  # else an error, in words
+            found[used.arguments["package"]] = json.loads(gave)
     return found

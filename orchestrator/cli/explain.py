@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from orchestrator.cli import options
-from orchestrator.cli.output import print_hanging, print_json
+from orchestrator.cli.output import as_json, print_hanging, print_json
 from orchestrator.cli.runs import resolve
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def _lines(event: Event) -> list[str]:
         return [f"{where}  [yellow]{escape(data['message'])}[/]"]
     sure = f", confidence {data['confidence']:g}" if "confidence" in data else ""
     lines = [f"{where}  {_way(data)}{sure}: {escape(data['reason'])}"]
+    if "question" in data:
+        lines.append(f"    {escape(data['question'])}{_answer(data)}")
     lines += [
         f"    {escape(name)}: {escape(_found(found))}" for name, found in data.get("features", {}).items()
     ]
@@ -73,6 +75,12 @@ def _lines(event: Event) -> list[str]:
         told = (escape(name) if sure is None else f"{escape(name)} {sure:g}" for name, sure in rivals)
         lines.append(f"    alternatives: {', '.join(told)}")
     return lines
+
+
+def _answer(data: Mapping[str, Any]) -> str:
+    """What somebody has answered; an answer that was too long to be kept is not told."""
+    kept = data.get("answer", {})
+    return f" {escape(as_json(kept['shown']))}" if "shown" in kept else ""
 
 
 def _read_by(events: Sequence[Event]) -> list[int]:

@@ -36,6 +36,8 @@ def up(
         typer.secho(f"No app is named (--app or BATON_APP): serving {EXAMPLE}.", fg="yellow", err=True)
         environment.apply(app=EXAMPLE)
     found = environment.loaded()
+    for warning in unserved(found):
+        typer.secho(f"! {warning}", fg="yellow", err=True)
     stack = stack_of(found, flower=flower)
     typer.echo(f"Starting the servers and {len(found.specs)} worker pools …")
     try:
@@ -49,6 +51,18 @@ def up(
     finally:
         stack.stop()
     typer.echo("Everything has stopped.")
+
+
+def unserved(found: Loaded) -> list[str]:
+    """The agents of workflows that no worker of this app could run: nobody finds them by a name."""
+    from schemas.workflows import agents_of
+
+    named = {agent: workflow.name for workflow in found.workflows.values() for agent in agents_of(workflow)}
+    return [
+        f"agent {agent!r} of workflow {workflow!r} gets no pool: assign it to a name at the top level of a module"
+        for agent, workflow in named.items()
+        if agent not in found.specs
+    ]
 
 
 def stack_of(found: Loaded, *, flower: bool, lines: Lines | None = None) -> Stack:

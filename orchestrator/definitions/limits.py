@@ -11,6 +11,8 @@ from schemas.limits import Limit
 
 def limit_faults(limits: Sequence[Limit], where: str = "limits") -> list[Fault]:
     """Keys that are no expressions, and two limits of which only one could be meant."""
+    if isinstance(limits, Limit):
+        return [Fault(where, "write a list: [Limit(...)]")]
     faults = []
     seen = set()
     for index, limit in enumerate(limits):

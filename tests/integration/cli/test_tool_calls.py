@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from uuid import UUID
 
 from orchestrator.tool_calls.log import CallLog, Ended
 from tests.integration.cli.test_approvals import BUY
@@ -15,6 +16,7 @@ from tests.integration.engine.bench import Bench
 def test_the_calls_of_a_run_are_listed(baton: Baton, bench: Bench) -> None:
     run = bench.submit(BUY, {"amount": 500})
     assert "No tool was called in this run." in baton("runs", "tools", str(run)).stdout
+    assert "baton runs ls" in baton("runs", "tools", str(UUID(int=7)), code=1).stderr
     log = CallLog(bench.pool)
     call = Ended(run, "0", 1, 3, "order", "look_up", "search", "key:3", {"query": "tides"}, seconds=0.25)
     log.write(call)

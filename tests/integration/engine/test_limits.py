@@ -274,6 +274,14 @@ def test_limits_that_cannot_be_kept_are_refused(limits: list[Limit]) -> None:
             return value
 
 
+def test_one_limit_that_is_no_list_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="limits: write a list"):
+
+        @agent(limits=Limit(rate="1/s"))  # type: ignore[arg-type]
+        def work(value: int) -> int:
+            return value
+
+
 @pytest.mark.parametrize(
     "fields",
     [{}, {"rate": "0/s"}, {"rate": "5"}, {"burst": 2, "concurrency": 1}, {"per": "key", "rate": "1/s"}],

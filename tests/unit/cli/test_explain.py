@@ -49,3 +49,19 @@ def test_each_decision_is_one_line(kind: EventKind, data: dict[str, Any], line: 
     event = Event(run_id=UUID(int=1), number=1, kind=kind, path="0", at=datetime.now(UTC), data=data)
 
     assert _lines(event) == [line]
+
+
+def test_an_answer_is_told_with_its_question() -> None:
+    told = {"verb": "was", "choice": "answered", "by": "ann", "reason": "so", "question": "May it [pay]?"}
+    given = Event(
+        run_id=UUID(int=1),
+        number=1,
+        kind=DECIDED,
+        path="0",
+        at=datetime.now(UTC),
+        data=told | {"answer": {"digest": "sha256:00", "shown": False}},
+    )
+    too_long = given.model_copy(update={"data": told | {"answer": {"digest": "sha256:00"}}})
+
+    assert _lines(given)[1:] == [r"    May it \[pay]? false"]
+    assert _lines(too_long)[1:] == [r"    May it \[pay]?"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.up import unserved
 from orchestrator.loading import load
 from schemas.errors import DefinitionError, NotFound
 
@@ -125,6 +126,14 @@ def test_what_is_not_there_is_named(module: Write, app: str, sentence: str) -> N
         ("x = 1\n\ny = x / 0\n", "mine.py:3: ZeroDivisionError: division by zero"),
         ("def broken(:\n", "mine.py:1: SyntaxError"),
         ("import json\njson.loads('[')\n", "mine.py:2: JSONDecodeError"),
+        (
+            "from schemas import Limit\nLimit(rate='60/x')\n",
+            "mine.py:2: Limit: rate: String should match pattern",
+        ),
+        (
+            "from schemas import Limit\nLimit()\n",
+            "mine.py:2: Limit: Value error, a limit needs a concurrency, a rate, or both",
+        ),
         ("import sys\nsys.exit(3)\n", "mine.py:2: SystemExit: 3"),
         ("import sys\nsys.exit()\n", "mine.py:2: SystemExit: it exits when it is imported"),
     ],
@@ -137,6 +146,7 @@ def test_an_error_inside_is_named_with_its_line(module: Write, app: str, text: s
         load(app)
 
     assert str(caught.value.faults[0]).startswith(fault)
+    assert "\n" not in str(caught.value.faults[0])
     assert "mine" not in sys.modules
 
 
@@ -155,3 +165,13 @@ def test_a_misspelt_name_is_answered_with_the_right_one(module: Write) -> None:
         found.workflow("weekly-reprot")
     with pytest.raises(NotFound, match="no agent 'zzz'; there are: summarise"):
         found.agent("zzz")
+
+
+def test_an_agent_that_nobody_finds_by_a_name_is_told_of(module: Write) -> None:
+    module("mine.py", AGENT.format(agent="kept", name="all"))
+    assert unserved(load("mine")) == []
+    module("other.py", AGENT.format(agent="lost", name="some") + "\ndel lost\n")
+
+    (told,) = unserved(load("other"))
+
+    assert told.startswith("agent 'lost' of workflow 'some' gets no pool")
