@@ -76,7 +76,7 @@ def measure_remembering(database_url: str, sizes: Sizes) -> Iterator[Remembered]
     yield _timed(f"recall from {number}, by words and vectors", recall("big", vector=True))
     yield _timed(f"recall from {few}, by words and vectors", recall("small", vector=True))
     yield _timed("remember, with the vector's index", lambda n: _remember(store, author, draw, 1 + n))
-    pool.close()
+    _end(pool, author)
 
 
 def found_by_index(database_url: str) -> float:
@@ -93,7 +93,7 @@ def found_by_index(database_url: str) -> float:
         finally:
             long_term.FEW = limit
         shares.append(len(near & exact) / max(1, len(exact)))
-    pool.close()
+    _end(pool, author)
     return statistics.mean(shares)
 
 
@@ -115,6 +115,12 @@ def _author(pool: Pool) -> Author:
     claimed = engine.claim(Pointer(answer.run_id, "0"))
     assert isinstance(claimed, Claimed), claimed
     return Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
+
+
+def _end(pool: Pool, author: Author) -> None:
+    """Else the workers of the next benchmark take its step for one that was lost."""
+    Engine(pool).cancel(author.run_id)
+    pool.close()
 
 
 def _lay(url: str, numbers: Mapping[str, int]) -> None:

@@ -185,7 +185,7 @@ def test_a_probe_of_a_long_call_stays_the_only_one(desk: Desk, broker: str) -> N
     eventually(over, every=0.1)
     assert probe.result().output == "7"
     assert len(meanwhile) > 2
-    assert set(meanwhile) == {"failed"}
+    assert set(meanwhile[:-1]) == {"failed"}  # the last one may have come just after the probe's call
     circuits.close()
 
 

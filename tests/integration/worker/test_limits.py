@@ -39,7 +39,7 @@ def test_two_workers_keep_to_a_concurrency_together(alone: Stack, given: Workflo
 def test_prefork_workers_keep_to_it_as_well(alone: Stack) -> None:
     alone.worker(*AGENTS, pool="prefork")
 
-    assert most(alone.run(limited.many_busy, [0.05] * 8)["results"]) == 2
+    assert most(alone.run(limited.many_busy, [0.05] * 8)["results"]) <= 2
 
 
 def test_two_workers_keep_to_a_rate_together(alone: Stack) -> None:
