@@ -88,7 +88,7 @@ def ls(json: options.Json = False) -> None:
     from orchestrator.cli.environment import connected
 
     with connected() as client:
-        found = client.schedules()
+        found = client.schedules.all()
     if json:
         print_json(found)
         return
@@ -112,7 +112,7 @@ def show(name: Name, json: options.Json = False) -> None:
     from orchestrator.clock.timetable import upcoming
 
     with connected() as client:
-        one = client.schedule_named(name)
+        one = client.schedules.get(name)
     if json:
         print_json(one)
         return
@@ -142,8 +142,8 @@ def pause(name: Name, json: options.Json = False) -> None:
     from orchestrator.cli.environment import connected
 
     with connected() as client:
-        client.pause_schedule(name)
-        _report(client.schedule_named(name), json=json)
+        client.schedules.pause(name)
+        _report(client.schedules.get(name), json=json)
 
 
 @app.command("resume")
@@ -152,8 +152,8 @@ def resume(name: Name, json: options.Json = False) -> None:
     from orchestrator.cli.environment import connected
 
     with connected() as client:
-        client.resume_schedule(name)
-        _report(client.schedule_named(name), json=json)
+        client.schedules.resume(name)
+        _report(client.schedules.get(name), json=json)
 
 
 @app.command("rm")
@@ -162,7 +162,7 @@ def rm(name: Name, json: options.Json = False) -> None:
     from orchestrator.cli.environment import connected
 
     with connected() as client:
-        client.unschedule(name)
+        client.schedules.remove(name)
     if json:
         print_json({"name": name, "removed": True})
     else:

@@ -85,7 +85,7 @@ def test_a_run_has_all_that_its_schedule_says(client: Client, bench: Bench) -> N
     assert (view.tenant, view.priority, view.workflow) == ("acme", 7, "nightly")
     assert view.labels == {"team": "legal", "schedule": "s"}
     assert view.input == {"x": 1}
-    shown = client.schedule_named("s")
+    shown = client.schedules.get("s")
     assert shown.last_run_id == run.id
     assert shown.last_fired_at is not None
     assert shown.next_at > shown.last_fired_at

@@ -21,7 +21,7 @@ def test_a_schedule_is_listed_as_it_was_set(client: Client) -> None:
     made = client.schedule("s", NIGHTLY, {"x": 1}, cron="0 9 * * *", timezone="Europe/Berlin", priority=3)
     client.schedule("r", NIGHTLY, {"x": 2}, every=90)
 
-    assert client.schedules() == [client.schedule_named("r"), made]
+    assert client.schedules.all() == [client.schedules.get("r"), made]
     assert (made.workflow, made.cron, made.timezone, made.every) == (
         "nightly",
         "0 9 * * *",
@@ -31,7 +31,7 @@ def test_a_schedule_is_listed_as_it_was_set(client: Client) -> None:
     assert (made.input, made.priority, made.tenant, made.missed) == ({"x": 1}, 3, "default", "one")
     assert made.enabled
     assert made.next_at.astimezone(UTC).strftime("%M:%S") == "00:00"
-    left = client.schedule_named("r").next_at - datetime.now(UTC)
+    left = client.schedules.get("r").next_at - datetime.now(UTC)
     assert timedelta(seconds=60) < left <= timedelta(seconds=91)
 
 
@@ -39,8 +39,8 @@ def test_a_program_may_set_its_schedules_whenever_it_starts(client: Client, benc
     # Given a schedule that was set, moved on a little, and paused by somebody
     client.schedule("s", NIGHTLY, {"x": 1}, every=3600)
     bench.query("UPDATE schedules SET next_at = next_at - interval '30 minutes'")
-    client.pause_schedule("s")
-    before = client.schedule_named("s")
+    client.schedules.pause("s")
+    before = client.schedules.get("s")
 
     # When the program starts again, with another input
     again = client.schedule("s", NIGHTLY, {"x": 2}, every=3600)
@@ -58,29 +58,29 @@ def test_a_name_that_is_taken_is_refused_to_those_who_do_not_say_replace(client:
         client.schedule("s", NIGHTLY, {"x": 2}, every=60, replace=False)
 
     assert "--replace" in refused.value.next_step
-    assert client.schedule_named("s").input == {"x": 1}
+    assert client.schedules.get("s").input == {"x": 1}
 
 
 def test_a_paused_schedule_fires_nothing_and_makes_up_for_nothing(client: Client, bench: Bench) -> None:
     client.schedule("s", NIGHTLY, {"x": 1}, every=3600, missed="all")
-    client.pause_schedule("s")
-    client.pause_schedule("s")
+    client.schedules.pause("s")
+    client.schedules.pause("s")
     bench.query("UPDATE schedules SET next_at = next_at - interval '5 hours'")
     assert bench.fire() == 0
 
-    client.resume_schedule("s")
+    client.schedules.resume("s")
 
     assert bench.fire() == 0
-    assert client.schedule_named("s").enabled
-    assert client.schedule_named("s").next_at > datetime.now(UTC)
+    assert client.schedules.get("s").enabled
+    assert client.schedules.get("s").next_at > datetime.now(UTC)
 
 
 def test_a_schedule_that_is_not_paused_is_not_moved_by_a_resume(client: Client) -> None:
     before = client.schedule("s", NIGHTLY, {"x": 1}, every=3600)
 
-    client.resume_schedule("s")
+    client.schedules.resume("s")
 
-    assert client.schedule_named("s") == before
+    assert client.schedules.get("s") == before
 
 
 def test_a_schedule_is_fired_by_hand_without_moving_it(client: Client, bench: Bench) -> None:
@@ -91,7 +91,7 @@ def test_a_schedule_is_fired_by_hand_without_moving_it(client: Client, bench: Be
     view = client.run(run.id)
     assert view.labels == {"team": "legal", "schedule": "s"}
     assert view.input == {"x": 1}
-    after = client.schedule_named("s")
+    after = client.schedules.get("s")
     assert after.next_at == before.next_at
     assert after.last_run_id == run.id
 
@@ -101,19 +101,17 @@ def test_a_removed_schedule_fires_no_more_and_its_runs_stay(client: Client, benc
     run = client.fire_schedule("s")
     bench.query("UPDATE schedules SET next_at = clock_timestamp()")
 
-    client.unschedule("s")
+    client.schedules.remove("s")
 
     assert bench.fire() == 0
-    assert client.schedules() == []
+    assert client.schedules.all() == []
     assert isinstance(client.run(run.id).id, UUID)
 
 
-@pytest.mark.parametrize(
-    "verb", ["unschedule", "schedule_named", "pause_schedule", "resume_schedule", "fire_schedule"]
-)
+@pytest.mark.parametrize("verb", ["remove", "get", "pause", "resume", "fire"])
 def test_a_schedule_that_is_not_there_is_named(client: Client, verb: str) -> None:
     with pytest.raises(NotFound, match="there is no schedule 's'") as refused:
-        getattr(client, verb)("s")
+        getattr(client.schedules, verb)("s")
     assert refused.value.next_step == "baton schedules ls"
 
 
@@ -138,7 +136,7 @@ def test_nonsense_is_refused_when_it_is_set(client: Client, changed: dict[str, A
     with pytest.raises(InputError, match=told):
         client.schedule(**given)
 
-    assert client.schedules() == []
+    assert client.schedules.all() == []
 
 
 def test_a_workflow_that_is_not_stored_is_named(client: Client) -> None:
@@ -148,7 +146,7 @@ def test_a_workflow_that_is_not_stored_is_named(client: Client) -> None:
 
 def test_a_definition_that_was_pruned_meanwhile_is_stored_again(client: Client, bench: Bench) -> None:
     client.schedule("s", NIGHTLY, {"x": 1}, every=60)
-    client.unschedule("s")
+    client.schedules.remove("s")
     bench.query("DELETE FROM definitions")
 
     client.schedule("s", NIGHTLY, {"x": 1}, every=60)

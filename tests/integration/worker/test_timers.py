@@ -171,7 +171,7 @@ def test_a_schedule_starts_its_runs_in_time_and_once_each(shared: Stack) -> None
 
     runs = eventually(lambda: _ended(shared, at_least=3))
 
-    shared.client.unschedule("seconds")
+    shared.client.schedules.remove("seconds")
     assert {shared.client.run(run).output for run in runs} == {42}
     rows = shared.query(
         "SELECT extract(epoch FROM s.started_at - split_part(k.key, ' ', 3)::timestamptz)::float8"

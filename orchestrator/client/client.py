@@ -1,22 +1,20 @@
-"""The producer's side: enqueue runs, follow them, read what became of them."""
+"""Everything that a producer may ask for, in one object."""
 
 from __future__ import annotations
 
-import itertools
-import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
+from orchestrator.client.following import Follower
+from orchestrator.client.handle import RunHandle
 from orchestrator.clock.schedules import Schedules
 from orchestrator.dead_letters import DeadLetters
 from orchestrator.definitions.compile import compile_workflow
 from orchestrator.engine import Engine, Submitted
-from orchestrator.engine.patience import steadily
 from orchestrator.incoming.inbox import Inbox
 from orchestrator.incoming.subscriptions import Subscriptions
 from orchestrator.intake.bulk import Selection, move_each
@@ -36,10 +34,9 @@ from orchestrator.tool_calls.log import CallLog
 from orchestrator.watching.costs import Costs
 from orchestrator.watching.feed import Feed
 from orchestrator.watching.replay import until
-from orchestrator.watching.views import RunEnd, Views
+from orchestrator.watching.views import Views
 from schemas.agents import JsonSchema
 from schemas.budgets import By, Cost
-from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
 from schemas.incoming import Emitted
 from schemas.runs import RUN_LIVE, PoolView, RunFigures, RunMoment, RunState, RunSummary, RunView, WorkerView
@@ -47,49 +44,6 @@ from schemas.schedules import Missed, Schedule, Timetable
 from schemas.settings import settings
 from schemas.tools import ToolRecord
 from schemas.workflows import Workflow
-
-T = TypeVar("T")
-
-
-class RunHandle:
-    """One run, as its producer holds it."""
-
-    def __init__(self, client: Client, run_id: UUID, *, created: bool = True) -> None:
-        self._client = client
-        self.id = run_id
-        self.created = created
-        """False when an idempotency key answered with a run that was there already."""
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the output, as JSON data.
-
-        Raises `RunFailed`, and `ResultTimeout` after `timeout` seconds.
-        """
-        return self._client.result(self.id, timeout)
-
-    def stream(self, after: int = 0) -> Iterator[Event]:
-        """The events of the run as they happen, until it has ended."""
-        return self._client.stream(self.id, after)
-
-    def cancel(self, reason: str = "") -> None:
-        """End the run. Raises `Conflict` if it has ended already."""
-        self._client.cancel(self.id, reason)
-
-    def send(self) -> int:
-        """Send a run that was submitted on a `connection` at once, after its commit; see `Client.send`."""
-        return self._client.send([self])
-
-    def pause(self, reason: str = "") -> None:
-        """Let nothing more of the run start; what runs may finish. Raises `Conflict` if it has ended."""
-        self._client.pause(self.id, reason)
-
-    def resume(self) -> None:
-        """Let the run go on if it is paused, or from where it failed. Raises `Conflict` for any other."""
-        self._client.resume(self.id)
-
-    def view(self) -> RunView:
-        """The run as it stands, with its steps."""
-        return self._client.run(self.id)
 
 
 class Client(Approvals):
@@ -108,8 +62,10 @@ class Client(Approvals):
         self._feed = Feed(self._pool)
         self._bell = Bell(places.broker_url)
         self._submitter = Submitter(self._engine, self._dispatcher)
-        self._schedules = Schedules(self._engine, self._dispatcher, self._submitter)
+        self._follower = Follower(self._pool, self._views, self._feed, self._bell, self)
         self._forker = Forker(self._engine, self._dispatcher)
+        self.schedules = Schedules(self._engine, self._dispatcher, self._submitter)
+        """What starts runs again and again; `schedule` sets one, `fire_schedule` starts a run of it now."""
         self.dead = DeadLetters(self._pool, self._engine, self._dispatcher)
         """What was set aside: steps that cost one worker after the other, and messages that nobody could run."""
         self.inbox = Inbox(self._pool)
@@ -317,33 +273,11 @@ class Client(Approvals):
         """
         times = Timetable(cron=cron, every=every, timezone=timezone)
         terms = Terms(tenant, priority, labels, None)
-        return self._schedules.put(name, workflow, input, times, terms, missed=missed, replace=replace)
-
-    def unschedule(self, name: str) -> None:
-        """Forget a schedule; its runs go on. Raises `NotFound` and `Unavailable`."""
-        self._schedules.remove(name)
-
-    @translated()
-    def schedules(self) -> list[Schedule]:
-        """Every schedule, by name."""
-        return self._schedules.all()
-
-    @translated()
-    def schedule_named(self, name: str) -> Schedule:
-        """One schedule. Raises `NotFound` and `Unavailable`."""
-        return self._schedules.get(name)
-
-    def pause_schedule(self, name: str) -> None:
-        """Let a schedule fire no more until it is resumed. Raises `NotFound` and `Unavailable`."""
-        self._schedules.pause(name)
-
-    def resume_schedule(self, name: str) -> None:
-        """Let it fire again; what it missed while it was paused is not made up for. Raises `NotFound`."""
-        self._schedules.resume(name)
+        return self.schedules.put(name, workflow, input, times, terms, missed=missed, replace=replace)
 
     def fire_schedule(self, name: str) -> RunHandle:
         """Start a run of a schedule now, whatever its times. Raises `NotFound` and `Unavailable`."""
-        return RunHandle(self, self._schedules.fire(name))
+        return RunHandle(self, self.schedules.fire(name))
 
     # --- reading ------------------------------------------------------------------------------------------
 
@@ -352,42 +286,14 @@ class Client(Approvals):
 
         A Postgres that restarts meanwhile is waited for; `Unavailable` after a minute.
         """
-        look = partial(self._read, partial(self._views.end, run_id))
-        end = look() or self._await_end(run_id, look, timeout)
-        if end.state != RunState.COMPLETED:
-            reason = end.error.message if end.error is not None else "no reason given"
-            raise RunFailed(f"run {run_id} {end.state}: {reason}", run_id=str(run_id), state=end.state)
-        return end.output
-
-    def _await_end(self, run_id: UUID, look: Callable[[], RunEnd | None], timeout: float | None) -> RunEnd:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self._bell.listening(run_id) as wait:
-            # The first pause is short, since a run may have ended just before anybody listened.
-            pauses = _pauses() if wait is None else itertools.chain((0.02, 0.1, 0.2), itertools.repeat(0.5))
-            for pause in pauses:
-                left = math.inf if deadline is None else deadline - time.monotonic()
-                (wait or time.sleep)(max(0.0, min(pause, left)))
-                end = look()
-                if end is not None:
-                    return end
-                if left < 0:
-                    break
-        raise self._still_going(run_id, timeout)
+        return self._follower.result(run_id, timeout)
 
     def stream(self, run_id: UUID, after: int = 0) -> Iterator[Event]:
         """Events with a number above `after`, as they happen, until the run has ended. Raises `NotFound`.
 
         Waits for a Postgres that restarts as `result` does.
         """
-        self._read(partial(self._views.summary, run_id))
-        for pause in _pauses():
-            ended = self._read(partial(self._views.has_ended, run_id))
-            while events := self._read(partial(self._feed.read, run_id, after)):
-                yield from events
-                after = events[-1].number
-            if ended:
-                return
-            time.sleep(pause)
+        return self._follower.stream(run_id, after)
 
     @translated()
     def tool_calls(self, run_id: UUID) -> list[ToolRecord]:
@@ -454,7 +360,7 @@ class Client(Approvals):
 
     def figures(self, runs: Iterable[UUID]) -> list[RunFigures]:
         """How these runs stand and what they consumed; waits for a Postgres that restarts as `result` does."""
-        return self._read(partial(self._views.figures, list(runs)))
+        return self._follower.read(partial(self._views.figures, list(runs)))
 
     @translated()
     def costs(self, by: By = "workflow", *, since: float | None = None) -> list[Cost]:
@@ -478,37 +384,9 @@ class Client(Approvals):
     ) -> None:
         self.close()
 
-    def _still_going(self, run_id: UUID, timeout: float | None) -> ResultTimeout:
-        run = self._read(partial(self._views.summary, run_id))
-        if run.state is RunState.PAUSED:
-            return ResultTimeout(
-                f"run {run_id} is paused: {run.pause_reason}", next_step=f"baton runs resume {run_id}"
-            )
-        if asked := self.approvals(run_id=run_id, limit=1):
-            whom = " or ".join(asked[0].audience) or "somebody"
-            return ResultTimeout(
-                f"run {run_id} waits for {whom} to decide: {asked[0].key}",
-                next_step=f"baton approvals show {asked[0].id}",
-            )
-        return ResultTimeout(
-            f"run {run_id} has not ended after {timeout:g} s", next_step=f"baton runs watch {run_id}"
-        )
-
-    @translated()
-    def _read(self, read: Callable[[], T]) -> T:
-        return steadily(read, self._pool)
-
     def _handle(self, answer: Submitted) -> RunHandle:
         return RunHandle(self, answer.run_id, created=answer.created)
 
 
 def _moved(runs: Iterable[UUID], move: Callable[[UUID], object]) -> list[UUID]:
     return [one.run_id for one in move_each(runs, move) if one.refusal is None]
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds between two looks: prompt at first, easy on the server when it takes long."""
-    pause = 0.001
-    while True:
-        yield pause
-        pause = min(pause * 1.06, 0.03)
