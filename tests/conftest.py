@@ -5,6 +5,7 @@ A missing server fails the test, it never skips it. Several sessions may run at 
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,24 @@ import pytest
 
 from orchestrator.local.postgres import Postgres
 from orchestrator.local.redis import Redis
+from schemas.settings import settings
 from tests.support import Databases, Processes
+
+
+@pytest.fixture(autouse=True)
+def _own_settings() -> Iterator[None]:
+    """Options of a command that a test calls in this process are settings of that test alone."""
+    before = _settings()
+    yield
+    if (after := _settings()) != before:
+        for name in after.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+        settings.cache_clear()
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("BATON_")}
 
 
 @pytest.fixture(scope="session")

@@ -69,11 +69,18 @@ class Desk(Bench):
 
     def work(self) -> None:
         """Run what was sent, each message twice, until nothing is left."""
-        while self.messages or self.fire():
+        while self.messages or self.fire() or self._soon():
             for one in 2 * [self.messages.pop(0)] if self.messages else []:
                 claimed = self.engine.claim(Pointer(one.run.id, one.path))
                 if isinstance(claimed, Claimed):
                     self.attempt(claimed)
+
+    def _soon(self) -> bool:
+        """Whether something is due in this moment, which has been waited for."""
+        ((soon,),) = self.query(
+            "SELECT EXISTS (SELECT FROM steps WHERE state = 'ready' AND due_at < now() + interval '0.1 s')"
+        )
+        return bool(soon and eventually(self.fire))
 
     def attempt(self, claimed: Claimed) -> None:
         """One attempt of the agent of a claimed step."""

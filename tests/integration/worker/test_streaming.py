@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
@@ -18,7 +17,7 @@ from schemas.events import EventKind
 from tests.integration.engine.bench import Bench, named
 from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import ask, provided, spent, writer
-from tests.support import Databases, eventually
+from tests.support import Databases
 from workers import AgentError, Context, Model, Retry, agent, telling
 from workers.attempts import Attempt
 from workers.scripted import Asked, Reply, answer, call, refuse, text
@@ -50,23 +49,14 @@ def said(desk: Bench, run: UUID, **about: Any) -> str:
 def test_it_is_heard_while_it_is_said(desk: Desk) -> None:
     # Given a model that takes two seconds for its answer
     with provided([text(LONG[:480], pace=0.05)]) as provider:
-        speaking = threading.Thread(target=ask, args=(desk, writer(provider, output=str, stream=True)))
-        speaking.start()
+        run = ask(desk, writer(provider, output=str, stream=True))
 
-        # Then its first words are events while it is at work
-        def heard() -> None:
-            states = desk.query("SELECT run_id, state FROM steps")
-            assert states
-            assert said(desk, states[0][0], kind="text").startswith("word0000 word0001")
-            assert states[0][1] == "running"
-
-        try:
-            eventually(heard)
-        finally:
-            speaking.join()
+    # Then its first words were events while it was at work
+    heard = [event.at for event in desk.events(run) if event.kind is EventKind.STEP_DELTA]
+    (done,) = [event.at for event in desk.events(run) if event.kind is EventKind.STEP_DONE]
+    assert (done - heard[0]).total_seconds() > 0.5
 
     # And in the end all of them are, in far fewer events than there were pieces
-    ((run,),) = desk.query("SELECT id FROM runs")
     assert desk.end(run).output == LONG[:480]
     assert said(desk, run) == LONG[:480]
     assert len(deltas(desk, run)) < 30
