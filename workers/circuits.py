@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from orchestrator.breakers import Passage, Verdict
-from orchestrator.definitions.compile import Plan, parent_of
+from orchestrator.definitions.plan import Plan, parent_of
 from orchestrator.engine import Claimed, Note
 from schemas.breakers import Breaker
 from schemas.errors import CircuitOpen

@@ -55,7 +55,7 @@ def up(
 
 def unserved(found: Loaded) -> list[str]:
     """The agents of workflows that no worker of this app could run: nobody finds them by a name."""
-    from schemas.workflows import agents_of
+    from schemas.tree import agents_of
 
     named = {agent: workflow.name for workflow in found.workflows.values() for agent in agents_of(workflow)}
     return [

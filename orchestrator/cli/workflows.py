@@ -118,7 +118,7 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
     from orchestrator.planning.bounds import bounds
     from orchestrator.planning.mermaid import mermaid
     from orchestrator.planning.strict import excesses
-    from schemas.workflows import agents_of
+    from schemas.tree import agents_of
 
     worst = bounds(workflow)
     amounts = {"model_calls": worst.model_calls, "tokens": worst.tokens, "usd": worst.usd}

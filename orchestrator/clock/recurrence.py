@@ -17,7 +17,7 @@ from uuid import UUID
 from psycopg import DataError, IntegrityError
 
 from orchestrator.clock import timetable
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine import Engine, Ready, Submission
 from orchestrator.identify import new_id
 from orchestrator.store import schedule_queries as sql

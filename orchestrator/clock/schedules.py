@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from orchestrator.clock import timetable
 from orchestrator.clock.recurrence import labelled
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine import Engine, Submission
 from orchestrator.identify import new_id
 from orchestrator.intake.submitter import Submitter, Terms

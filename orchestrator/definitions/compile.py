@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-
 from orchestrator.definitions import exchanges
 from orchestrator.definitions.conditions import fault
-from orchestrator.definitions.produced import Produced, Results, Shape, Value, object_of, one_of, shape_of
+from orchestrator.definitions.plan import Plan, PlanNode
+from orchestrator.definitions.produced import Produced, Results, Shape, Value, one_of
 from orchestrator.definitions.structure import structural
+from orchestrator.definitions.wanted import wanted_by
 from schemas.agents import AgentSpec, JsonSchema
 from schemas.errors import DefinitionError, Fault
 from schemas.fit import faults as misfits
 from schemas.fit import inline
-from schemas.usage import Budget
+from schemas.tree import below, walk
 from schemas.workflows import (
     RISKS,
     Approve,
@@ -23,7 +21,6 @@ from schemas.workflows import (
     Debate,
     Each,
     FanOut,
-    Joining,
     Leaf,
     Loop,
     Node,
@@ -34,102 +31,7 @@ from schemas.workflows import (
     Supervise,
     WaitFor,
     Workflow,
-    below,
-    walk,
 )
-
-
-@dataclass(frozen=True)
-class PlanNode:
-    """A node at its static path, where the item of an `each` is `*`."""
-
-    path: str
-    node: Node
-    agent: AgentSpec | None
-    """The agent of a leaf."""
-    child: Plan | None = None
-    """The plan of a run that the step starts."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A definition that was checked, ready to be executed."""
-
-    workflow: Workflow
-    nodes: Mapping[str, PlanNode]
-    passing: Mapping[str, JsonSchema]
-    """By the static path of an approval: the schema of what comes by."""
-    output_schema: JsonSchema
-    """What a run of this workflow produces."""
-
-    @cached_property
-    def id(self) -> str:
-        """The id of the definition."""
-        return self.workflow.id
-
-    @cached_property
-    def budget(self) -> str | None:
-        """What a run may consume, as JSON text, if that is limited."""
-        budget = self.workflow.budget
-        return budget.model_dump_json(exclude_none=True) if budget != Budget() else None
-
-    @cached_property
-    def input_schema(self) -> JsonSchema:
-        """What a run of this workflow takes."""
-        return _wanted(self.workflow.body, self.workflow)
-
-    def at(self, path: str) -> PlanNode:
-        """The node of a step, e.g. `0/7/1` is an instance of `0/*/1`."""
-        found = self.nodes.get(path)
-        return found if found is not None else self.nodes[self._static(path)]
-
-    def find(self, path: str) -> PlanNode | None:
-        """The node of a step, or None if no run of this workflow can have such a step."""
-        try:
-            return self.at(path) if path else None
-        except KeyError:
-            return None
-
-    def input_schema_at(self, path: str) -> JsonSchema:
-        """What the step at `path` takes."""
-        found = self.at(path)
-        if isinstance(found.node, Approve):
-            return self.passing[found.path] or self._wanted_after(found.path)
-        return _wanted(found.node, self.workflow)
-
-    def shape(self, reader: str, source: str) -> Shape:
-        """How the agent or the child run at one path wants the results of the fan-out at another."""
-        fan_out = self.at(source).node
-        assert isinstance(fan_out, FanOut | Each)  # noqa: S101  only these have results
-        return shape_of(_wanted(self.at(reader).node, self.workflow), fan_out)
-
-    def _wanted_after(self, path: str) -> JsonSchema:
-        """What is asked of a value that nothing has produced yet, and that a person looks at, by what comes next."""
-        above = parent_of(path)
-        node = self.nodes[above].node
-        if isinstance(node, Stage):
-            return self._wanted_after(above)
-        return _wanted(node, self.workflow) if isinstance(node, Pipeline) else {}
-
-    def _static(self, path: str) -> str:
-        static = ""
-        node: Node = self.workflow.body
-        for segment in path.split("/"):
-            wild = isinstance(node, Each | Loop | Supervise) and segment.isdecimal()
-            static = f"{static}/{'*' if wild else segment}" if static else ("*" if wild else segment)
-            node = self.nodes[static].node
-        return static
-
-
-def parent_of(path: str) -> str:
-    """The path of the enclosing step; empty for a stage of the workflow itself."""
-    return path.rpartition("/")[0]
-
-
-def implied(plan: Plan, path: str) -> bool:
-    """Whether the parts of this composite open by themselves; of all others the events tell which opened, and when."""
-    node = plan.at(path).node
-    return isinstance(node, Joining) or (isinstance(node, Pipeline) and node.stop_when is None)
 
 
 def compile_workflow(workflow: Workflow) -> Plan:
@@ -211,7 +113,7 @@ class _Check:
         if node.fallback is not None:
             ways.append(self.node(node.fallback, below(path, "else"), produced))
         if node.when is not None or node.optional:
-            ways.append(produced or Value(_wanted(node, self.workflow)))
+            ways.append(produced or Value(wanted_by(node, self.workflow)))
         return one_of(ways)
 
     def _route(self, node: Route, path: str, produced: Produced | None) -> Produced:
@@ -343,61 +245,6 @@ class _Check:
             return Value({})
         items = schema.get("items", {})
         return Value(items if isinstance(items, dict) else {})
-
-
-def _wanted(node: Node, workflow: Workflow) -> JsonSchema:
-    """The schema that a node asks of its input."""
-    match node:
-        case Leaf(agent=agent):
-            return inline(workflow.agents[agent].input_schema)
-        case Pipeline(stages=stages):
-            first = next((one for one in stages if not _only_looks(one)), stages[0])
-            return _wanted(first, workflow)
-        case FanOut(branches=branches):
-            return _all_of([_wanted(branch, workflow) for branch in branches.values()])
-        case Stage(body=body, fallback=fallback):
-            return _all_of([_wanted(one, workflow) for one in (body, fallback) if one is not None])
-        case Route(choices=choices, by=by):
-            asked = [Leaf(agent=by)] if by is not None else []
-            return _all_of([_wanted(one, workflow) for one in (*asked, *choices.values())])
-        case Loop(body=body):
-            return _wanted(body, workflow)
-        case Approve() | WaitFor():
-            return {}
-        case Child(workflow=other):
-            return _wanted(other.body, other)
-        case Supervise() | Round():
-            of = node if isinstance(node, Supervise) else node.supervisor
-            return _all_of([_task(workflow, agent) for agent in (of.planner, of.reviewer)])
-        case Assigned():
-            return {}
-        case Debate(debaters=debaters, judge=judge):
-            asked_too = [_task(workflow, judge)] if judge is not None else []
-            return _all_of([*(_wanted(one, workflow) for one in debaters.values()), *asked_too])
-        case Each(body=body, items=items, max_items=most):
-            array = {"type": "array", "items": _wanted(body, workflow), "maxItems": most}
-            return array if items is None else object_of({items: array})
-
-
-def _only_looks(node: Node) -> bool:
-    """Whether what comes in goes on as it is, if a person lets it."""
-    return isinstance(node, Approve) or (
-        isinstance(node, Stage) and node.fallback is None and _only_looks(node.body)
-    )
-
-
-def _task(workflow: Workflow, agent: str) -> JsonSchema:
-    """What an agent that is asked by the engine wants the task to be."""
-    schema: JsonSchema = inline(workflow.agents[agent].input_schema).get("properties", {}).get("task", {})
-    return schema
-
-
-def _all_of(wants: Sequence[JsonSchema]) -> JsonSchema:
-    different: list[JsonSchema] = []
-    for want in wants:
-        if want not in different:
-            different.append(want)
-    return different[0] if len(different) == 1 else {"allOf": different}
 
 
 def _spec(workflow: Workflow, node: Node) -> AgentSpec | None:

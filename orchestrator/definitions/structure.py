@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import jsonschema_rs
 
 from schemas.errors import Fault
+from schemas.tree import below, child_workflows, children, walk
 from schemas.workflows import (
     MAX_DEPTH,
     MAX_NESTING,
@@ -24,10 +25,6 @@ from schemas.workflows import (
     Supervise,
     WaitFor,
     Workflow,
-    below,
-    child_workflows,
-    children,
-    walk,
 )
 
 

@@ -11,7 +11,7 @@ from schemas.agents import queue_of
 from schemas.errors import BatonError
 from schemas.runs import PoolView
 from schemas.settings import settings
-from schemas.workflows import agents_of
+from schemas.tree import agents_of
 
 
 def check(app: str, database_url: str | None, broker_url: str | None) -> list[Finding]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.definitions.compile import implied
+from orchestrator.definitions.plan import implied
 from orchestrator.engine import child_runs, patterns
 from orchestrator.engine.child_runs import Birth
 from orchestrator.engine.gather import listed_results

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 from pydantic import ValidationError
 
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.definitions.structure import supervisors
 from orchestrator.engine.budgets import shortage, spent
 from orchestrator.engine.json_texts import write

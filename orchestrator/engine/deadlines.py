@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.errors import LockNotAvailable
 
-from orchestrator.definitions.compile import parent_of
+from orchestrator.definitions.plan import parent_of
 from orchestrator.engine.advance import Advance, Join
 from orchestrator.engine.child_runs import below
 from orchestrator.engine.ground import Ground

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from uuid import UUID
 
-from orchestrator.definitions.compile import Plan, parent_of
+from orchestrator.definitions.plan import Plan, parent_of
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.inherit import inherit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.definitions.produced import Shape
 from orchestrator.engine.json_texts import Unreadable, read, write
 from orchestrator.store import attempt_queries as sql

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.patience import once_more

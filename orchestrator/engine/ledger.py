@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.definitions.compile import parent_of
+from orchestrator.definitions.plan import parent_of
 from orchestrator.engine.gather import Results, read_results, resolve_all
 from orchestrator.engine.json_texts import read
 from orchestrator.engine.moves import Place

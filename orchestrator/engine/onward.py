@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine.values import Claimed, Finished
 from schemas.outcomes import Done
 from schemas.workflows import Leaf, Pipeline

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.definitions.compile import Plan, compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.plan import Plan
 from orchestrator.store import definition_queries as sql
 from orchestrator.store.connect import AnyConn, Pool
 from schemas.errors import NotFound

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine.values import RunRef
 from orchestrator.store import control_queries as sql
 from orchestrator.store.connect import AnyConn

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from schemas.events import EventKind
 from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
 from schemas.usage import Usage

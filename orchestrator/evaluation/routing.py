@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from orchestrator.definitions.compile import Plan
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine.routing import NO_RULE, Decision, by_answer, by_default, by_failure, by_rules
 from orchestrator.evaluation.cases import Look
 from orchestrator.evaluation.measuring import Output

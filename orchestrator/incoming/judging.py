@@ -10,8 +10,8 @@ from uuid import UUID
 
 import jsonschema_rs
 
-from orchestrator.definitions.compile import Plan
 from orchestrator.definitions.conditions import ConditionError, holds, result, uses
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine import Submission
 from orchestrator.engine.json_texts import Unreadable, read
 from orchestrator.identify import new_id

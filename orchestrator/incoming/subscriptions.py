@@ -8,7 +8,8 @@ from typing import Any
 
 from psycopg.errors import ForeignKeyViolation
 
-from orchestrator.definitions.compile import Plan, compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.plan import Plan
 from orchestrator.definitions.reactions import Reaction
 from orchestrator.engine.plans import Plans
 from orchestrator.store import subscription_queries as sql

@@ -12,7 +12,8 @@ import jsonschema_rs
 import pydantic_core
 from pydantic import ValidationError
 
-from orchestrator.definitions.compile import Plan, compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.plan import Plan
 from orchestrator.engine import Engine, Submission, Submitted, canonical
 from orchestrator.engine.patience import patiently
 from orchestrator.identify import new_id

@@ -20,7 +20,7 @@ from uuid import UUID
 from celery import Celery
 from celery.canvas import Signature, chain, chord, group
 
-from orchestrator.definitions.compile import Plan, parent_of
+from orchestrator.definitions.plan import Plan, parent_of
 from orchestrator.engine.values import Pointer, Ready
 from orchestrator.messaging.broker import MOST_URGENT, wire_priority
 from schemas.agents import queue_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.tree import children
 from schemas.workflows import (
     Approve,
     Assigned,
@@ -22,7 +23,6 @@ from schemas.workflows import (
     Supervise,
     WaitFor,
     Workflow,
-    children,
 )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.definitions.compile import Plan, implied, parent_of
+from orchestrator.definitions.plan import Plan, implied, parent_of
 from schemas.errors import NotFound
 from schemas.events import Event, EventKind
 from schemas.outcomes import ErrorInfo

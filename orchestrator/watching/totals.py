@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from orchestrator.definitions.compile import parent_of
+from orchestrator.definitions.plan import parent_of
 from schemas.events import Event, EventKind
 from schemas.runs import StepKind, Totals
 from schemas.usage import Usage

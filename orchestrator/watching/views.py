@@ -13,7 +13,7 @@ from uuid import UUID
 
 from psycopg.rows import dict_row
 
-from orchestrator.definitions.compile import parent_of
+from orchestrator.definitions.plan import parent_of
 from orchestrator.engine.gather import gap_of, resolve_all
 from orchestrator.engine.plans import Plans
 from orchestrator.intake.bulk import Selection

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.definitions.compile import Plan, compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.plan import Plan
 from orchestrator.store.connect import Conn
 from schemas.runs import RUN_ENDED, STEP_ENDED
 from schemas.workflows import Joining, Route, Stage, Workflow

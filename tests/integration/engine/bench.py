@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from orchestrator.clock.timers import Timers
-from orchestrator.definitions.compile import Plan, compile_workflow
+from orchestrator.definitions.compile import compile_workflow
+from orchestrator.definitions.plan import Plan
 from orchestrator.definitions.vocabulary import Part
 from orchestrator.engine import (
     Claimed,

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from orchestrator.definitions.compile import parent_of
+from orchestrator.definitions.plan import parent_of
 from orchestrator.definitions.vocabulary import fan_out, workflow
 from orchestrator.engine import Claimed, Finished, Pointer
 from orchestrator.engine.journals import Entry

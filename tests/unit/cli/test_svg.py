@@ -13,7 +13,8 @@ from examples.support_triage import triage
 from orchestrator import approve, debate, fan_out, loop, route, rule, supervise, workflow
 from orchestrator.planning.svg import svg
 from schemas import Assignments, Brief, Case, Review, Verdict
-from schemas.workflows import Approve, Leaf, Workflow, walk
+from schemas.tree import walk
+from schemas.workflows import Approve, Leaf, Workflow
 from tests.integration.engine.bench import named
 from tests.integration.engine.reference import Generator
 from tests.unit.cli import apps

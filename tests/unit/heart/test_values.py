@@ -22,7 +22,8 @@ from schemas.fit import faults, inline
 from schemas.outcomes import Gathered
 from schemas.runs import RUN_ENDED, RUN_MOVES, STEP_ENDED, STEP_MOVES, RunState, StepState
 from schemas.settings import Settings
-from schemas.workflows import FanOut, Leaf, Pipeline, Workflow, walk
+from schemas.tree import walk
+from schemas.workflows import FanOut, Leaf, Pipeline, Workflow
 from tests.integration.engine.bench import named
 
 # --- ids --------------------------------------------------------------------------------------------------
