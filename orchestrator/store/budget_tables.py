@@ -18,7 +18,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
-    DateTime,
     Index,
     Integer,
     Numeric,
@@ -30,9 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from orchestrator.store.metadata import metadata
-
-_Time = DateTime(timezone=True)
+from orchestrator.store.metadata import Time, metadata
 
 budgets = Table(
     "budgets",
@@ -43,7 +40,7 @@ budgets = Table(
     Column("per", Text, nullable=False),
     Column("terms", JSONB, nullable=False),
     Column("origin", Text, nullable=False),
-    Column("created_at", _Time, nullable=False, server_default=func.now()),
+    Column("created_at", Time, nullable=False, server_default=func.now()),
     CheckConstraint("scope IN ('tenant', 'agent', 'all')", name="scope_known"),
     CheckConstraint("(scope = 'all') = (name = '')", name="name_unless_all"),
     CheckConstraint("per IN ('hour', 'day', 'month')", name="per_known"),
@@ -68,7 +65,7 @@ budget_windows = Table(
     "budget_windows",
     metadata,
     Column("account", Text, primary_key=True),
-    Column("opens_at", _Time, primary_key=True),
+    Column("opens_at", Time, primary_key=True),
     # Of many writers, so that they seldom wait for each other.
     Column("stripe", SmallInteger, primary_key=True, autoincrement=False),
     Column("tokens", Numeric, nullable=False),
@@ -82,7 +79,7 @@ budget_warnings = Table(
     "budget_warnings",
     metadata,
     Column("account", Text, primary_key=True),
-    Column("opens_at", _Time, primary_key=True),
+    Column("opens_at", Time, primary_key=True),
 )
 
 reservations = Table(
@@ -114,7 +111,7 @@ costs = Table(
     Column("output_tokens", BigInteger, nullable=False),
     Column("usd", Numeric, nullable=False),
     Column("model_calls", BigInteger, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     Index("costs_of_runs", "run_id"),
     Index("costs_recent", "at"),
 )

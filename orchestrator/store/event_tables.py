@@ -15,7 +15,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
@@ -29,9 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB
 
-from orchestrator.store.metadata import metadata
-
-_Time = DateTime(timezone=True)
+from orchestrator.store.metadata import Time, metadata
 
 incoming_events = Table(
     "incoming_events",
@@ -42,8 +39,8 @@ incoming_events = Table(
     Column("type", Text, nullable=False),
     Column("key", Text),
     Column("payload", JSONB, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    Column("spread_at", _Time),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("spread_at", Time),
     UniqueConstraint("tenant", "id"),
     Index("incoming_events_new", "number", postgresql_where=text("spread_at IS NULL")),
     # What came before somebody waited for it.
@@ -63,8 +60,8 @@ subscriptions = Table(
     # As text: jsonb would forget the order of the labels.
     Column("body", JSON, nullable=False),
     Column("enabled", Boolean, nullable=False, server_default=text("true")),
-    Column("deployed_at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    Column("replaced_at", _Time),
+    Column("deployed_at", Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("replaced_at", Time),
     CheckConstraint("version > 0", name="version_from_one"),
     Index("subscriptions_current", "name", unique=True, postgresql_where=text("replaced_at IS NULL")),
 )
@@ -80,7 +77,7 @@ deliveries = Table(
     Column("key", Text),
     Column("run_id", Uuid),
     Column("reason", Text),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint("state IN ('new', 'held', 'started', 'dropped', 'failed')", name="state_known"),
     CheckConstraint("(state = 'started') <= (run_id IS NOT NULL)", name="run_when_started"),
     CheckConstraint("(state = 'failed') <= (reason IS NOT NULL)", name="reason_when_failed"),
@@ -106,12 +103,12 @@ event_gates = Table(
     Column("tenant", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     # When a run is started with what is held back.
-    Column("due_at", _Time),
+    Column("due_at", Time),
     # When the first of what is held back came.
-    Column("opened_at", _Time),
+    Column("opened_at", Time),
     Column("held", Integer, nullable=False, server_default="0"),
     # Until when nothing more may start.
-    Column("shut_until", _Time),
+    Column("shut_until", Time),
     CheckConstraint("(held > 0) = (due_at IS NOT NULL)", name="due_when_held"),
     CheckConstraint("(held > 0) = (opened_at IS NOT NULL)", name="opened_when_held"),
     Index("event_gates_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),

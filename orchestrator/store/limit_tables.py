@@ -8,19 +8,17 @@ longer than its attempt does.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, DateTime, Index, Integer, Table, Text, Uuid, func
+from sqlalchemy import Column, Index, Integer, Table, Text, Uuid, func
 
-from orchestrator.store.metadata import metadata
-
-_Time = DateTime(timezone=True)
+from orchestrator.store.metadata import Time, metadata
 
 limits = Table(
     "limits",
     metadata,
     Column("key", Text, primary_key=True),
     # Of a rate: when all that has started is used up (the "theoretical arrival time" of GCRA).
-    Column("free_at", _Time, nullable=False, server_default=func.now()),
-    Column("used_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("free_at", Time, nullable=False, server_default=func.now()),
+    Column("used_at", Time, nullable=False, server_default=func.clock_timestamp()),
     postgresql_with={"fillfactor": "50"},
 )
 

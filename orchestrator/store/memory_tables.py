@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     Identity,
     Index,
     Table,
@@ -25,9 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
-from orchestrator.store.metadata import metadata
-
-_Time = DateTime(timezone=True)
+from orchestrator.store.metadata import Time, metadata
 
 memories = Table(
     "memories",
@@ -45,8 +42,8 @@ memories = Table(
     Column("run_id", Uuid, nullable=False),
     Column("path", Text, nullable=False),
     Column("place", BigInteger, nullable=False),
-    Column("remembered_at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    Column("expires_at", _Time),
+    Column("remembered_at", Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("expires_at", Time),
     CheckConstraint("(model IS NULL) = (vector IS NULL)", name="vector_of_model"),
     UniqueConstraint("run_id", "path", "place"),
     Index("memories_words", "words", postgresql_using="gin"),

@@ -1,8 +1,10 @@
-"""The one `MetaData` on which every table of this house is declared."""
+"""The one `MetaData` on which every table of this house is declared, and what declarations have in common."""
 
 from __future__ import annotations
 
-from sqlalchemy import MetaData
+from collections.abc import Iterable
+
+from sqlalchemy import DateTime, MetaData
 
 metadata = MetaData(
     naming_convention={
@@ -14,3 +16,11 @@ metadata = MetaData(
     }
 )
 """Constraints get predictable names, so that a migration can name what it changes."""
+
+Time = DateTime(timezone=True)
+
+
+def one_of(column: str, values: Iterable[str]) -> str:
+    """The check that a column has one of these values."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return f"{column} IN ({listed})"

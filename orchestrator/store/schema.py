@@ -21,9 +21,12 @@ from orchestrator.store import (
     limit_tables,
     memory_tables,
     result_tables,
+    run_tables,
+    schedule_tables,
     state_tables,
-    tables,
     tool_tables,
+    wait_tables,
+    worker_tables,
 )
 from orchestrator.store.metadata import metadata
 from orchestrator.store.revision import check, head, revision
@@ -39,10 +42,13 @@ __all__ = [
     "metadata",
     "result_tables",
     "revision",
+    "run_tables",
+    "schedule_tables",
     "state_tables",
-    "tables",
     "tool_tables",
     "upgrade",
+    "wait_tables",
+    "worker_tables",
 ]
 
 _LOCK = 7000

@@ -12,7 +12,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     Index,
     Integer,
     Table,
@@ -23,9 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from orchestrator.store.metadata import metadata
-
-_Time = DateTime(timezone=True)
+from orchestrator.store.metadata import Time, metadata
 
 states = Table(
     "states",
@@ -38,7 +35,7 @@ states = Table(
     Column("version", BigInteger, nullable=False),
     # The run that it goes with; that of a key goes with none.
     Column("run_id", Uuid),
-    Column("written_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("written_at", Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint("scope IN ('run', 'step', 'key')", name="scope_known"),
     CheckConstraint("(scope = 'key') = (run_id IS NULL)", name="run_unless_of_key"),
     Index("states_of_runs", "run_id", postgresql_where=text("run_id IS NOT NULL")),
@@ -60,7 +57,7 @@ state_writes = Table(
     Column("given", JSONB, nullable=False),
     Column("result", JSONB, nullable=False),
     Column("version", BigInteger, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint("scope IN ('run', 'key', 'session')", name="scope_known"),
     CheckConstraint("call > 0", name="call_from_one"),
 )
@@ -71,7 +68,7 @@ sessions = Table(
     Column("tenant", Text, primary_key=True),
     Column("key", Text, primary_key=True),
     Column("last", BigInteger, nullable=False),
-    Column("touched_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("touched_at", Time, nullable=False, server_default=func.clock_timestamp()),
     postgresql_with={"fillfactor": "80"},
 )
 
@@ -84,6 +81,6 @@ session_messages = Table(
     Column("message", JSONB, nullable=False),
     Column("run_id", Uuid, nullable=False),
     Column("path", Text, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint("number > 0", name="number_from_one"),
 )

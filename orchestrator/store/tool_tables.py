@@ -11,7 +11,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     Double,
     Index,
     Integer,
@@ -22,9 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from orchestrator.store.metadata import metadata
-
-_Time = DateTime(timezone=True)
+from orchestrator.store.metadata import Time, metadata
 
 tool_calls = Table(
     "tool_calls",
@@ -48,7 +45,7 @@ tool_calls = Table(
     # Its thread could not be stopped.
     Column("runs_on", Boolean, nullable=False),
     Column("seconds", Double, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint("(result IS NULL) <> (error IS NULL)", name="result_or_error"),
     Index("tool_calls_of_runs", "run_id", "at"),
 )
@@ -60,11 +57,11 @@ tool_cache = Table(
     Column("value", JSONB),
     # Of a call that failed: for those who waited for it.
     Column("error", Text),
-    Column("ended_at", _Time),
+    Column("ended_at", Time),
     # Whoever computes it has until then, and says again and again that it still does.
     Column("holder", Uuid, nullable=False),
-    Column("lease_until", _Time, nullable=False),
-    Column("expires_at", _Time, nullable=False),
+    Column("lease_until", Time, nullable=False),
+    Column("expires_at", Time, nullable=False),
     Index("tool_cache_expired", "expires_at"),
     postgresql_with={"fillfactor": "70"},
 )
@@ -77,6 +74,6 @@ tool_fences = Table(
     # Whose it is: a try of writing it.
     Column("token", Uuid, nullable=False),
     Column("result", JSONB),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     Index("tool_fences_of_runs", "run_id"),
 )

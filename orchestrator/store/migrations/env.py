@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from orchestrator.store import result_tables, tables
 from orchestrator.store.metadata import metadata
-
-_ = (result_tables, tables)  # imported so that `metadata` knows them
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)

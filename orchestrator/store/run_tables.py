@@ -2,11 +2,9 @@
 
 A `definition` is a workflow as it was; a `run` executes one on an input. Every node of the definition that a run
 reaches is a `step`: leaves are agents, the others (pipelines, fan-outs) hold their children open. The row of a
-step that is done is its checkpoint. `attempts` keeps the finished tries of a step, `events` tells the run's story,
-`workers` says who is alive, `idempotency_keys` which submissions are repetitions, `dead_letters` which messages could
-not be understood, `schedules` which runs are to be started again and again. `waits` says what a step that is `waiting`
-waits for, and how that ended; `journal` what a step has done inside, and need not do again; `notices` what people
-are still to be told. A run that a step of another one started is that one's child.
+step that is done is its checkpoint. `attempts` keeps the finished tries of a step, `journal` what a step has done
+inside, and need not do again; `events` tells the run's story, `idempotency_keys` which submissions are repetitions.
+A run that a step of another one started is that one's child.
 
 Payloads stand once. A step's input is its own (`input`, an item of an `each`) or a reference (`input_ref`):
 
@@ -26,9 +24,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Double,
-    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -43,17 +38,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
 
-from orchestrator.store.metadata import metadata
+from orchestrator.store.metadata import Time, metadata, one_of
 from schemas.runs import RUN_ENDED, STEP_ENDED, RunState, StepState
-from schemas.schedules import Missed
-
-_Time = DateTime(timezone=True)
-
-
-def _one_of(column: str, values: object) -> str:
-    listed = ", ".join(f"'{value}'" for value in values)  # type: ignore[attr-defined]
-    return f"{column} IN ({listed})"
-
 
 definitions = Table(
     "definitions",
@@ -63,7 +49,7 @@ definitions = Table(
     Column("version", Integer, nullable=False),
     # As text: jsonb would forget the order of the branches.
     Column("body", JSON, nullable=False),
-    Column("created_at", _Time, nullable=False, server_default=func.now()),
+    Column("created_at", Time, nullable=False, server_default=func.now()),
     Index("definitions_name", "name", "created_at"),
 )
 
@@ -82,11 +68,11 @@ runs = Table(
     Column("output_ref", Text),
     Column("error", JSONB),
     Column("degraded", Boolean, nullable=False, server_default=text("false")),
-    Column("created_at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    Column("started_at", _Time),
-    Column("finished_at", _Time),
-    Column("due_at", _Time),
-    Column("paused_at", _Time),
+    Column("created_at", Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("started_at", Time),
+    Column("finished_at", Time),
+    Column("due_at", Time),
+    Column("paused_at", Time),
     Column("pause_reason", Text),
     # What was left until `due_at`, which a paused run has none of.
     Column("time_left", Interval),
@@ -104,10 +90,10 @@ runs = Table(
     Column("accounts", ARRAY(Uuid)),
     # Why it has no time left although its deadline had not come.
     Column("exhausted", Text),
-    CheckConstraint(_one_of("state", RunState), name="state_known"),
+    CheckConstraint(one_of("state", RunState), name="state_known"),
     CheckConstraint("(state = 'paused') = (paused_at IS NOT NULL)", name="paused_since"),
     CheckConstraint("time_left IS NULL OR state = 'paused'", name="time_left_when_paused"),
-    CheckConstraint(f"({_one_of('state', sorted(RUN_ENDED))}) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint(f"({one_of('state', sorted(RUN_ENDED))}) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint("(state = 'completed') = (output_ref IS NOT NULL)", name="output_when_completed"),
     CheckConstraint("(state = 'failed') <= (error IS NOT NULL)", name="error_when_failed"),
     CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
@@ -157,20 +143,20 @@ steps = Table(
     Column("error", JSONB),
     Column("usage", JSONB),
     Column("worker_id", Uuid),
-    Column("due_at", _Time),
+    Column("due_at", Time),
     # What was left until `due_at` of a fan-out whose run is paused.
     Column("time_left", Interval),
-    Column("ready_at", _Time),
-    Column("started_at", _Time),
-    Column("finished_at", _Time),
+    Column("ready_at", Time),
+    Column("started_at", Time),
+    Column("finished_at", Time),
     # The limit that it waits for, while it is ready.
     Column("limited", Text),
-    CheckConstraint(_one_of("state", StepState), name="state_known"),
+    CheckConstraint(one_of("state", StepState), name="state_known"),
     # Kinds grow with every version, like those of events.
     CheckConstraint("kind ~ '^[a-z_]+$'", name="kind_form"),
     CheckConstraint("(kind = 'agent') = (agent IS NOT NULL)", name="agent_when_leaf"),
     CheckConstraint("(input IS NULL) <> (input_ref IS NULL)", name="one_input"),
-    CheckConstraint(f"({_one_of('state', sorted(STEP_ENDED))}) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint(f"({one_of('state', sorted(STEP_ENDED))}) = (finished_at IS NOT NULL)", name="finished"),
     CheckConstraint(
         "(state = 'done') = (output IS NOT NULL OR output_ref IS NOT NULL)", name="output_when_done"
     ),
@@ -219,12 +205,10 @@ attempts = Table(
     Column("state", Text, nullable=False),
     Column("error", JSONB),
     Column("usage", JSONB),
-    Column("started_at", _Time, nullable=False),
-    Column("finished_at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("started_at", Time, nullable=False),
+    Column("finished_at", Time, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint(
-        _one_of(
-            "state", ("done", "failed", "lost", "released", "skipped", "cancelled", "waiting", "limited")
-        ),
+        one_of("state", ("done", "failed", "lost", "released", "skipped", "cancelled", "waiting", "limited")),
         name="state_known",
     ),
 )
@@ -238,136 +222,11 @@ events = Table(
     Column("kind", Text, nullable=False),
     Column("path", Text, nullable=False, server_default=""),
     Column("data", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     # Kinds grow with every version; a list of them here would need a migration each time.
     CheckConstraint("kind ~ '^(run|step)[.][a-z_]+$'", name="kind_form"),
     CheckConstraint("number > 0", name="number_from_one"),
     UniqueConstraint("run_id", "number"),
-)
-
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", Uuid, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("queues", ARRAY(Text), nullable=False),
-    Column("throttled", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    Column("concurrency", Integer, nullable=False),
-    Column("pool", Text, nullable=False),
-    Column("held", Integer, nullable=False, server_default="0"),
-    Column("started_at", _Time, nullable=False, server_default=func.now()),
-    Column("seen_at", _Time, nullable=False, server_default=func.now()),
-    Column("lease_until", _Time, nullable=False),
-    Column("stopped_at", _Time),
-    Index("workers_alive", "lease_until", postgresql_where=text("stopped_at IS NULL")),
-)
-
-idempotency_keys = Table(
-    "idempotency_keys",
-    metadata,
-    Column("tenant", Text, primary_key=True),
-    Column("key", Text, primary_key=True),
-    Column("run_id", Uuid, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("created_at", _Time, nullable=False, server_default=func.now()),
-    Index("idempotency_keys_of_runs", "run_id"),
-)
-
-dead_letters = Table(
-    "dead_letters",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("queue", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("message", JSONB, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    # The step that was set aside, or neither for a message that no agent can run.
-    Column("run_id", Uuid),
-    Column("path", Text),
-    Column("settled", Text),
-    Column("settled_at", _Time),
-    CheckConstraint("(run_id IS NULL) = (path IS NULL)", name="step_or_message"),
-    CheckConstraint("settled IN ('retried', 'dropped')", name="settled_known"),
-    CheckConstraint("(settled IS NULL) = (settled_at IS NULL)", name="settled_when"),
-    Index(
-        "dead_letters_of_steps",
-        "run_id",
-        "path",
-        unique=True,
-        postgresql_where=text("settled IS NULL AND run_id IS NOT NULL"),
-    ),
-    Index("dead_letters_of_runs", "run_id", postgresql_where=text("run_id IS NOT NULL")),
-)
-
-schedules = Table(
-    "schedules",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("definition_id", Text, ForeignKey("definitions.id"), nullable=False),
-    Column("workflow", Text, nullable=False),
-    Column("input", JSONB, nullable=False),
-    Column("cron", Text),
-    Column("every", Double),
-    Column("timezone", Text, nullable=False, server_default="UTC"),
-    Column("missed", Text, nullable=False, server_default="one"),
-    Column("tenant", Text, nullable=False, server_default="default"),
-    Column("priority", SmallInteger, nullable=False, server_default="0"),
-    Column("labels", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Column("enabled", Boolean, nullable=False, server_default=text("true")),
-    Column("next_at", _Time, nullable=False),
-    Column("last_fired_at", _Time),
-    Column("last_run_id", Uuid),
-    Column("created_at", _Time, nullable=False, server_default=func.now()),
-    CheckConstraint("(cron IS NULL) <> (every IS NULL)", name="cron_or_every"),
-    CheckConstraint("every > 0", name="every_positive"),
-    CheckConstraint(_one_of("missed", Missed), name="missed_known"),
-    CheckConstraint("priority BETWEEN 0 AND 9", name="priority_range"),
-    Index("schedules_due", "next_at", postgresql_where=text("enabled")),
-)
-
-waits = Table(
-    "waits",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
-    Column("run_id", Uuid, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("request", JSONB, nullable=False, server_default=text("'{}'::jsonb")),
-    Column("audience", ARRAY(Text), nullable=False),
-    Column("escalate_to", ARRAY(Text), nullable=False),
-    # Seconds; the clock itself is the step's `due_at`, which stands still while the run is paused.
-    Column("escalate_after", Double),
-    Column("expires", Double),
-    Column("expiry", JSONB),
-    Column("asked_at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    Column("escalated_at", _Time),
-    # When it was looked whether the event that it is for had come before.
-    Column("looked_at", _Time),
-    Column("settled_at", _Time),
-    Column("settled_by", Text),
-    Column("decision", Text),
-    Column("reason", Text),
-    Column("answer", JSONB),
-    CheckConstraint("kind ~ '^[a-z_]+$'", name="kind_form"),
-    CheckConstraint("num_nulls(settled_at, settled_by, decision) IN (0, 3)", name="settled_as_a_whole"),
-    CheckConstraint("(expires IS NULL) = (expiry IS NULL)", name="expires_into_something"),
-    Index("waits_open", "run_id", "path", unique=True, postgresql_where=text("settled_at IS NULL")),
-    # Who waits for this event?
-    Index("waits_open_keys", "kind", "key", postgresql_where=text("settled_at IS NULL")),
-    Index("waits_of_runs", "run_id"),
-    # Who has taken an event?
-    Index(
-        "waits_taken",
-        "run_id",
-        "settled_by",
-        postgresql_where=text("kind = 'event' AND settled_at IS NOT NULL"),
-    ),
-    Index(
-        "waits_unseen",
-        "id",
-        postgresql_where=text("kind = 'event' AND settled_at IS NULL AND looked_at IS NULL"),
-    ),
 )
 
 journal = Table(
@@ -379,24 +238,16 @@ journal = Table(
     Column("name", Text, nullable=False),
     Column("value", JSONB, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
+    Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
 )
 
-notices = Table(
-    "notices",
+idempotency_keys = Table(
+    "idempotency_keys",
     metadata,
-    Column("id", Uuid, primary_key=True, server_default=func.gen_random_uuid()),
-    Column("kind", Text, nullable=False),
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
     Column("run_id", Uuid, nullable=False),
-    Column("path", Text, nullable=False),
-    Column("body", JSONB, nullable=False),
-    Column("at", _Time, nullable=False, server_default=func.clock_timestamp()),
-    # When it is to be sent next; NULL when it has arrived, or was given up.
-    Column("due_at", _Time, server_default=func.clock_timestamp()),
-    Column("tries", Integer, nullable=False, server_default="0"),
-    # Where it has arrived already.
-    Column("reached", ARRAY(Text), nullable=False, server_default="{}"),
-    Column("error", Text),
-    Index("notices_due", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-    Index("notices_of_runs", "run_id"),
+    Column("digest", Text, nullable=False),
+    Column("created_at", Time, nullable=False, server_default=func.now()),
+    Index("idempotency_keys_of_runs", "run_id"),
 )
