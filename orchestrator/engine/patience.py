@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 import psycopg
 
 from orchestrator.outages import POSTGRES
-from orchestrator.store.connect import NoConnection, Pool
+from orchestrator.store.connect import NoConnection, Overslept, Pool
 from schemas.errors import Permanent
 
 P = ParamSpec("P")
@@ -32,12 +32,15 @@ UNSTORABLE = (
 """What one run's values or definition can cause in a transaction that it shares: each of its runs is then moved on by
 itself, and the one that caused it fails with the reason."""
 
-_PASSING = ("08", "40", "57P", "53300")
-"""SQLSTATEs of what waiting mends: connections, deadlocks, a server that stops or starts, no free connection."""
+_PASSING = ("08", "40", "57P", "53300", Overslept.sqlstate)
+"""SQLSTATEs of what waiting mends: connections, deadlocks, a server that stops or starts, no free connection, and a
+transaction in the middle of which this process was stopped for long."""
 
 
 def patiently(verb: Callable[P, R]) -> Callable[P, R]:
-    """Repeat a verb while Postgres is away, restarts, or breaks a deadlock. Only for verbs that are fenced.
+    """Repeat a verb while Postgres is away, restarts, or breaks a deadlock or a transaction that slept.
+
+    Only for verbs that are fenced.
 
     A verb that had committed before its answer was lost finds, when repeated, nothing left to do; what its
     first try made ready is then sent by recovery.
@@ -101,8 +104,8 @@ def passes(error: psycopg.Error) -> bool:
     state = error.sqlstate
     if state is not None and not state.startswith(_PASSING):
         return False
-    deadlock = state is not None and state.startswith("40")
-    if not deadlock and not isinstance(error, NoConnection):  # of which its pool has told
+    answers = state is not None and state.startswith(("40", Overslept.sqlstate))
+    if not answers and not isinstance(error, NoConnection):  # of which its pool has told
         POSTGRES.noticed(error)
     return True
 

@@ -13,7 +13,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery.result import result_from_tuple
 
 from orchestrator.store import result_queries
-from orchestrator.store.connect import Conn, Pool
+from orchestrator.store.connect import Conn, Overslept, Pool
 
 T = TypeVar("T")
 Meta = dict[str, Any]
@@ -66,13 +66,13 @@ class RecordKeeper(BaseBackend):
     # -- connections
 
     def with_connection(self, work: Callable[[Conn], T]) -> T:
-        """Run `work` on a pooled connection, and again on a new one if that connection was dead.
+        """Run `work` on a pooled connection, and again on a new one if that connection was dead, or died meanwhile.
 
         `work` must bear repetition. Raises `psycopg.Error`, and `ImproperlyConfigured` without tables.
         """
         try:
             return self._lend(work)
-        except _StaleConnection:
+        except (_StaleConnection, Overslept):
             return self._lend(work)
 
     def _lend(self, work: Callable[[Conn], T]) -> T:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import Connection, Cursor
 from psycopg.abc import Params, QueryNoTemplate
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import IdleInTransactionSessionTimeout
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
@@ -46,8 +47,23 @@ MAX_IDLE = 300.0
 """Seconds after which a connection that nobody needed is closed."""
 
 
+LONGEST_PAUSE = 5.0
+"""Seconds between two statements of a transaction after which the server ends it, and with it the locks it holds.
+
+Between two there is computing and nothing that waits, so seconds pass only where a process was stopped (SIGSTOP, a
+machine that slept). One that is stopped for longer than a lease, 3 s, is taken for dead: what it has locked must be
+free then, too. Long statements are none of this, and migrations and `baton db prune` have connections of their own.
+"""
+
+
 class NoConnection(psycopg.OperationalError):
     """No connection could be had in time: all of this process are in use, or the server stayed away."""
+
+
+class Overslept(psycopg.OperationalError):
+    """The server has ended a transaction in which nothing came for `LONGEST_PAUSE`: nothing of it has happened."""
+
+    sqlstate = "25P03"
 
 
 class Pool:
@@ -58,8 +74,9 @@ class Pool:
     would end the parent's sessions). Connections are in autocommit mode: open a transaction with
     `with conn.transaction():`.
 
-    Raises `psycopg.OperationalError` at once when the server could never be reached, and its subclass `NoConnection`
-    when no connection could be had for `timeout` seconds, within which the server may have restarted.
+    Raises `psycopg.OperationalError` at once when the server could never be reached, and its subclasses `NoConnection`
+    when no connection could be had for `timeout` seconds, within which the server may have restarted, and `Overslept`
+    out of a transaction that was left alone for too long.
     """
 
     def __init__(self, url: str, *, size: int = 4, timeout: float = 10.0) -> None:
@@ -94,6 +111,8 @@ class Pool:
             raise
         try:
             yield conn
+        except IdleInTransactionSessionTimeout as error:  # which the driver takes for a bug in a program
+            raise Overslept(str(error)) from error
         finally:
             if epoch == self._epoch and _settled(conn):
                 self._free(conn)
@@ -169,7 +188,7 @@ class Pool:
 
 
 def _configure(conn: Conn) -> None:
-    """Plan each statement once, for tables of any size.
+    """Plan each statement once, for tables of any size; and hold no lock while this process is stopped.
 
     Every hot statement looks rows up by key in arrays of any length. A plan made anew for each call costs more than
     the call; and one that was made while the tables were small would scan them when they are large.
@@ -177,6 +196,7 @@ def _configure(conn: Conn) -> None:
     for setting in ("plan_cache_mode = force_generic_plan", "enable_seqscan = off", "enable_hashjoin = off"):
         conn.execute(f"SET {setting}")
     conn.execute("SET enable_mergejoin = off")
+    conn.execute(f"SET idle_in_transaction_session_timeout = {round(LONGEST_PAUSE * 1000)}".encode())
     conn.prepare_threshold = 1
 
 

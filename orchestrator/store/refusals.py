@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors
 
+from orchestrator.store.connect import Overslept
 from schemas.errors import BatonError, Fault, InputError, SchemaOutdated, Unavailable
 
-_AWAY = ("08", "53", "57P", "58")
-"""SQLSTATEs of connections, missing resources, a server that stops or starts, and its disks."""
+_AWAY = ("08", "53", "57P", "58", Overslept.sqlstate)
+"""SQLSTATEs of connections, missing resources, a server that stops or starts, its disks, and a transaction of a process
+that was stopped."""
 
 
 @contextmanager
