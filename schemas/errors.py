@@ -127,6 +127,9 @@ class SchemaOutdated(BatonError):
 class AgentError(BatonError):
     """The agent could not do its work."""
 
+    says_all = False
+    """Whether its message tells all: no traceback is kept with it."""
+
     def __init__(
         self, message: str | None = None, *, next_step: str = "", retry_after: float | None = None
     ) -> None:
@@ -137,6 +140,8 @@ class AgentError(BatonError):
 
 class Permanent(AgentError):
     """The agent could not do its work, and trying again would not help."""
+
+    says_all = True
 
 
 class Unanswered(Permanent):
@@ -162,6 +167,8 @@ class ToolError(AgentError):
 class CircuitOpen(AgentError):
     """It has kept failing and is left alone for a while."""
 
+    says_all = True
+
 
 class CallTimeout(AgentError):
     """A call took longer than it may."""
@@ -177,3 +184,5 @@ class CallAbandoned(ToolError):
 
 class AttemptTimeout(AgentError):
     """The attempt ran longer than the agent's timeout."""
+
+    says_all = True

@@ -73,7 +73,7 @@ def _failure(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> 
     retryable = not isinstance(error, Permanent) and not (
         isinstance(error, CircuitOpen) and is_caught(claimed.run.plan, claimed.path)
     )
-    told = isinstance(error, (AttemptTimeout, CircuitOpen, Permanent))
+    told = isinstance(error, AgentError) and error.says_all
     info = ErrorInfo(
         type=type(error).__name__,
         message=ctx._watch.text("error", str(error) or type(error).__name__),

@@ -1,4 +1,4 @@
-"""The clients of model providers, what a call of them costs, and what their failures mean. Loaded in workers only."""
+"""The clients of model providers, and what a call of them costs. Loaded in workers only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import genai_prices
 from pydantic import TypeAdapter
-from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from pydantic_ai.models import Model as Client
 from pydantic_ai.models import ModelRequestParameters, infer_model
@@ -17,16 +17,13 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
-from schemas.errors import AgentError, Permanent
+from schemas.errors import Permanent
 from schemas.usage import Usage
 from workers.calls import MOST_OUTPUT
 from workers.guards.credentials import own
 from workers.models.named import Model
+from workers.models.providers import missing
 
-PASSING = {408, 409, 425, 429}
-"""Answers of a provider that may be others next time, as may all from 500."""
-ITS_OWN = {401, 402, 403, 404}
-"""Answers for good that tell of the provider and the account there, not of the request: another model may do."""
 RESPONSE = TypeAdapter(ModelResponse)
 _PARAMETERS = TypeAdapter(ModelRequestParameters)
 
@@ -34,25 +31,8 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Model, Client]] = We
 """A client keeps its connections, which belong to an event loop."""
 
 
-class ModelFailed(AgentError):
-    """A model has not answered, and may do so next time."""
-
-    elsewhere = True
-    """Whether another model may answer the same request."""
-    passing = False
-    """Whether it was said that the very same request is answered soon: 429."""
-
-
-class ModelRefused(Permanent):
-    """A model does not answer this, and would not next time."""
-
-    def __init__(self, message: str, *, elsewhere: bool) -> None:
-        super().__init__(message)
-        self.elsewhere = elsewhere
-
-
 def client_of(model: Model) -> Client:
-    """Its client on this event loop. Raises `Permanent`, and pydantic-ai's `UserError`, if it cannot be one."""
+    """Its client on this event loop. Raises `Permanent` if it cannot be one."""
     made = _clients.setdefault(asyncio.get_running_loop(), {})
     if model not in made:
         made[model] = _made(model)
@@ -69,15 +49,24 @@ def _made(model: Model) -> Client:
 
 
 def _of_provider(model: Model) -> Client:
+    name = missing(model.variables)
+    if name is not None:
+        what = "the address" if name.endswith("_URL") else "the key"
+        raise Permanent(f"set {name} in the environment of the worker: it is to hold {what} of {model.name}")
     if model.base_url is None:
-        return infer_model(model.name)
+        return _inferred(model)
     # Never the key of OpenAI, which its client would take from the environment for any server.
-    credential = os.environ.get(model.key) if model.key else "none"
-    if not credential:
-        raise Permanent(
-            f"the environment variable {model.key} is not set: it is to hold the key of {model.id}"
-        )
+    credential = os.environ[model.key] if model.key else "none"
     return OpenAIChatModel(model.id, provider=OpenAIProvider(base_url=model.base_url, api_key=credential))
+
+
+def _inferred(model: Model) -> Client:
+    try:
+        return infer_model(model.name)
+    except ImportError as error:
+        raise Permanent(f"{model.name} cannot be asked: {error}") from None
+    except UserError as error:
+        raise Permanent(own(f"{model.name} cannot be asked: {error}")) from None
 
 
 def check_price(model: Model) -> None:
@@ -88,7 +77,7 @@ def check_price(model: Model) -> None:
         _known(model, genai_prices.Usage(input_tokens=1, output_tokens=1))
     except LookupError:
         raise Permanent(
-            f"the price of {model.name} is not known: say it, price=Price(input=..., output=...)"
+            f"the price of {model.name} is not known: mend its name, or say it, price=Price(input=..., output=...)"
         ) from None
 
 
@@ -134,14 +123,3 @@ def worst_of(
     else:
         usd = _known(model, genai_prices.Usage(input_tokens=given, output_tokens=made))
     return Usage(tokens=given + made, usd=usd, model_calls=1)
-
-
-def failure(model: Model, error: Exception) -> ModelFailed | ModelRefused:
-    """A failed request as the agent's failure, which says whether another attempt, or another model, may help."""
-    told = own(f"{model.id}: {error}")
-    status = error.status_code if isinstance(error, ModelHTTPError) else None
-    if status is not None and status < 500 and status not in PASSING:
-        return ModelRefused(told, elsewhere=status in ITS_OWN)
-    failed = ModelFailed(told, retry_after=error.retry_after if isinstance(error, ModelAPIError) else None)
-    failed.passing = status == 429
-    return failed

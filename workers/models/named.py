@@ -11,6 +11,7 @@ from schemas.breakers import Breaker
 from schemas.errors import Fault
 from schemas.limits import Limit
 from schemas.usage import Price
+from workers.models.providers import PROVIDERS, unknown, wanted
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,19 @@ class Model:
         """Its name at its provider."""
         return self.name.partition(":")[2]
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables of which its worker needs one."""
+        if self.base_url is not None:
+            return (self.key,) if self.key else ()
+        return wanted(self.provider)
+
     def faults(self, where: str = "") -> Iterator[Fault]:
         """What is wrong with it; `where` comes before the name of what is."""
         if not self.provider or not self.id:
             yield Fault(f"{where}model", "write PROVIDER:NAME, such as openai:gpt-5-mini")
+        elif (wrong := unknown(self.provider)) is not None:
+            yield Fault(f"{where}model", wrong)
         yield from limit_faults(self.limits, f"{where}limits")
         if any(limit.key is not None for limit in self.limits):
             yield Fault(f"{where}limits", "a model has no key, only an agent or a tool has one")
@@ -55,7 +65,7 @@ class Model:
             yield Fault(f"{where}base_url", "it is no http(s) URL")
         if parts.username or parts.password or parts.query:
             yield Fault(f"{where}base_url", "a URL is no place for credentials: name their variable as key")
-        if self.provider != "openai":
+        if self.provider in PROVIDERS and self.provider != "openai":
             yield Fault(f"{where}model", "behind a base_url it is openai:NAME, for the wire format")
         if self.price is None:
             yield Fault(

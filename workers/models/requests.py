@@ -17,9 +17,11 @@ from schemas.errors import AgentError, CallTimeout, CircuitOpen
 from workers.calls import Call, Made
 from workers.context import Context
 from workers.models.brain import Brain
-from workers.models.clients import RESPONSE, ModelFailed, ModelRefused, client_of, failure, usage_of, worst_of
+from workers.models.clients import RESPONSE, client_of, usage_of, worst_of
+from workers.models.failures import ModelFailed, ModelRefused, failure
 from workers.models.named import Model
 from workers.models.speech import pieces
+from workers.models.standing_in import STAND_INS
 
 AGAIN = 2
 """How often a request is repeated before the attempt fails, and the step's own retry goes on at this call."""
@@ -68,6 +70,8 @@ class Requests:
                     raise
                 refusals.append((model, error))
                 continue
+            for other, refusal in refusals:
+                STAND_INS.tell(self._brain.agent, other, refusal, model)
             return {
                 "response": made.value,
                 "usage": made.usage.model_dump(),
@@ -107,7 +111,7 @@ class Requests:
                 raise
             raise _late(model, limit) from None
         except (AgentRunError, OpenAIError, ValueError) as error:
-            raise failure(model, error) from None
+            raise failure(model, error, client_of(model).base_url) from None
         usage = usage_of(model, turn.wording.messages, response)
         return Made(RESPONSE.dump_python(response, mode="json"), usage, response.usage.output_tokens)
 
@@ -145,6 +149,8 @@ class Requests:
 
 class ModelTimeout(ModelFailed, CallTimeout):
     """A model has not answered in time."""
+
+    cause = "too slow"
 
 
 def _late(model: Model, limit: float) -> ModelTimeout:

@@ -25,11 +25,11 @@ from workers.models.recollection import Opening, closing, opening
 async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
     """The answer of a model agent. Raises `Permanent` if none of its models gives one that fits."""
     for model in (*brain.models, *brain.fallbacks):
-        check_price(model)
         try:
+            check_price(model)
             client_of(model)
-        except UserError as error:
-            raise Permanent(own(str(error))) from None
+        except Permanent as error:
+            raise Permanent(f"agent {brain.agent}: {error}") from None
     try:
         told, cuts = await fitted(brain, ctx, _told(brain, ctx, value))
         asked = told.text

@@ -20,6 +20,7 @@ from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import ask, provided, spent, writer
 from tests.support import Databases
 from workers import AgentError, Model, Retry, agent, execute, llm_agent
+from workers.models.standing_in import StandIns
 from workers.scripted import Asked, Refusal, Reply, ScriptedProvider, answer, call, refuse, text
 
 FREE = Price(input=0, output=0)
@@ -209,18 +210,28 @@ def test_faults_of_tiers_are_named_at_once() -> None:
     [refuse(500), refuse(429, retry_after=30), refuse(401), text("", wrong="cut")],
     ids=["broken", "limited", "unauthorized", "cut"],
 )
-def test_another_model_stands_in_for_one_that_does_not_answer(desk: Desk, trouble: Any) -> None:
+def test_another_model_stands_in_for_one_that_does_not_answer(
+    desk: Desk, trouble: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.models.requests.STAND_INS", StandIns())
+
     def said(asked: Asked) -> Any:
         return trouble if asked.model == "cheap" else answer({"lines": ["ok"]})
 
     with provided(said) as provider:
         options = {"model": cheap(provider), "fallbacks": [strong(provider)], "base_url": None, "price": None}
         run = ask(desk, writer(provider, **options))
+        ask(desk, writer(provider, **options))
 
     assert desk.end(run).output == {"lines": ["ok"]}
-    assert asked(provider) == ["cheap", "strong"]
+    assert asked(provider) == 2 * ["cheap", "strong"]
+    logged = [
+        line for line in caplog.messages if line.startswith("agent writer: openai:strong answers instead")
+    ]
+    assert len(logged) == 1, "the second run has its event, the log has said it"
+    assert "scripted" not in logged[0]
     (told,) = warned(desk, run)
-    assert told["message"].startswith("openai:strong answered instead of openai:cheap: cheap: ")
+    assert told["message"].startswith("openai:strong answered instead of openai:cheap: cheap at ")
     assert spent(desk, run).model_calls == 1
 
 

@@ -255,9 +255,34 @@ def test_the_key_of_another_provider_is_not_sent(desk: Desk, monkeypatch: pytest
         assert desk.end(ask(desk, agent)).state == RunState.COMPLETED
         end = desk.end(ask(desk, missing))
 
-    assert "the environment variable NOT_SET is not set" in str(end.error)
+    assert "agent writer: set NOT_SET in the environment of the worker" in str(end.error)
     assert len(provider.log) == 1
     assert not provider.log[0].holds(SECRET)
+
+
+def test_a_key_that_is_not_there_is_named_with_its_agent_and_is_not_tried_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    clerk = llm_agent(
+        "clerk", model="openai:gpt-5-mini", input=Question, output=Report, instructions="", retry=Retry(max=3)
+    )
+    run = ask(desk, clerk)
+
+    told = "set OPENAI_API_KEY in the environment of the worker: it is to hold the key of openai:gpt-5-mini"
+    assert f"'agent clerk: {told}'" in str(desk.end(run).error)
+    assert desk.query("SELECT count(*) FROM attempts WHERE run_id = %s", run) == [(1,)]
+
+
+def test_a_server_that_cannot_be_reached_is_named_and_tried_again(desk: Desk) -> None:
+    with provided([]) as provider:
+        url, agent = provider.base_url, writer(provider, retry=Retry(max=1, base=0.01))
+    run = ask(desk, agent)
+
+    assert f"scripted cannot be reached at {url}: Connection refused" in str(desk.end(run).error)
+    details = desk.query("SELECT error ->> 'detail' FROM attempts WHERE run_id = %s", run)
+    assert details == [("",), ("",)], "no traceback of ours says more"
 
 
 def test_a_model_of_which_nobody_knows_the_price_is_not_called(desk: Desk) -> None:
