@@ -19,6 +19,9 @@ MOST_OUTPUT = 4_096
 """Tokens of an answer that budgets set aside where nobody says how long it can be."""
 
 
+_UNREACHED = {"ConnectError", "ConnectTimeout"}
+
+
 @dataclass
 class Call:
     """One call that is about to be made."""
@@ -40,6 +43,8 @@ class Call:
     """Those of a tool, as JSON data."""
     worst: Usage = NONE
     """The most that it consumes, as far as that is known before it is made."""
+    unseen: Usage = NONE
+    """What it has consumed at least if nobody sees its end; nothing before it is on its way, or when it was refused."""
     limits: tuple[Limit, ...] = ()
     """Of the tool or the model."""
     breaker: Breaker | None = None
@@ -68,6 +73,20 @@ class Made(NamedTuple):
     """Those of its tokens that the model has made."""
     counted: bool = False
     """Whether budgets have counted its usage: the end of its attempt must not count it again."""
+
+
+def unpaid(error: BaseException | None) -> bool:
+    """Whether this failure of a call of a model says that its provider made nothing: it refused, or was not reached.
+
+    The errors of all clients here have the status of an answer as `status_code`, or as their cause an error of httpx or
+    of one of its kin, which name theirs alike.
+    """
+    while error is not None:
+        status = getattr(error, "status_code", None)
+        if type(error).__name__ in _UNREACHED or (isinstance(status, int) and status >= 400):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 class Gate(Protocol):

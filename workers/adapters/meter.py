@@ -15,7 +15,7 @@ from schemas.errors import AgentError, BatonError, Permanent
 from schemas.limits import Limit
 from schemas.usage import Budget, Price, Usage
 from workers.adapters.failures import told
-from workers.calls import MOST_OUTPUT, NONE, Call, Made
+from workers.calls import MOST_OUTPUT, NONE, Call, Made, unpaid
 from workers.context import Context
 from workers.endings import PutOff, SetAside
 
@@ -185,9 +185,9 @@ class Meter:
             place,
             key,
             arguments,
-            self.usage(name, Tokens(said // 4, MOST_OUTPUT)) if kind == "model" else NONE,
-            self._limits if kind == "model" else (),
-            self._breaker if kind == "model" else None,
+            worst=self.usage(name, Tokens(said // 4, MOST_OUTPUT)) if kind == "model" else NONE,
+            limits=self._limits if kind == "model" else (),
+            breaker=self._breaker if kind == "model" else None,
             budget=self._budget,
         )
 
@@ -235,6 +235,7 @@ class Passage:
             await asyncio.sleep(pause)
 
     async def _under_way(self) -> Made:
+        self._call.unseen = self._meter.usage(self._call.name, Tokens(self._said // 4, 0))
         self._entered.set_result(None)
         return await self._ended
 
@@ -263,14 +264,18 @@ class Passage:
             self._meter.spend(used, counted=counted)
 
     async def fail(self, error: BaseException) -> None:
-        """It has failed, and consumed nothing that anybody knows of."""
+        """It has failed, and consumed what it was told if its provider may have taken that."""
         if isinstance(error, Exception) and self._entered.done() and not self._ended.done():
             self._meter.left(self, error)
+            if unpaid(error):
+                self._call.unseen = NONE
             self._ended.set_exception(told(error) or error)
             await asyncio.wait({self._passing})
             self._passing.exception()  # it is raised where the call was made
         else:
             await self._stop()
+        if self._call.unseen != NONE:
+            self._meter.spend(self._call.unseen, counted=self._call.counted)
 
     async def _stop(self) -> None:
         self._meter.left(self)

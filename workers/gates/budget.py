@@ -2,8 +2,8 @@
 
 What does not fit beside calls in flight waits for some of them to end: up to `PATIENCE` right here, on the event loop,
 then in Postgres (`PutOff`). What cannot fit is not called: `BudgetExceeded`, for good. A call whose end nobody saw,
-because its worker died or its step was stopped, costs what its provider makes of it: nobody here knows, and nothing
-is counted.
+because it was too slow, was cut off, or its step was stopped, costs what its provider makes of it: what it was told is
+counted, and one call, so that what keeps failing so comes to an end. Of a worker that died nothing is known.
 """
 
 from __future__ import annotations
@@ -71,12 +71,19 @@ class BudgetGate:
         try:
             yield
         except BaseException:
-            await asyncio.shield(self._leaving.put(name))
+            used = call.usage or call.unseen
+            if used == NONE:
+                await asyncio.shield(self._leaving.put(name))
+            else:
+                await self._pay(name, call, used)
             raise
-        used = call.usage or _ONE
+        await self._pay(name, call, call.usage or _ONE)
+
+    async def _pay(self, name: UUID, call: Call, used: Usage) -> None:
         at = (name, call.run_id, call.path, call.attempt, call.agent, call.name)
-        await asyncio.shield(self._paying.put(Paid(*at, used, call.output_tokens)))
+        paying = self._paying.put(Paid(*at, used, call.output_tokens))
         call.counted = True
+        await asyncio.shield(paying)
 
     async def _declare(self, call: Call) -> None:
         """Once for each agent of this process."""

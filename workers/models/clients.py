@@ -105,19 +105,23 @@ def usage_of(model: Model, messages: list[ModelMessage], response: ModelResponse
     return Usage(tokens=given + made, usd=usd, model_calls=1)
 
 
-def worst_of(
+def bounds_of(
     model: Model,
     messages: list[ModelMessage],
     settings: ModelSettings | None,
     parameters: ModelRequestParameters,
-) -> Usage:
-    """The most that a call is taken to consume before it is made.
+) -> tuple[Usage, Usage]:
+    """The least and the most that a call is taken to consume before it is made.
 
-    Of what it is told, four bytes are a token; as its answer it has all the tokens that `max_tokens` of its settings
-    allow for, or `MOST_OUTPUT` if they say nothing.
+    Of what it is told, four bytes are a token; as its answer it has none, or all the tokens that `max_tokens` of its
+    settings allow for, or `MOST_OUTPUT` if they say nothing.
     """
     told = len(ModelMessagesTypeAdapter.dump_json(messages)) + len(_PARAMETERS.dump_json(parameters))
     given, made = told // 4 + 1, (settings or {}).get("max_tokens") or MOST_OUTPUT
+    return _estimate(model, given, 0), _estimate(model, given, made)
+
+
+def _estimate(model: Model, given: int, made: int) -> Usage:
     if model.price is not None:
         usd = model.price.of(given, made)
     else:

@@ -14,10 +14,11 @@ from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
 
 from schemas.errors import AgentError, CallTimeout, CircuitOpen
-from workers.calls import Call, Made
+from schemas.usage import Usage
+from workers.calls import NONE, Call, Made, unpaid
 from workers.context import Context
 from workers.models.brain import Brain
-from workers.models.clients import RESPONSE, client_of, usage_of, worst_of
+from workers.models.clients import RESPONSE, bounds_of, client_of, usage_of
 from workers.models.failures import ModelFailed, ModelRefused, failure
 from workers.models.named import Model
 from workers.models.speech import pieces
@@ -96,12 +97,21 @@ class Requests:
         return await self._through(model, turn)
 
     async def _through(self, model: Model, turn: Turn) -> Made:
+        least, worst = bounds_of(model, *turn.wording)
+        call = self._call(model, turn, worst)
+
         async def act() -> Made:
-            return await self._made(model, turn)
+            call.unseen = least
+            return await self._made(model, turn, call)
 
-        return await self._ctx.through(self._call(model, turn), act)
+        try:
+            return await self._ctx.through(call, act)
+        except BaseException:
+            if (used := call.usage or call.unseen) != NONE:
+                self._ctx.account(used, counted=call.counted)
+            raise
 
-    async def _made(self, model: Model, turn: Turn) -> Made:
+    async def _made(self, model: Model, turn: Turn, call: Call) -> Made:
         limit = self._brain.call_timeout
         try:
             async with asyncio.timeout(limit) as clock:
@@ -111,6 +121,8 @@ class Requests:
                 raise
             raise _late(model, limit) from None
         except (AgentRunError, OpenAIError, ValueError) as error:
+            if unpaid(error):
+                call.unseen = NONE
             raise failure(model, error, client_of(model).base_url) from None
         usage = usage_of(model, turn.wording.messages, response)
         return Made(RESPONSE.dump_python(response, mode="json"), usage, response.usage.output_tokens)
@@ -127,7 +139,7 @@ class Requests:
         await self._ctx.heard()
         return speech.get()
 
-    def _call(self, model: Model, turn: Turn) -> Call:
+    def _call(self, model: Model, turn: Turn, worst: Usage) -> Call:
         ctx = self._ctx
         return Call(
             "model",
@@ -140,7 +152,7 @@ class Requests:
             ctx.attempt,
             turn.place,
             f"{ctx.idempotency_key}:{turn.place}",
-            worst=worst_of(model, *turn.wording),
+            worst=worst,
             limits=model.limits,
             budget=self._brain.budget,
             breaker=model.breaker,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,8 @@ from schemas import Budget, Gathered, Price, RunState, Usage
 from schemas.events import EventKind
 from tests.integration.worker.test_asking import Desk
 from tests.support import Databases, eventually
-from workers import Agent, Context, Retry, agent, llm_agent
+from workers import Agent, AgentError, Context, Retry, agent, llm_agent
+from workers.calls import Call
 from workers.endings import Superseded
 from workers.gates.budget import BudgetGate
 from workers.gates.together import Together
@@ -236,6 +238,55 @@ def test_a_call_that_failed_costs_nothing_and_sets_nothing_aside(till: Till) -> 
         assert till.to_end(run).state == RunState.FAILED
 
     assert (till.spent(run), till.set_aside()) == (Usage(), 0)
+
+
+@pytest.mark.parametrize("reply", [
+    pytest.param(Reply(text="Yes.", delay=30), id="too slow"),
+    pytest.param(Reply(text="Yes. No.", wrong="cut"), id="cut off"),
+    pytest.param(Reply(text="Yes.", wrong="body"), id="not understood"),
+])  # fmt: skip
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_whose_end_nobody_saw_costs_what_it_was_told(till: Till, reply: Reply, stream: bool) -> None:
+    # Given a provider that takes the request, and of whose answer nothing is known
+    with provided([[reply, reply, reply, said()]]) as provider:
+        patience = 0.3 if reply.delay else 30
+        one = writer(provider, stream=stream, call_timeout=patience, retry=Retry(max=3, base=0.01))
+        run = till.begin(one, one, budget=Budget(model_calls=3))
+        end = till.to_end(run)
+
+    # Then it counts, and what keeps failing so comes to an end
+    assert (end.state, end.error.type) == (RunState.FAILED, "BudgetExceeded")
+    spent = till.spent(run)
+    assert (len(provider.log), spent.model_calls, till.set_aside()) == (3, 3, 0)
+    assert spent.tokens > 3 * 20
+    assert spent.usd == pytest.approx(spent.tokens * PRICE.input / 1e6)
+    assert till.view(run).totals.usage == spent
+
+
+def test_a_provider_that_is_not_there_costs_nothing(till: Till) -> None:
+    with provided([]) as provider:
+        one = writer(provider)
+    run = till.begin(one, one, budget=Budget(model_calls=1))
+
+    assert till.to_end(run).state == RunState.FAILED
+    assert (till.spent(run), till.set_aside()) == (Usage(), 0)
+
+
+def test_a_paid_answer_that_was_lost_on_its_way_has_cost_what_it_did(till: Till) -> None:
+    class Breaks:
+        @asynccontextmanager
+        async def around(self, call: Call) -> AsyncIterator[None]:
+            yield
+            raise AgentError("the gate does not open again")
+
+    till.runner._gates = (till.gate, Breaks())
+    with provided([said()]) as provider:
+        one = writer(provider)
+        run = till.begin(one, one, budget=Budget(usd=1))
+        assert till.to_end(run).state == RunState.FAILED
+
+    assert (till.spent(run), till.set_aside()) == (PAID, 0)
+    assert till.view(run).totals.usage == PAID
 
 
 def test_an_answer_that_says_too_much_counts_whole_and_ends_the_run(till: Till) -> None:
