@@ -145,8 +145,12 @@ class _Search:
                 self._agree("agent", spec.name, home, same=same)
 
     def look_names_up(self) -> None:
-        """Whether each tool that an agent names is one tool of the app."""
+        """Whether each tool that an agent names is one tool of the app, and each agent one of its agents."""
         for agent, found in self.agents.items():
+            missing = [name for name in found.needs() if name not in self.agents]
+            said = [str(unknown("agent", name, self.agents, next_step="")) for name in missing]
+            said += [] if missing else found.misnamed(self.agents)
+            self.faults += [Fault(f"agent {agent}", one) for one in said]
             entries: tuple[MayCall, ...] = getattr(found, "may_call", ())
             for name in (one.name for one in entries if one.is_named):
                 known = len(self.tools.get(name, ()))

@@ -62,6 +62,9 @@ class AgentSpec(Frozen):
     bounds: Bounds | None = Field(default=None, exclude_if=lambda bounds: bounds is None)
     """What one attempt consumes at most. Left out where it is not declared: a definition keeps its id."""
 
+    state: tuple[str, ...] | None = Field(default=None, exclude_if=lambda state: state is None)
+    """The names of the shared state that it sees, and no others: see `workers.slices`. None is all of it."""
+
     @property
     def queue(self) -> str:
         """The name of the agent's queue, and of its Celery task."""

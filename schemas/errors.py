@@ -16,6 +16,7 @@
         ├── Permanent              do not retry
         │   ├── Unanswered             nobody has answered what the agent had asked
         │   ├── OutputRefused          the output holds what the agent's guard refuses
+        │   ├── Undeclared             the agent wants a part of the shared state that it has not declared
         │   ├── BudgetExceeded         a call could cost more than a budget has left: it was not made
         │   └── JournalMismatch        an attempt did other things, or in another order, than those before it
         ├── ToolError              raise it in a tool: its model hears of it, and may do better
@@ -150,6 +151,10 @@ class Unanswered(Permanent):
 
 class OutputRefused(Permanent):
     """The agent's guard refuses what it gave."""
+
+
+class Undeclared(Permanent):
+    """The agent has not declared this part of the shared state."""
 
 
 class BudgetExceeded(Permanent):

@@ -5,10 +5,10 @@ from schemas.errors import AgentError, Permanent, ToolError, Unanswered
 from workers.agent import Agent, agent
 from workers.batching import Batch
 from workers.context import Context
+from workers.cuts.declared import ContextBudget, Drop, Summarise, Truncate
 from workers.guards.policy import Guard
 from workers.memory.declared import Embedded, Embedder, Memory, memory
 from workers.memory.embedding import embedder
-from workers.models.cuts import ContextBudget, Drop, Summarise, Truncate
 from workers.models.declare import llm_agent
 from workers.models.named import Model
 from workers.tools.call import ToolCall

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import UnionType
@@ -26,7 +26,9 @@ from schemas.workflows import Leaf
 from workers.asking import NOTHING
 from workers.batching import Batch, Batches
 from workers.context import Context
+from workers.cuts.declared import ContextBudget, Sight, context_faults
 from workers.guards.policy import Guard
+from workers.slices import Slice, state_faults
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,10 +54,25 @@ class Agent(Composable):
     """The tools of a model agent."""
     stand_in: str | None = None
     """JSON text of what answers while its circuit is open."""
+    context: ContextBudget | None = None
+    cuts_itself: bool = False
+    """Whether it keeps to its context without help, as those do that are shown more than their input."""
 
     @property
     def name(self) -> str:
         return self.spec.name
+
+    @property
+    def slice(self) -> Slice:
+        """What it sees of the state that agents share."""
+        return Slice(self.spec.name, self.spec.state)
+
+    def needs(self) -> tuple[str, ...]:
+        return self.context.needs() if self.context is not None else ()
+
+    def misnamed(self, agents: Mapping[str, Composable]) -> Iterator[str]:
+        if self.context is not None:
+            yield from self.context.misnamed(self.name, agents)
 
     @cached_property
     def part(self) -> Part:
@@ -87,6 +104,8 @@ def agent(
     bounds: Bounds | None = ...,
     batch: Batch | None = ...,
     guard: Guard | None = ...,
+    context: ContextBudget | None = ...,
+    state: Sequence[str] | None = ...,
 ) -> Callable[[AgentFunction], Agent]: ...
 
 
@@ -105,6 +124,8 @@ def agent(
     bounds: Bounds | None = None,
     batch: Batch | None = None,
     guard: Guard | None = None,
+    context: ContextBudget | None = None,
+    state: Sequence[str] | None = None,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of `f(ctx, input) -> output` or `f(input) -> output`, sync or async.
 
@@ -125,13 +146,21 @@ def agent(
     Secrets in what it gives, notes and fails with are masked; with a `guard` also personal data, as it says, and what
     stands in `ctx.once` and in shared state, too.
 
+    With `context=ContextBudget(...)` its input, and the original request if it takes a `Context`, are cut before it is
+    called until they fit, and events tell what was (`step.cut`).
+
+    With `state=["findings", "draft.*", "shared:incidents", "session:*"]` it sees that much of `ctx.state`, of
+    `ctx.shared(...)` and of `ctx.session(...)`: any other name raises `Undeclared`. Without, all of it.
+
     Raises `DefinitionError` for a function that cannot be an agent.
     """
 
     def make(target: AgentFunction) -> Agent:
         agent_name = name or target.__name__
         takes_context, given, returned = _signature(target, agent_name, batched=batch is not None)
-        if faults := limit_faults(limits):
+        sight = Sight(given.json_schema(by_alias=False), typed=True, intent=takes_context)
+        faults = [*limit_faults(limits), *context_faults(context, sight), *state_faults(state)]
+        if faults:
             raise DefinitionError(f"agent {agent_name!r}", faults)
         spec = AgentSpec(
             name=agent_name,
@@ -147,10 +176,13 @@ def agent(
             limits=tuple(limits),
             breaker=breaker,
             bounds=bounds,
+            state=None if state is None else tuple(state),
         )
         batches = None if batch is None else Batches(agent_name, batch, _for_many(target, takes_context))
         instead = stand_in_of(f"agent {agent_name!r}", returned, breaker, fallback)
-        return Agent(target, spec, takes_context, given, returned, batches, guard, stand_in=instead)
+        return Agent(
+            target, spec, takes_context, given, returned, batches, guard, stand_in=instead, context=context
+        )
 
     return make(function) if function is not None else make
 

@@ -71,6 +71,7 @@ def build() -> Celery:
         if len(tools) == 1 and isinstance(tools[0], Tool)
     }
     agents = {name: agent for name, agent in found.agents.items() if isinstance(agent, Agent)}
+    app.baton.agents = agents
     for agent in agents.values():
         _register(app, agent)
     app.register_task(type("Submit", (SubmitTask,), {"process": app.baton, "__module__": __name__})())

@@ -63,6 +63,10 @@ class Context:
     usage: Usage = field(default_factory=Usage)
     agent: str = ""
     """Whose attempt it is."""
+    agents: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the app by name: one of them may summarise for this one."""
+    shown_state: Mapping[str, Any] = field(default_factory=dict)
+    """What a framework's agent is shown of the state that it has declared."""
     risk: Risk = "low"
     """The least that each of its calls of tools counts as; see `raise_risk`."""
     risk_reason: str = ""

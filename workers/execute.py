@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
@@ -20,6 +22,7 @@ from workers.attempts import Attempt, Attempts
 from workers.calls import Gate
 from workers.circuits import AgentCircuits
 from workers.context import Context
+from workers.cuts.fitting import given
 from workers.endings import Ended, SetAside, Superseded
 from workers.gates.breakers import Breakers
 from workers.guards.masking import Watch
@@ -60,7 +63,10 @@ class Runner:
         gates: tuple[Gate, ...] = (),
         means: Means | None = None,
         breakers: Breakers | None = None,
+        agents: Mapping[str, Agent] | None = None,
     ) -> None:
+        """`agents` are those that others name."""
+        self._agents = {} if agents is None else agents
         self._keeper = keeper
         self._tooling = tooling
         self._telling = Telling(keeper)
@@ -154,7 +160,7 @@ class Runner:
         watch = Watch(agent.guard or PLAIN, inside=agent.guard is not None)
         journal = Journal(self._keeper, claimed, self._hands, watch.kept)
         author = Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
-        sharing = Sharing(self._shared, author, self._sharing, watch.shared)
+        sharing = Sharing(self._shared, author, self._sharing, watch.shared, agent.slice)
         limit = agent.spec.timeout
         if claimed.run_left is None:
             return self._context(agent, claimed, journal, sharing, watch, limit), limit
@@ -175,6 +181,7 @@ class Runner:
             intent=pydantic_core.from_json(claimed.intent),
             deadline=time.monotonic() + limit,
             agent=agent.name,
+            agents=self._agents,
             _sharing=sharing,
             _journal=journal,
             _gates=self._gates,
@@ -187,6 +194,10 @@ class Runner:
 
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
         value = validated(agent, claimed)
+        if agent.context is not None and not agent.cuts_itself:
+            began = time.monotonic()
+            value = self._cut(agent, claimed, ctx, value, limit)
+            limit = max(0.0, limit - (time.monotonic() - began))
         if self._threads is None:
             return _called(agent, ctx, value)
         running = self._threads.submit(_called, agent, ctx, value)
@@ -207,6 +218,29 @@ class Runner:
                 self._abandon(running)
                 raise late(agent, limit) from None
 
+    def _cut(self, agent: Agent, claimed: Claimed, ctx: Context, value: Any, limit: float) -> Any:
+        """The input of a sync agent as it may be given to it; whoever summarises works on the event loop."""
+        work = self._loop.submit(_given(agent, ctx, value))
+        stopped = threading.Event()
+
+        def stop() -> None:
+            stopped.set()
+            work.cancel()
+
+        with self._attempts.running(_name(claimed), stop):
+            try:
+                return work.result(limit)
+            except CancelledError as error:
+                if stopped.is_set():
+                    raise Superseded from None
+                raise AgentError(f"it was cancelled from inside: {error}") from None
+            except FutureTimeout:
+                if work.done():
+                    raise
+                raise late(agent, limit) from None
+            finally:
+                work.cancel()
+
     def _abandon(self, running: Future[Any]) -> None:
         if not running.cancel():
             self.stuck.add(running)
@@ -215,6 +249,8 @@ class Runner:
 
 async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
     try:
+        if agent.context is not None and not agent.cuts_itself:
+            value = await given(agent, ctx, value)
         result = await agent.invoke(ctx, value)
     except SystemExit as error:
         raise _not_its_own(error) from error
@@ -225,6 +261,17 @@ async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
             raise SetAside from None
         raise
     return _unless_it_asked(ctx, result)
+
+
+async def _given(agent: Agent, ctx: Context, value: Any) -> Any:
+    try:
+        return await given(agent, ctx, value)
+    except SystemExit as error:
+        raise _not_its_own(error) from error
+    except Exception:
+        if ctx._is_set_aside:  # whatever became of it on its way
+            raise SetAside from None
+        raise
 
 
 def _pass_on(awaited: Future[Any], running: Future[Any]) -> None:

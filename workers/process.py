@@ -26,6 +26,7 @@ from orchestrator.places import Places
 from orchestrator.shared_state import SharedState
 from orchestrator.store.connect import Pool
 from schemas.settings import settings
+from workers.agent import Agent
 from workers.attempts import Attempts
 from workers.execute import HANDS, Runner
 from workers.gates import gates
@@ -77,6 +78,8 @@ class WorkerProcess:
         """The task ids of messages that were fetched, not begun, and given back when the worker was asked to end."""
         self.tools: Mapping[str, Tool] = {}
         """Those that agents may name."""
+        self.agents: Mapping[str, Agent] = {}
+        """Those of the app."""
         self._prepared: dict[str, list[object]] = {}
         self._preparing = threading.Lock()
         self.attempts = Attempts()
@@ -131,6 +134,7 @@ class WorkerProcess:
             passed,
             self.means,
             self.breakers,
+            self.agents,
         )
 
     @cached_property

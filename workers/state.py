@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator.shared_state import Author, Cell, SharedState
 from schemas.errors import AgentError, Conflict
 from schemas.state import Merge, Scope
+from workers.slices import Slice
 
 ROOM = 100_000
 """Numbers that the writes of one block have, and those outside of any."""
@@ -52,9 +53,12 @@ class Sharing:
         author: Author,
         hands: Executor,
         clean: Callable[[Any], Any] = lambda value: value,
+        slice: Slice | None = None,
     ) -> None:
         """`hands` are threads that wait for Postgres while an event loop goes on; `clean` makes what may be stored."""
         self.clean = clean
+        self.slice = slice or Slice("this agent")
+        """What may be read and written."""
         self.store = store
         self.author = author
         self._hands = hands
@@ -89,7 +93,10 @@ class Sharing:
 
 
 class State:
-    """Values that several agents read and write, by name. What an attempt has written stays when it fails."""
+    """Values that several agents read and write, by name. What an attempt has written stays when it fails.
+
+    An agent that declares `state=[...]` has those alone: its calls raise `Undeclared` for any other name.
+    """
 
     def __init__(self, sharing: Sharing, scope: Scope, owner: str) -> None:
         self._sharing = sharing
@@ -98,17 +105,23 @@ class State:
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a name, or `default` where nobody has written one."""
-        return self._sharing.read(lambda: _or_default(self._read(name), default))
+        cell = self._cell(name)
+        return self._sharing.read(lambda: _or_default(self._read(cell), default))
 
     def read(self, name: str) -> Any:
         """The value of a name with its version, which `set` can insist on: a `schemas.state.Versioned`."""
-        return self._sharing.read(lambda: self._read(name))
+        cell = self._cell(name)
+        return self._sharing.read(lambda: self._read(cell))
 
     def all(self) -> Any:
-        """Every value, by name."""
-        store, author = self._sharing.store, self._sharing.author
+        """Every value, by name, as far as the agent has declared it."""
+        store, author, slice = self._sharing.store, self._sharing.author, self._sharing.slice
         return self._sharing.read(
-            lambda: {n: v.value for n, v in store.all(author.tenant, self._scope, self._owner).items()}
+            lambda: {
+                name: one.value
+                for name, one in store.all(author.tenant, self._scope, self._owner).items()
+                if slice.has(self._scope, name)
+            }
         )
 
     def set(self, name: str, value: Any, *, version: int | None = None) -> Any:
@@ -129,10 +142,11 @@ class State:
             cell, lambda call: store.merge(author, cell, call, self._sharing.clean(value), kind)
         )
 
-    def _read(self, name: str) -> Any:
-        return self._sharing.store.get(self._sharing.author.tenant, self._cell(name))
+    def _read(self, cell: Cell) -> Any:
+        return self._sharing.store.get(self._sharing.author.tenant, cell)
 
     def _cell(self, name: str) -> Cell:
+        self._sharing.slice.check(self._scope, name)
         return Cell(self._scope, self._owner, name)
 
 
@@ -145,6 +159,7 @@ class Session:
 
     def append(self, message: Any) -> Any:
         """Add a message, once however often the step is tried; its number."""
+        self._sharing.slice.check(Scope.SESSION, self._cell.owner)
         store, author = self._sharing.store, self._sharing.author
         return self._sharing.write(
             self._cell,
@@ -153,6 +168,7 @@ class Session:
 
     def history(self, last: int = 50) -> Any:
         """The latest messages, the oldest of them first: a list of `schemas.state.SessionMessage`."""
+        self._sharing.slice.check(Scope.SESSION, self._cell.owner)
         store, author = self._sharing.store, self._sharing.author
         return self._sharing.read(lambda: store.history(author.tenant, self._cell.owner, last))
 

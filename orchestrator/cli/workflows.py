@@ -143,6 +143,9 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
         "causes": {unit: dict(amount.largest(len(amount.causes))) for unit, amount in amounts.items()},
         "unknown": {unit: sorted(amount.unknown) for unit, amount in amounts.items()},
         "excesses": list(excesses(workflow)),
+        "state": {
+            name: agent.state for name, agent in agents_of(workflow).items() if agent.state is not None
+        },
         "queues": [agent.queue for agent in agents_of(workflow).values()],
         "input_schema": compile_workflow(workflow).input_schema,
         "mermaid": mermaid(workflow),
@@ -178,6 +181,8 @@ def _print(workflow: Workflow) -> None:
     for excess in facts["excesses"]:
         typer.secho(f"! {excess}", fg="yellow")
     typer.echo(f"\nqueues:  {', '.join(facts['queues'])}")
+    for agent, names in facts["state"].items():
+        typer.echo(f"state:   {agent} sees {', '.join(names) or 'nothing'}")
     typer.echo(f"input:   {as_json(facts['input_schema'])}\n")
     typer.echo(facts["mermaid"], nl=False)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -46,6 +46,14 @@ class Composable(ABC):
     @abstractmethod
     def part(self) -> Part:
         """This as a piece of a workflow."""
+
+    def needs(self) -> tuple[str, ...]:
+        """The agents of its app that it needs by their names."""
+        return ()
+
+    def misnamed(self, agents: Mapping[str, Composable]) -> Iterator[str]:
+        """What is wrong with those, all of which are there."""
+        yield from ()
 
     def __rshift__(self, after: Composable) -> Part:
         left, right = self.part, after.part

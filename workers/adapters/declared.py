@@ -14,6 +14,9 @@ from schemas.usage import Bounds, Budget, Price
 from workers.adapters.meter import Meter
 from workers.agent import Agent, json_adapter
 from workers.context import Context
+from workers.cuts.declared import ContextBudget, Sight, context_faults
+from workers.cuts.fitting import given, shown
+from workers.slices import state_faults
 
 Attempt = Callable[[Context, Any, Meter], Coroutine[Any, Any, Any]]
 """One attempt: the context, the input, and where its model calls are counted. It gives the output."""
@@ -23,7 +26,7 @@ class Options(TypedDict, total=False):
     """What an agent of any framework may be given, with the meaning that it has for `@agent`.
 
     `model_limits`, `model_breaker` and `budget` are as for `llm_agent`: the first two are those of each of its models,
-    by all agents that name it.
+    by all agents that name it. What it declares as `state` is shown in the message that its input makes.
     """
 
     description: str
@@ -37,6 +40,8 @@ class Options(TypedDict, total=False):
     budget: Budget
     model_limits: Sequence[Limit]
     model_breaker: Breaker
+    context: ContextBudget
+    state: Sequence[str]
 
 
 def declared(
@@ -52,24 +57,33 @@ def declared(
     what = f"agent {name!r}"
     model_limits = options.pop("model_limits", ())
     model_breaker, budget = options.pop("model_breaker", None), options.pop("budget", None)
-    faults = [*faults, *limit_faults(options.get("limits", ())), *limit_faults(model_limits, "model_limits")]
+    context, state = options.pop("context", None), options.get("state")
+    takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
+    sight = Sight(takes.json_schema(by_alias=False), typed=True, state=bool(state))
+    faults = [
+        *faults,
+        *limit_faults(options.get("limits", ())),
+        *limit_faults(model_limits, "model_limits"),
+        *context_faults(context, sight),
+        *state_faults(state),
+    ]
     if faults:
         raise DefinitionError(what, faults)
-    takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     spec = AgentSpec(
         name=name,
         input_schema=takes.json_schema(mode="validation"),
         output_schema=gives.json_schema(mode="serialization"),
         is_async=True,
-        **{key: tuple(value) if key == "limits" else value for key, value in options.items()},  # type: ignore[arg-type]
+        **{key: tuple(value) if key in ("limits", "state") else value for key, value in options.items()},  # type: ignore[arg-type]
     )
 
     async def run(ctx: Context, value: Any) -> Any:
+        value = await given(made, ctx, value, await shown(ctx, made.slice))
         async with Meter(
             name, ctx, price, limits=model_limits, breaker=model_breaker, budget=budget
         ) as meter:
             return await meter.run(act(ctx, value, meter))
 
-    made = Agent(run, spec, True, takes, gives)
+    made = Agent(run, spec, True, takes, gives, context=context, cuts_itself=True)
     act = attempt(made)
     return made

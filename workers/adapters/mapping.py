@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -11,17 +10,15 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.errors import AgentError
 from workers.agent import Agent
 from workers.context import Context
+from workers.cuts.told import Told
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?```\s*", re.DOTALL)
 
 
 def prompt(agent: Agent, ctx: Context, value: Any) -> str:
-    """The input as text, and the run's original intent if that is something else."""
+    """The input as text, the run's original intent if that is something else, and the state that is declared."""
     given = agent.input.dump_python(value, mode="json")
-    said = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
-    if ctx.intent in (None, given):
-        return said
-    return f"{said}\n\nThe original request: {json.dumps(ctx.intent, ensure_ascii=False)}"
+    return Told(given, None if ctx.intent == given else ctx.intent, ctx.shown_state).text
 
 
 def fits(output: TypeAdapter[Any], value: Any) -> bool:

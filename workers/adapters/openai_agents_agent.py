@@ -37,7 +37,7 @@ def openai_agents(
     output: Any,
     prepare: Callable[[Context, Any], Any] | None = None,
     result: Callable[[Any], Any] | None = None,
-    context: Callable[[Context], Any] | None = None,
+    sdk_context: Callable[[Context], Any] | None = None,
     config: Callable[[], RunConfig] | None = None,
     max_turns: int = 10,
     stream: bool = False,
@@ -48,7 +48,7 @@ def openai_agents(
 
     It is asked with the input as text; `prepare(ctx, input)` gives it something else. The output is what the last agent
     ended with, or the JSON in its text; `result(run_result)` takes something else. Tools find Baton's `Context` in
-    their `RunContextWrapper`, or what `context(ctx)` gives. `config()` gives the SDK's `RunConfig`; without one, no
+    their `RunContextWrapper`, or what `sdk_context(ctx)` gives. `config()` gives the SDK's `RunConfig`; without one, no
     traces are sent to OpenAI. `max_turns` end the step for good.
 
     Each model call passes the gates of the cluster before it is made, and is counted by its usage; `price` is what a
@@ -64,7 +64,7 @@ def openai_agents(
     def attempt(ours: Agent) -> Attempt:
         async def act(ctx: Context, value: Any, meter: Meter) -> Any:
             given = prepare(ctx, value) if prepare else prompt(ours, ctx, value)
-            told = context(ctx) if context else ctx
+            told = sdk_context(ctx) if sdk_context else ctx
             run_config = config() if config else RunConfig(tracing_disabled=True)
             ended = await _run(agent, given, told, _gated(run_config, meter), max_turns, stream, meter)
             return result(ended) if result else answer(ours, ended.final_output)

@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from schemas.usage import Budget
+from workers.cuts.declared import ContextBudget
 from workers.guards.policy import Guard
 from workers.memory.declared import Memory
-from workers.models.cuts import ContextBudget
 from workers.models.named import Model
 from workers.tools.declared import Allowed
 
@@ -51,3 +51,5 @@ class Brain:
     """What it may consume in a day (UTC), all its steps together."""
     memory: Memory | None = None
     context: ContextBudget | None = None
+    state: tuple[str, ...] | None = None
+    """What it is shown of the state that agents share; none if it declares nothing."""

@@ -25,11 +25,12 @@ from schemas.errors import Permanent, ToolError
 from schemas.events import EventKind
 from schemas.usage import Usage
 from workers.context import Context
+from workers.cuts.fitting import Cut
 from workers.endings import SetAside
 from workers.journal import Found
 from workers.models.brain import WARN_AT, Brain
 from workers.models.clients import RESPONSE, client_of
-from workers.models.cutting import Conversed, Cut
+from workers.models.cutting import Conversed
 from workers.models.hearsay import Hearsay
 from workers.models.named import Model
 from workers.models.recollection import Opening

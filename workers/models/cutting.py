@@ -1,13 +1,11 @@
-"""Cuts what a model is told until it fits: its input before the first call, its conversation before each."""
+"""Cuts the conversation with a model until it fits, before each call."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic_ai.messages import (
     ModelMessage,
@@ -18,81 +16,13 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from schemas.errors import Permanent
-from workers.agent import Agent
-from workers.context import Context
+from workers.cuts.fitting import Cut, cut_of, too_much
+from workers.cuts.told import shortened, tokens_of
 from workers.models.brain import Brain
-from workers.models.cuts import ContextBudget, Drop, Policy, Summarise, Told, shortened, tokens_of
 from workers.models.untrusted import inside
 
 LEAST = 50
 """Tokens that are left of what is cut in a conversation."""
-
-Cut = dict[str, Any]
-"""What an event tells of one cut: a `message`, `field`, `how`, and the tokens `before` and `after`."""
-
-
-class Fitted(NamedTuple):
-    """What is left, and what was cut."""
-
-    told: Told
-    cuts: list[Cut]
-
-
-async def fitted(brain: Brain, ctx: Context, told: Told) -> Fitted:
-    """The input as it may be told. Raises `Permanent` if it does not fit after all that may be cut."""
-    budget, cuts = brain.context, list[Cut]()
-    if budget is None:
-        return Fitted(told, cuts)
-    room = budget.tokens - tokens_of(brain.instructions)
-    for policy in budget.policy:
-        if told.tokens <= room:
-            break
-        if (value := told.at(policy.field)) is not None:
-            left = await _left(policy, ctx, value)
-            after = 0 if left is None else tokens_of(left)
-            if left != value:
-                cuts.append(_cut(policy.field, _how(policy), tokens_of(value), after))
-            told = told.put(policy.field, left)
-    if told.tokens > room:
-        raise _too_much(brain.agent, told.tokens + budget.tokens - room, budget)
-    return Fitted(told, cuts)
-
-
-def _how(policy: Policy) -> str:
-    match policy:
-        case Drop():
-            return "dropped"
-        case Summarise(by=by):
-            return f"summarised by {by.name}"
-    return "truncated"
-
-
-async def _left(policy: Policy, ctx: Context, value: Any) -> Any:
-    if isinstance(policy, Drop):
-        return None
-    if isinstance(policy, Summarise):
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        value = await _summary(policy.by, ctx, text)
-    return shortened(value, policy.tokens)
-
-
-async def _summary(by: Agent, ctx: Context, text: str) -> Any:
-    """What another agent makes of it, in the journal of this step. It is not told of the original request."""
-    if not by.takes_context:
-
-        async def act() -> Any:
-            made = by.invoke(ctx, text) if by.spec.is_async else asyncio.to_thread(by.invoke, ctx, text)
-            return by.output.dump_python(await made, mode="json")
-
-        return await ctx.kept(ctx.place(), f"summary {by.name}", act, lambda found: found.value)
-    agent, intent = ctx.agent, ctx.intent
-    ctx.agent, ctx.intent = by.name, None
-    try:
-        made = by.invoke(ctx, text)
-        return by.output.dump_python(await made if inspect.isawaitable(made) else made, mode="json")
-    finally:
-        ctx.agent, ctx.intent = agent, intent
 
 
 class Conversed:
@@ -123,9 +53,9 @@ class Conversed:
             cut[place[0]] = _with(cut[place[0]], place[1], _beginning(_text(part), after))
             if self._told.get(place) != after:
                 self._told[place] = after
-                cuts.append(_cut(_name(part), "truncated", before, after))
+                cuts.append(cut_of(_name(part), "truncated", before, after))
         if excess > 0:
-            raise _too_much(self._brain.agent, budget.tokens + excess, budget)
+            raise too_much(self._brain.agent, budget.tokens + excess, budget)
         return cut, cuts
 
 
@@ -180,15 +110,3 @@ def _name(part: Any) -> str:
         case UserPromptPart():
             return "session"
     return "said"
-
-
-def _cut(field: str, how: str, before: int, after: int) -> Cut:
-    message = f"{field} was {how}: about {before:,} tokens, now {after:,}"
-    return {"message": message, "field": field, "how": how, "before": before, "after": after}
-
-
-def _too_much(agent: str, tokens: int, budget: ContextBudget) -> Permanent:
-    return Permanent(
-        f"{agent} would be told about {tokens:,} tokens, and its context has room for {budget.tokens:,}:"
-        " give it more, or say in its policy what else may be cut"
-    )

@@ -18,12 +18,13 @@ from schemas.usage import Bounds, Budget, Price
 from workers.agent import Agent, json_adapter, stand_in_of
 from workers.asking import NOTHING
 from workers.context import Context
+from workers.cuts.declared import ContextBudget, Sight, Summarise, context_faults
 from workers.guards.credentials import hold
 from workers.guards.policy import Guard
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, Brain
-from workers.models.cuts import ContextBudget, Summarise
 from workers.models.named import Model
+from workers.slices import SESSION, state_faults
 from workers.tools.declared import Declared, allowed_of, entry_of
 
 
@@ -49,6 +50,7 @@ def llm_agent(
     stream: bool = False,
     settings: Mapping[str, Any] | None = None,
     context: ContextBudget | None = None,
+    state: Sequence[str] | None = None,
     memory: Memory | Literal["session"] | None = None,
     description: str = "",
     timeout: float = 300.0,
@@ -104,6 +106,9 @@ def llm_agent(
 
     With `context=ContextBudget(...)` what it is told is cut until it fits, and events tell what was (`step.cut`).
 
+    With `state=["findings", "draft.*"]` it is shown that much of `ctx.state` after its input, as it stands when the
+    step begins, and no more of it; `shared:NAME` is a name in `ctx.shared()`. Undeclared state never reaches it.
+
     With `memory=Memory(...)` it is shown what was remembered and fits its input (see `ctx.memory`); with
     `memory="session"` what it and the run's key have said to each other before, which its answer joins.
 
@@ -133,6 +138,9 @@ def llm_agent(
         faults.append(Fault("", "max_calls and timeouts must be positive, corrections not negative"))
     if memory not in (None, "session") and not isinstance(memory, Memory):
         faults.append(Fault("memory", 'it is Memory(...) or "session"'))
+    faults += state_faults(state)
+    if state is not None and any(one.startswith(SESSION) for one in state):
+        faults.append(Fault("state", 'of a session it is told by memory="session"'))
     if faults:
         raise DefinitionError(what, faults)
     for one in (*asked, *stand_in):
@@ -140,8 +148,11 @@ def llm_agent(
             hold(one.key)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     guarded = guard or Guard()
-    if context is not None and (wrong := list(context.faults(takes.json_schema(mode="serialization")))):
+    sight = Sight(takes.json_schema(mode="serialization", by_alias=False), state=bool(state))
+    if wrong := list(context_faults(context, sight)):
         raise DefinitionError(what, wrong)
+    remembers = memory == "session" or (isinstance(memory, Memory) and memory.session)
+    seen = None if state is None else (*state, *([SESSION + "*"] if remembers else []))
     brain = Brain(
         agent=name,
         models=asked,
@@ -163,6 +174,7 @@ def llm_agent(
         context=context,
         memory=Memory(passages=0, session=True) if memory == "session" else memory,
         budget=budget,
+        state=None if state is None else tuple(state),
     )
 
     async def think(ctx: Context, value: Any) -> Any:
@@ -184,16 +196,28 @@ def llm_agent(
         limits=tuple(limits),
         breaker=breaker,
         bounds=bounds or _bounds(max_calls * len(asked), context),
+        state=seen,
     )
     may_call = tuple(map(entry_of, able))
     instead = stand_in_of(what, gives, breaker, fallback)
-    return Agent(think, spec, True, takes, gives, guard=guarded, may_call=may_call, stand_in=instead)
+    return Agent(
+        think,
+        spec,
+        True,
+        takes,
+        gives,
+        guard=guarded,
+        may_call=may_call,
+        stand_in=instead,
+        context=context,
+        cuts_itself=True,
+    )
 
 
 def _bounds(calls: int, context: ContextBudget | None) -> Bounds:
     """The calls of its models, and of those that summarise for it, as far as they are known."""
     for cut in context.policy if context is not None else ():
-        if isinstance(cut, Summarise) and cut.by.spec.bounds is not None:
+        if isinstance(cut, Summarise) and not isinstance(cut.by, str) and cut.by.spec.bounds is not None:
             calls += cut.by.spec.bounds.model_calls or 0
     return Bounds(model_calls=calls)
 

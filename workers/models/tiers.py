@@ -11,15 +11,16 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, RetryPromptPart, To
 from orchestrator.definitions.conditions import ConditionError, number
 from schemas.errors import Permanent
 from workers.context import Context
+from workers.cuts.fitting import Cut, fitted, holds, shown
+from workers.cuts.told import Told, tokens_of
 from workers.guards.credentials import own
 from workers.models.brain import Brain
 from workers.models.clients import check_price, client_of
 from workers.models.conversation import Conversation, WentRound
-from workers.models.cuts import Told
-from workers.models.cutting import Cut, fitted
 from workers.models.hearsay import Hearsay
 from workers.models.named import Model
 from workers.models.recollection import Opening, closing, opening
+from workers.slices import Slice
 
 
 async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
@@ -31,7 +32,9 @@ async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
         except Permanent as error:
             raise Permanent(f"agent {brain.agent}: {error}") from None
     try:
-        told, cuts = await fitted(brain, ctx, _told(brain, ctx, value))
+        whole = _told(brain, ctx, value)._replace(state=await shown(ctx, Slice(brain.agent, brain.state)))
+        besides = tokens_of(brain.instructions)
+        told, cuts = await fitted(brain.context, brain.agent, ctx, whole, besides=besides)
         asked = told.text
         past = await opening(brain.memory, ctx, asked)
         output = await _climb(brain, ctx, value, asked, past, cuts)
@@ -43,17 +46,7 @@ async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
 
 def _told(brain: Brain, ctx: Context, value: Any) -> Told:
     given = brain.input.dump_python(value, mode="json")
-    return Told(given, None if _holds(given, ctx.intent) else ctx.intent)
-
-
-def _holds(given: Any, intent: Any) -> bool:
-    """Whether the input says all that the original request does, and perhaps what that leaves to defaults."""
-    match given, intent:
-        case dict(), dict():
-            return all(name in given and _holds(given[name], one) for name, one in intent.items())
-        case list(), list():
-            return len(given) == len(intent) and all(map(_holds, given, intent))
-    return bool(given == intent)
+    return Told(given, None if holds(given, ctx.intent) else ctx.intent)
 
 
 async def _climb(brain: Brain, ctx: Context, value: Any, asked: str, past: Opening, cuts: list[Cut]) -> Any:

@@ -23,7 +23,7 @@ from schemas.limits import Limit
 from tests.integration.adapters.shop import PRICE, SECRET, Shop, Ticket, Verdict, of, provided
 from tests.integration.adapters.shop import shop as shop
 from tests.support import eventually
-from workers import Agent, Retry
+from workers import Agent, Context, ContextBudget, Drop, Retry, Truncate, agent
 from workers.adapters import langgraph
 from workers.scripted import ScriptedProvider, answer, refuse, text
 
@@ -299,3 +299,34 @@ def test_a_stream_is_in_the_events_of_the_run(shop: Shop) -> None:
     assert provider.log[0].stream
     assert shop.said == [{"node": "reply", "text": '{"team": "fire", "urgent": true}'}]
     assert shop.gate.ended == ["well"]
+
+
+def test_an_agent_of_a_framework_is_given_what_fits_and_what_it_declares_of_the_state(shop: Shop) -> None:
+    @agent
+    async def fill(ctx: Context, ticket: Ticket) -> Ticket:
+        for name in ("findings", "secret"):
+            await ctx.state.set(name, name * 30)
+        return ticket
+
+    context = ContextBudget(60, [Truncate("input.text", 20), Truncate("state.findings", 10)])
+    with provided([text('{"team": "fire"}')]) as provider:
+        clerk = reviewer(talk(provider), context=context, state=["findings"])
+        run = shop.start(fill, clerk, value={"text": "fire! " * 100})
+
+    assert shop.end(run).output == {"team": "fire", "urgent": False}
+    said = provider.log[0].said
+    assert said.count("fire!") < 20
+    assert "findingsfindings" in said
+    assert "secret" not in said
+    assert [one.data["field"] for one in shop.events(run) if one.kind is EventKind.STEP_CUT] == [
+        "input.text",
+        "state.findings",
+    ]
+
+
+def test_what_a_framework_is_given_at_most_is_looked_at_when_it_is_declared(shop: Shop) -> None:
+    with provided([]) as provider, pytest.raises(DefinitionError) as caught:
+        reviewer(talk(provider), context=ContextBudget(0, [Drop("input.text")]), state="findings")
+
+    for reason in ("it must be positive", "does not fit without text", "it is a list of names"):
+        assert reason in str(caught.value)

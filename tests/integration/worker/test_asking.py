@@ -48,11 +48,17 @@ class Desk(Bench):
         super().__init__(url)
         self.threads = None if forked else ThreadPoolExecutor(8)
         loop = LoopThread()
+        self.agents: dict[str, Agent] = {}
         self.runner = Runner(
-            loop, self.threads, Attempts(), SharedState(self.pool), self.engine, self.tooling(loop)
+            loop,
+            self.threads,
+            Attempts(),
+            SharedState(self.pool),
+            self.engine,
+            self.tooling(loop),
+            agents=self.agents,
         )
         self.people = Approvals(self.pool, self.engine, self, self.views)  # type: ignore[arg-type]
-        self.agents: dict[str, Agent] = {}
 
     def tooling(self, loop: LoopThread) -> Tooling:
         return Tooling(loop, self.pool)

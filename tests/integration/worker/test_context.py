@@ -18,7 +18,7 @@ from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import PRICE, provided, spent, told, writer
 from tests.support import Databases
 from workers import Context, ContextBudget, Drop, Retry, Summarise, Truncate, agent, llm_agent
-from workers.models.cuts import MARK, shortened, tokens_of
+from workers.cuts.told import MARK, shortened, tokens_of
 from workers.scripted import Asked, ScriptedProvider, answer, call, refuse, text
 
 LONG = "".join(f"{number:04} " for number in range(400))
@@ -193,7 +193,7 @@ def test_faults_of_a_context_are_named_at_once() -> None:
         Drop("body"),
         Drop("input"),
         Truncate("input.bdy", 0),
-        Summarise("input.body", by="brief"),  # type: ignore[arg-type]
+        Summarise("input.body", by=5),  # type: ignore[arg-type]
         Summarise("input.body", by=blocking),
         Summarise("input.body", by=numbers),
     ]
@@ -202,7 +202,7 @@ def test_faults_of_a_context_are_named_at_once() -> None:
                   context=ContextBudget(0, policy))  # fmt: skip
 
     for reason in ("'body' is no field", "nothing to do", "no field 'bdy'", "tokens must be positive",
-                   "it must be positive", "is an agent, not its name", "takes a context in a thread",
+                   "it must be positive", "not 5", "takes a context in a thread",
                    "numbers does not take a text"):  # fmt: skip
         assert reason in str(caught.value)
 
