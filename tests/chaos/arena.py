@@ -21,7 +21,7 @@ from orchestrator.local.postgres import Postgres
 from orchestrator.local.redis import Redis, redis_server
 from orchestrator.store.schema import upgrade
 from tests.chaos import shapes
-from tests.chaos.ledger import ADDRESS, Ledger
+from tests.chaos.ledger import ADDRESS, NODE, Ledger
 from tests.chaos.proxy import Proxy
 from tests.support import Process, Processes, eventually
 from workers.agent import Agent
@@ -169,7 +169,9 @@ class Arena:
         name = f"{pool.name}{self._number}@localhost"
         queues = ",".join(agent.spec.queue for agent in pool.agents)
         options = ("-P", pool.kind, "-c", str(pool.concurrency), "-n", name, *QUICK)
-        process = self.processes.worker("-Q", queues, *options, name=name, env={**self.env, **env})
+        process = self.processes.worker(
+            "-Q", queues, *options, name=name, env={**self.env, NODE: name, **env}
+        )
         return Worker(name, pool, process)
 
     def worker(self, pool: Pool, **env: str) -> Worker:

@@ -10,13 +10,26 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
 
 import psycopg
 
-from tests.chaos.arena import Arena
-from tests.chaos.checker import DOUBLE, LOST, WRONG, Accepted, Facts, Strike, Verdict, check, gather
-from tests.chaos.saboteur import Saboteur
+from tests.chaos.arena import POOLS, Arena, Pool
+from tests.chaos.checker import (
+    DOUBLE,
+    LOST,
+    WRONG,
+    Accepted,
+    Attempt,
+    Facts,
+    StepKey,
+    Strike,
+    Verdict,
+    check,
+    gather,
+)
+from tests.chaos.saboteur import Saboteur, script
 from tests.chaos.shapes import PROBE, SHAPES, Shape
 from tests.support import eventually
 
@@ -75,8 +88,16 @@ class Report:
 class Campaign:
     """Runs of all shapes, and faults between them; the same seed gives the same runs and the same script."""
 
-    def __init__(self, arena: Arena, seed: int, size: Size, shapes: Sequence[Shape] = tuple(SHAPES)) -> None:
+    def __init__(
+        self,
+        arena: Arena,
+        seed: int,
+        size: Size,
+        shapes: Sequence[Shape] = tuple(SHAPES),
+        pools: Sequence[Pool] = POOLS,
+    ) -> None:
         self.arena = arena
+        self._pools = pools
         self.seed = seed
         self.size = size
         self._shapes = shapes
@@ -87,23 +108,32 @@ class Campaign:
 
     def run(self) -> Report:
         """All of it."""
-        began = last = time.monotonic()
-        saboteur = self._saboteur = Saboteur(self.arena, self.seed)
-        script = saboteur.script(self.size.faults)
-        share = self.size.runs / (len(script) + 1)
-        for number, fault in enumerate(script, 1):
-            self.submit(round(number * share) - len(self._accepted))
-            self._progress(last + self.size.gap)
-            saboteur.strike(fault)
-            last = time.monotonic()
-        saboteur.calm()
+        began = time.monotonic()
+        saboteur = self.begin()
+        self.disturb(script(self.size.faults, saboteur.random))
         probe = self._probe(saboteur.strikes)
         self.submit(self.size.runs - len(self._accepted))
-        self._finish()
+        self.finish()
         facts = gather(self.arena, self._accepted, saboteur.strikes)
         return Report(
             self.seed, self.size, time.monotonic() - began, probe, facts, check(facts), saboteur.died
         )
+
+    def begin(self) -> Saboteur:
+        """Start the workers."""
+        self._saboteur = Saboteur(self.arena, self.seed, self._pools)
+        return self._saboteur
+
+    def disturb(self, faults: Sequence[str]) -> None:
+        """Submit runs and break things between them, until all is mended again."""
+        assert self._saboteur is not None
+        last, share = time.monotonic(), self.size.runs / (len(faults) + 1)
+        for number, fault in enumerate(faults, 1):
+            self.submit(round(number * share) - len(self._accepted))
+            self._progress(last + self.size.gap)
+            self._saboteur.strike(fault)
+            last = time.monotonic()
+        self._saboteur.calm()
 
     def submit(self, count: int) -> None:
         """Submit this many runs, whatever happens meanwhile; each is accepted once."""
@@ -141,7 +171,7 @@ class Campaign:
             self._seen = newest
         return bool(found)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Wait until every run has ended, or nothing moves any more: the checker says what is left."""
         moved = time.monotonic()
 
@@ -188,7 +218,15 @@ def recovery_times(facts: Facts) -> dict[str, list[float]]:
     return found
 
 
-def robbed(facts: Facts, died: Sequence[str]) -> int:
+class Told(Protocol):
+    """What facts of any kind tell."""
+
+    attempts: dict[StepKey, list[Attempt]]
+    workers: dict[str, UUID]
+    strikes: Sequence[Strike]
+
+
+def robbed(facts: Told, died: Sequence[str]) -> int:
     """Attempts that a worker lost although nobody had touched it: it was slow, and taken for dead."""
     touched = {facts.workers[name]: 0.0 for name in died if name in facts.workers}
     for strike in reversed(facts.strikes):

@@ -8,10 +8,13 @@ as Postgres's, so a call can be compared with the time at which an outcome was a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import redis
 
@@ -19,6 +22,9 @@ from workers import Context
 
 ADDRESS = "CHAOS_LEDGER"
 """The variable that tells agents where the ledger is."""
+
+NODE = "CHAOS_NODE"
+"""The variable that tells agents which worker they run in."""
 
 _CALL = """
 local now = redis.call('TIME')
@@ -52,6 +58,46 @@ def call(ctx: Context, given: Any) -> int:
     return int(_client().eval(_CALL, 0, ctx.idempotency_key, ctx.attempt, os.getpid(), digest))
 
 
+_VISIT = """
+local now = redis.call('TIME')
+redis.call('RPUSH', 'visits', cjson.encode({ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], now[1], now[2]}))
+"""
+
+
+class Visit(NamedTuple):
+    """A tool, or a block of an agent, that had its effect: from when to when."""
+
+    tool: str
+    key: str
+    """Run, path and place in the journal."""
+    tenant: str
+    node: str
+    at: float
+    """Seconds of the epoch."""
+    left: float | None
+    """None if it was cut off."""
+
+    @property
+    def step(self) -> tuple[UUID, str]:
+        """The step that the key names."""
+        run, path, _ = self.key.split(":")
+        return UUID(run), path
+
+    @property
+    def place(self) -> int:
+        """Where the call stands in the journal of its step."""
+        return int(self.key.rpartition(":")[2])
+
+
+@contextmanager
+def visit(tool: str, key: str, tenant: str) -> Iterator[None]:
+    """Have an effect that takes as long as the block does."""
+    name = uuid4().hex
+    _client().eval(_VISIT, 0, name, tool, key, tenant, os.environ.get(NODE, ""))
+    yield
+    _client().eval(_VISIT, 0, name, "", "", "", "")
+
+
 @cache
 def _client() -> redis.Redis:
     return redis.Redis.from_url(os.environ[ADDRESS])
@@ -66,12 +112,20 @@ class Ledger:
 
     def calls(self) -> list[Call]:
         """All calls, in the order in which they came."""
-        import json
-
         rows = (json.loads(row) for row in self._redis.lrange("calls", 0, -1))
         return [
             Call(key, attempt, pid, given, int(s) + int(us) / 1e6) for key, attempt, pid, given, s, us in rows
         ]
+
+    def visits(self) -> list[Visit]:
+        """All visits, in the order in which they began."""
+        began: dict[str, Visit] = {}
+        for row in self._redis.lrange("visits", 0, -1):
+            name, tool, key, tenant, node, s, us = json.loads(row)
+            at = int(s) + int(us) / 1e6
+            known = began.get(name)
+            began[name] = known._replace(left=at) if known else Visit(tool, key, tenant, node, at, None)
+        return list(began.values())
 
     def effects(self) -> int:
         """How many effects stand."""

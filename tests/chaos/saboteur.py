@@ -40,15 +40,6 @@ class Saboteur:
         for worker in self.fleet:
             ready(worker)
 
-    def script(self, count: int) -> list[str]:
-        """Kinds of faults in random order: each once, then round after round as often as it weighs."""
-        script, round_ = list(FAULTS), [kind for kind in FAULTS for _ in range(WEIGHTS.get(kind, 1))]
-        self.random.shuffle(script)
-        while len(script) < count:
-            self.random.shuffle(round_)
-            script += round_
-        return script[:count]
-
     def strike(self, kind: str) -> Strike:
         """Do it, and write it down."""
         waiting = tuple(self.arena.query(WAITING))
@@ -254,3 +245,13 @@ WEIGHTS = {
     "cut off": 2,
 }
 """How often a fault comes in each round, if not once."""
+
+
+def script(count: int, rng: random.Random) -> list[str]:
+    """Kinds of faults in random order: each once, then round after round as often as it weighs."""
+    drawn, round_ = list(FAULTS), [kind for kind in FAULTS for _ in range(WEIGHTS.get(kind, 1))]
+    rng.shuffle(drawn)
+    while len(drawn) < count:
+        rng.shuffle(round_)
+        drawn += round_
+    return drawn[:count]
