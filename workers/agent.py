@@ -14,14 +14,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import PydanticSerializationError
 
-from orchestrator.definitions.limits import limit_faults
+from orchestrator.definitions.limits import budget_faults, limit_faults
 from orchestrator.definitions.vocabulary import Composable, Part
 from schemas.agents import AgentSpec, Retry
 from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
 from schemas.tools import MayCall
-from schemas.usage import Bounds
+from schemas.usage import Bounds, Budget
 from schemas.workflows import Leaf
 from workers.asking import NOTHING
 from workers.batching import Batch, Batches
@@ -57,6 +57,8 @@ class Agent(Composable):
     context: ContextBudget | None = None
     cuts_itself: bool = False
     """Whether it keeps to its context without help, as those do that are shown more than their input."""
+    budget: Budget | None = None
+    """What all its steps together may consume in a day; that of a model agent goes with its calls."""
 
     @property
     def name(self) -> str:
@@ -106,6 +108,7 @@ def agent(
     guard: Guard | None = ...,
     context: ContextBudget | None = ...,
     state: Sequence[str] | None = ...,
+    budget: Budget | None = ...,
 ) -> Callable[[AgentFunction], Agent]: ...
 
 
@@ -126,6 +129,7 @@ def agent(
     guard: Guard | None = None,
     context: ContextBudget | None = None,
     state: Sequence[str] | None = None,
+    budget: Budget | None = None,
 ) -> Agent | Callable[[AgentFunction], Agent]:
     """Make an agent of `f(ctx, input) -> output` or `f(input) -> output`, sync or async.
 
@@ -133,6 +137,10 @@ def agent(
     attempt, `rate_limit` is Celery's (`"60/m"`, per worker process), `concurrency` the attempts that one worker
     process runs at a time, `limits` what all workers together keep to, `bounds` the most that one attempt consumes,
     for `baton plan`.
+
+    `budget` is what all its steps together may consume in a day (UTC), by what they tell (`ctx.spend`), unless an
+    operator says otherwise (`baton budgets set agent NAME`): once it is used up none of them is begun, they fail with
+    `BudgetExceeded`.
 
     A `breaker` leaves the agent alone for a while when its attempts keep failing. Meanwhile its steps are done with the
     answer `fallback`, which makes their runs degraded; without one they fail with `CircuitOpen`: at once if an
@@ -159,7 +167,12 @@ def agent(
         agent_name = name or target.__name__
         takes_context, given, returned = _signature(target, agent_name, batched=batch is not None)
         sight = Sight(given.json_schema(by_alias=False), typed=True, intent=takes_context)
-        faults = [*limit_faults(limits), *context_faults(context, sight), *state_faults(state)]
+        faults = [
+            *limit_faults(limits),
+            *budget_faults(budget),
+            *context_faults(context, sight),
+            *state_faults(state),
+        ]
         if faults:
             raise DefinitionError(f"agent {agent_name!r}", faults)
         spec = AgentSpec(
@@ -181,7 +194,16 @@ def agent(
         batches = None if batch is None else Batches(agent_name, batch, _for_many(target, takes_context))
         instead = stand_in_of(f"agent {agent_name!r}", returned, breaker, fallback)
         return Agent(
-            target, spec, takes_context, given, returned, batches, guard, stand_in=instead, context=context
+            target,
+            spec,
+            takes_context,
+            given,
+            returned,
+            batches,
+            guard,
+            stand_in=instead,
+            context=context,
+            budget=budget,
         )
 
     return make(function) if function is not None else make

@@ -16,7 +16,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from orchestrator.engine import Claimed
 from orchestrator.shared_state import Author, SharedState
-from schemas.errors import AgentError
+from schemas.errors import AgentError, BudgetExceeded
+from schemas.usage import Budget
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
 from workers.calls import Gate
@@ -46,7 +47,9 @@ UNHEARD = 5.0
 
 
 class Records(Keeper, Writer, Protocol):
-    """Whoever keeps what attempts do and say: the engine."""
+    """Whoever keeps what attempts do and say, and may consume: the engine."""
+
+    def declare_budget(self, agent: str, budget: Budget) -> None: ...
 
 
 class Runner:
@@ -79,6 +82,7 @@ class Runner:
         self._sharing = ThreadPoolExecutor(HANDS, thread_name_prefix="state")
         self._threads = threads
         self._attempts = attempts
+        self._declared: dict[str, Budget] = {}
         self.stuck: set[Future[Any]] = set()
         """Sync agents that run on although their attempt is over; the process must not wait for them to end."""
 
@@ -87,6 +91,10 @@ class Runner:
         if agent.spec.is_async:
             return self._awaited(agent, claimed)
         ctx, limit = self._envelope(agent, claimed)
+        if claimed.used_up:
+            return failed(agent, claimed, ctx, BudgetExceeded(claimed.used_up))
+        if self._owes(agent):
+            self._declare(agent)
         act = partial(self._threaded, agent, claimed, ctx, limit)
         if self._circuits is None:
             ended = act()
@@ -120,6 +128,10 @@ class Runner:
     async def attempt(self, agent: Agent, claimed: Claimed) -> Ended:
         """One attempt of an async agent, on the event loop. Raises `Superseded` if it was stopped from outside."""
         ctx, limit = self._envelope(agent, claimed)
+        if claimed.used_up:
+            return failed(agent, claimed, ctx, BudgetExceeded(claimed.used_up))
+        if self._owes(agent):
+            await asyncio.get_running_loop().run_in_executor(self._hands, self._declare, agent)
         act = partial(self._on_loop, agent, claimed, ctx, limit)
         if self._circuits is None:
             ended = await act()
@@ -150,6 +162,15 @@ class Runner:
             except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
                 failure = error
         return failed(agent, claimed, ctx, failure)
+
+    def _owes(self, agent: Agent) -> bool:
+        """Whether this process has not said yet what the agent may consume in a day."""
+        return agent.budget is not None and self._declared.get(agent.name) != agent.budget
+
+    def _declare(self, agent: Agent) -> None:
+        assert agent.budget is not None  # noqa: S101  else nothing is owed
+        self._keeper.declare_budget(agent.name, agent.budget)
+        self._declared[agent.name] = agent.budget
 
     def _envelope(self, agent: Agent, claimed: Claimed) -> tuple[Context, float]:
         """The agent's context, and the seconds after which it is stopped.

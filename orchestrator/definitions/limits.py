@@ -1,4 +1,4 @@
-"""What is wrong with declared limits."""
+"""What is wrong with declared limits and budgets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from orchestrator.definitions.conditions import fault
 from schemas.errors import Fault
 from schemas.limits import Limit
+from schemas.usage import Budget
 
 
 def limit_faults(limits: Sequence[Limit], where: str = "limits") -> list[Fault]:
@@ -25,3 +26,10 @@ def limit_faults(limits: Sequence[Limit], where: str = "limits") -> list[Fault]:
                 faults.append(Fault(f"{where}/{index}", f"its {what} is limited twice per {limit.per}"))
             seen.add(mark)
     return faults
+
+
+def budget_faults(budget: Budget | None) -> list[Fault]:
+    """A budget that limits nothing."""
+    return (
+        [Fault("budget", "say how much: usd, tokens, model_calls or seconds")] if budget == Budget() else []
+    )

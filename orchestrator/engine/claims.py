@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+from orchestrator.engine.accounts import used_up
 from orchestrator.engine.combine import Combiner
 from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.ground import Ground
@@ -44,11 +46,14 @@ class Claims(Ground):
             },
         ).fetchall()
         won = {Pointer(row[0], row[1]): self._claimed(conn, row) for row in rows}
+        if rows and rows[0][-2]:  # somebody has a budget
+            for pointer, reason in used_up(conn, list(won.values())).items():
+                won[pointer] = replace(won[pointer], used_up=reason)
         return [won.pop(p) if p in won else self._refused(conn, p) for p in pointers]
 
     def _claimed(self, conn: Conn, row: tuple[Any, ...]) -> Claimed:
         run_id, path, attempt, retries, definition, workflow, tenant, priority, *rest = row
-        labels, sent, left, ref, given, _ = rest
+        labels, sent, left, ref, given, *_ = rest
         intent = self._intents.of(conn, run_id, sent)
         plan = self.plans.load(definition, conn)
         if given is None:

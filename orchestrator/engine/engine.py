@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.engine import onward, spending
+from orchestrator.engine.accounts import used_up
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.call_limits import CallLimits
 from orchestrator.engine.combine import Combiner
@@ -28,8 +29,10 @@ from orchestrator.engine.reserving import Reserving, Rest, warn
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import (
     NOTHING,
+    Claimed,
     Finished,
     Note,
+    Pointer,
     Ready,
     Recorded,
     RunRef,
@@ -106,8 +109,9 @@ class Engine(
                 accepted = self._accept(conn, batch)
                 accounts = {account for one in accepted.values() for account in one.accounts or ()}
                 standing = self._count_rests(conn, batch, accepted)
+                following = _following(conn, batch, accepted)
                 advance = Advance(conn, self.plans)
-                results = [_told(advance, one, accepted.pop(_attempt(one), None)) for one in batch]
+                results = [_told(advance, one, accepted.pop(_attempt(one), None), following) for one in batch]
                 before = len(advance.ready)
                 advance.settle()
                 late = advance.ready[before:]
@@ -160,12 +164,31 @@ def _rest(finished: Finished) -> Usage:
     return usage if finished.counted == NOTHING else usage.beyond(finished.counted)
 
 
-def _told(advance: Advance, finished: Finished, accepted: _Accepted | None) -> Recorded:
+def _following(
+    conn: Conn, batch: Sequence[Finished], accepted: Mapping[_Attempt, _Accepted]
+) -> dict[_Attempt, Claimed]:
+    """The stages with which workers go on, by the attempt before them."""
+    claims, metered = {}, False
+    for one in batch:
+        found = accepted.get(_attempt(one))
+        if found is not None and found.stage is not None:
+            claims[_attempt(one)] = onward.claim_of(one, found.stage, found.run_left)
+            metered = found.metered
+    over = used_up(conn, list(claims.values())) if metered else {}
+    return {
+        attempt: replace(claim, used_up=over.get(Pointer(claim.run.id, claim.path), ""))
+        for attempt, claim in claims.items()
+    }
+
+
+def _told(
+    advance: Advance, finished: Finished, accepted: _Accepted | None, following: dict[_Attempt, Claimed]
+) -> Recorded:
     """Tell what ended, unless its worker goes on with what follows."""
     if accepted is None:
         return Recorded(accepted=False)
     if accepted.stage is not None:
-        return Recorded(accepted=True, next=onward.claim_of(finished, accepted.stage, accepted.run_left))
+        return Recorded(accepted=True, next=following[_attempt(finished)])
     before = len(advance.ready)
     _tell(advance, accepted.run, finished)
     return Recorded(accepted=True, ready=tuple(advance.ready[before:]))

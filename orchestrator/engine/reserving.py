@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from orchestrator.engine.accounts import DUST, UNITS, named, opens, told
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.limits import GRACE
 from orchestrator.engine.patience import patiently
@@ -24,10 +25,6 @@ from orchestrator.store.connect import Conn
 from schemas.usage import MOST, Budget, Usage
 
 log = logging.getLogger(__name__)
-
-_UNITS = {"tokens": "tokens", "usd": "USD", "model_calls": "model calls"}
-_DUST = 1e-9
-"""Of a sum of dollars in floating point."""
 
 
 class Wish(NamedTuple):
@@ -104,29 +101,25 @@ class _Book:
     def judge(self, wish: Wish) -> Answer:
         if self.terms.seconds is not None and self.spent["seconds"] >= self.terms.seconds:
             used = f"{self.spent['seconds']:.1f} of {self.terms.seconds:g} seconds"
-            return Exceeded(f"{_named(self.account)} is used up: {used}{self._opens}")
+            return Exceeded(f"{named(self.account)} is used up: {used}{opens(self.closes_at)}")
         answer: Answer = Granted()
-        for unit, word in _UNITS.items():
+        for unit, word in UNITS.items():
             limit, wanted = getattr(self.terms, unit), getattr(wish.worst, unit)
             if limit is None:
                 continue
             left = limit - self.spent[unit]
-            if left <= _DUST or wanted > left + _DUST:
+            if left <= DUST or wanted > left + DUST:
                 return Exceeded(
-                    f"{wish.name} was not called: it may consume {_told(wanted)} {word}, and {_told(max(left, 0))} of "
-                    f"{_told(limit)} are left of {_named(self.account)}{self._opens}"
+                    f"{wish.name} was not called: it may consume {told(wanted)} {word}, and {told(max(left, 0))} of "
+                    f"{told(limit)} are left of {named(self.account)}{opens(self.closes_at)}"
                 )
-            if wanted > left - self.reserved[unit] + _DUST:
-                answer = Busy(_named(self.account).removeprefix("the "))
+            if wanted > left - self.reserved[unit] + DUST:
+                answer = Busy(named(self.account).removeprefix("the "))
         return answer
 
     def take(self, worst: Usage) -> None:
-        for unit in _UNITS:
+        for unit in UNITS:
             self.reserved[unit] += getattr(worst, unit)
-
-    @property
-    def _opens(self) -> str:
-        return "" if self.closes_at is None else f"; it opens again at {self.closes_at:%Y-%m-%d %H:%M} UTC"
 
 
 class Reserving(Ground):
@@ -214,25 +207,17 @@ def warn(conn: Conn, accounts: Collection[str], runs: Sequence[UUID]) -> None:
     nearly = conn.execute(sql.SELECT_NEARLY_SPENT, {"accounts": sorted(accounts)}).fetchall()
     if not nearly:
         return
-    messages = [f"{math.floor(100 * used)} % of {_named(account)} are used up" for account, used, _ in nearly]
-    told = {
+    messages = [f"{math.floor(100 * used)} % of {named(account)} are used up" for account, used, _ in nearly]
+    warned = {
         "messages": messages,
         "accounts": [account for account, _, _ in nearly],
         "used": [float(used) for _, used, _ in nearly],
         "opens": [opens_at for _, _, opens_at in nearly],
         "runs": [UUID(one[4:]) if one.startswith("run:") else runs[0] for one, _, _ in nearly],
     }
-    conn.execute(sql.WARN, told)
+    conn.execute(sql.WARN, warned)
     for message in messages:
         log.warning(message)
-
-
-def _named(account: str) -> str:
-    per, _, whose = account.partition(":")
-    if per == "run":
-        return f"the budget of run {whose}"
-    scope, _, name = whose.partition(":")
-    return f"the budget of {scope} {name} per {per}" if name else f"the budget per {per}"
 
 
 def _accounts(conn: Conn, wishes: Sequence[Wish]) -> tuple[dict[str, Budget], dict[UUID, list[str]]]:
@@ -261,8 +246,8 @@ def _books(conn: Conn, wishes: Sequence[Wish], terms: Mapping[str, Budget]) -> d
             account,
             terms[account],
             closes_at,
-            dict(zip((*_UNITS, "seconds"), figures[:4], strict=True)),
-            dict(zip(_UNITS, figures[4:], strict=True)),
+            dict(zip((*UNITS, "seconds"), figures[:4], strict=True)),
+            dict(zip(UNITS, figures[4:], strict=True)),
         )
         for account, closes_at, *figures in rows
     }
@@ -303,7 +288,3 @@ def _reservations(granted: Sequence[Wish], wanted: Mapping[UUID, Sequence[str]])
         "usds": [min(one.worst.usd, MOST) for one, _ in rows],
         "calls": [one.worst.model_calls for one, _ in rows],
     }
-
-
-def _told(amount: float) -> str:
-    return f"{amount:,.6f}".rstrip("0").rstrip(".") if isinstance(amount, float) else f"{amount:,}"

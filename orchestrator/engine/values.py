@@ -108,6 +108,8 @@ class Claimed:
     """The input of the step, as JSON text."""
     run_left: float | None
     """Seconds until the run's deadline."""
+    used_up: str = ""
+    """The budget that does not let it begin, with all that is to be said of it; empty if none does."""
 
 
 class Held(NamedTuple):

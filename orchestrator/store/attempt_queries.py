@@ -56,6 +56,7 @@ SELECT c.run_id, c.path, c.attempt, c.retries, c.definition_id, c.workflow, c.te
                                                  AND src.path = substr(c.input_ref, 4))
              ELSE (SELECT src.output FROM steps src WHERE src.run_id = c.run_id
                    AND src.path = substr(c.input_ref, strpos(c.input_ref, ':') + 1)) END)::text AS input,
+       EXISTS (SELECT FROM budgets) AS metered,
        -- A claim that a crash of the server forgets is claimed again: it need not wait for the disk.
        set_config('synchronous_commit', 'off', true)
 FROM claimed c

@@ -93,6 +93,36 @@ CROSS JOIN LATERAL (
 """
 )
 
+# Budgets that are used up, of steps that begin: in their journals stands nothing yet. `tells` is whether the agent has
+# told before what it consumed, or the budget is its own.
+SELECT_USED_UP: LiteralString = (
+    """
+WITH given AS (
+    SELECT g.run_id, g.path, s.agent
+    FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS g(run_id, path)
+    JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
+    WHERE NOT EXISTS (SELECT FROM journal j WHERE j.run_id = g.run_id AND j.path = g.path)
+)
+SELECT g.run_id, g.path, b.account, b.terms,
+       (b.opens_at AT TIME ZONE 'UTC' + ('1 ' || b.per)::interval) AT TIME ZONE 'UTC' AS closes_at,
+       starts_with(b.account, b.per || ':agent:')
+       OR EXISTS (SELECT FROM costs c WHERE c.agent = g.agent AND c.model = '') AS tells,
+       k.tokens, k.usd, k.model_calls, k.seconds
+FROM given g JOIN runs r ON r.id = g.run_id
+"""
+    + _STANDING
+    + """
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(usd), 0)::float8 AS usd,
+           coalesce(sum(model_calls), 0)::bigint AS model_calls, coalesce(sum(seconds), 0)::float8 AS seconds
+    FROM budget_windows WHERE account = b.account AND opens_at = b.opens_at
+) k
+WHERE k.tokens >= (b.terms ->> 'tokens')::numeric OR k.usd >= (b.terms ->> 'usd')::float8 - 1e-9
+   OR k.model_calls >= (b.terms ->> 'model_calls')::numeric OR k.seconds >= (b.terms ->> 'seconds')::float8
+ORDER BY b.account
+"""
+)
+
 # For people: without those that nobody has dropped yet.
 SHOW_BOOKS: LiteralString = (
     """

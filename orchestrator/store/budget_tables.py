@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -114,6 +115,8 @@ costs = Table(
     Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
     Index("costs_of_runs", "run_id"),
     Index("costs_recent", "at"),
+    # Who tells by themselves what they consume.
+    Index("costs_told", "agent", postgresql_where=text("model = ''")),
 )
 
 cost_days = Table(

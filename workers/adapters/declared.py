@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict, Unpack
 
-from orchestrator.definitions.limits import limit_faults
+from orchestrator.definitions.limits import budget_faults, limit_faults
 from schemas.agents import AgentSpec, Retry
 from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault
@@ -64,6 +64,7 @@ def declared(
         *faults,
         *limit_faults(options.get("limits", ())),
         *limit_faults(model_limits, "model_limits"),
+        *budget_faults(budget),
         *context_faults(context, sight),
         *state_faults(state),
     ]

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from orchestrator.definitions.conditions import fault
-from orchestrator.definitions.limits import limit_faults
+from orchestrator.definitions.limits import budget_faults, limit_faults
 from schemas.agents import AgentSpec, Retry
 from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault, Permanent
@@ -123,7 +123,7 @@ def llm_agent(
         tuple(model_limits),
         model_breaker,
     )
-    faults += limit_faults(limits)
+    faults += limit_faults(limits) + budget_faults(budget)
     if (model is None) == (not models):
         faults.append(Fault("model", "name one model, or several as models=[cheapest, ..., strongest]"))
     faults += _doubts(confidence, asked)

@@ -54,7 +54,8 @@ class Till(Desk):
 
     def begin(self, body: Part | Agent, *agents: Agent, value: Any = None, **fields: Any) -> UUID:
         """A run of this body, with its first steps under way."""
-        self.agents |= {one.name: one for one in agents}
+        mine = (body, *agents) if isinstance(body, Agent) else agents
+        self.agents |= {one.name: one for one in mine}
         budget = fields.pop("budget", None)
         given = {"text": "Go."} if value is None else value
         part = body.part if isinstance(body, Agent) else body

@@ -1,0 +1,208 @@
+"""Budgets of tenants, agents and days, and agents that tell by themselves what they have consumed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.definitions.vocabulary import each, fan_out, loop
+from orchestrator.engine import Onward
+from schemas import Bounds, Budget, Gathered, RunState, Usage
+from schemas.errors import DefinitionError
+from schemas.outcomes import Done
+from tests.integration.engine.bench import EVERY_AGENT, done
+from tests.integration.worker.test_spending_calls import Text, Till
+from tests.integration.worker.test_spending_calls import till as till
+from workers import Agent, Context, Retry, agent, llm_agent
+from workers.adapters import langgraph
+
+TENANT = Budget(tokens=100)
+
+
+def spender(name: str = "spender", tokens: int = 60, **options: Any) -> Agent:
+    """It consumes so much, and says so."""
+
+    @agent(name=name, retry=Retry(max=0), **options)
+    async def spends(ctx: Context, given: Text) -> Text:
+        ctx.spend(tokens=tokens)
+        return Text(text=f"{given.text}.")
+
+    return spends
+
+
+@agent(name="free")
+def free(given: Text) -> Text:
+    return given
+
+
+@agent(name="summary")
+def summary(found: Gathered[Text]) -> list[str]:
+    return [one.text for one in found.results]
+
+
+def counted(till: Till) -> int:
+    ((tokens,),) = till.query("SELECT coalesce(sum(tokens), 0)::int FROM budget_windows")
+    return int(tokens)
+
+
+def test_what_is_beyond_a_budget_is_counted_and_nothing_that_consumes_is_begun(till: Till) -> None:
+    till.standing.put("tenant", "default", TENANT)
+    one = spender(tokens=150)
+
+    first = till.to_end(till.begin(one))
+    second = till.to_end(till.begin(one))
+    other = till.to_end(till.begin(one, tenant="other"))
+
+    assert first.state is other.state is RunState.COMPLETED
+    assert second.state is RunState.FAILED
+    assert second.error is not None
+    assert second.error.type == "BudgetExceeded"
+    assert second.error.message.startswith(
+        "the budget of tenant default per day is used up: 150 of 100 tokens; it opens again at "
+    )
+    assert counted(till) == 150
+
+
+@pytest.mark.parametrize("tokens", [99, 100])
+def test_a_budget_is_used_up_when_all_of_it_is(till: Till, tokens: int) -> None:
+    till.standing.put("all", "", TENANT, per="month")
+    one = spender(tokens=tokens)
+
+    till.to_end(till.begin(one))
+
+    assert (till.to_end(till.begin(one)).state is RunState.FAILED) is (tokens == 100)
+
+
+def test_a_loop_ends_with_the_best_so_far(till: Till) -> None:
+    till.standing.put("tenant", "default", TENANT)
+    one = spender()
+
+    run = till.begin(loop(one, max_rounds=5), one, value={"text": "x"})
+
+    assert till.to_end(run).output == {"text": "x.."}
+    assert till.view(run).degraded
+    assert counted(till) == 120
+
+
+def test_a_fan_out_ends_with_gaps_which_its_join_may_look_into(till: Till) -> None:
+    till.standing.put("tenant", "default", TENANT)
+    one = spender()
+
+    run = till.begin(
+        each(one, join=summary, require="any", parallel=1), one, summary, value=[{"text": x} for x in "abcd"]
+    )
+
+    assert till.to_end(run).output == ["a.", "b."]
+    assert till.view(run).degraded
+
+
+def test_what_stands_in_for_a_refused_step_may_do_so_if_it_consumes_nothing(till: Till) -> None:
+    till.standing.put("tenant", "default", Budget(tokens=60))
+    one, dear = spender(), spender("dear", bounds=Bounds(tokens=60))
+    till.to_end(till.begin(one))
+
+    assert till.to_end(till.begin(one.otherwise(free), one, free)).output == {"text": "Go."}
+    # What says that it consumes is not begun the first time either
+    assert till.to_end(till.begin(one.otherwise(dear), one, dear)).state is RunState.FAILED
+    assert counted(till) == 60
+
+
+def test_a_budget_of_seconds_stops_all_that_takes_time(till: Till) -> None:
+    till.standing.put("tenant", "default", Budget(seconds=1e-6))
+    till.to_end(till.begin(free))
+
+    assert till.to_end(till.begin(free)).state is RunState.FAILED
+
+
+def test_a_stage_that_is_claimed_with_the_outcome_before_it_is_not_begun(till: Till) -> None:
+    till.standing.put("tenant", "default", TENANT)
+    one, dear = spender(), spender("dear", bounds=Bounds(tokens=60))
+    run = till.begin(one >> dear, one, dear)
+    claimed = till.claim(run, "0")
+    finished = replace(done(claimed, {"text": "x"}), outcome=Done(usage=Usage(tokens=150)))
+
+    recorded = till.engine.record(replace(finished, onward=Onward(claimed, EVERY_AGENT)))
+
+    assert recorded.next is not None
+    assert "150 of 100 tokens" in recorded.next.used_up
+    till.attempt(recorded.next)
+    assert till.end(run).state is RunState.FAILED
+    assert counted(till) == 150
+
+
+def test_an_attempt_goes_on_with_what_is_paid_although_the_budget_is_used_up(till: Till) -> None:
+    till.standing.put("tenant", "default", TENANT)
+    done_inside: list[str] = []
+
+    @agent(name="careful", bounds=Bounds(tokens=10))
+    async def careful(ctx: Context, given: Text) -> Text:
+        await ctx.once("dear", lambda: done_inside.append("dear"))
+        if len(done_inside) == 1 and ctx.attempt == 1:
+            ctx.spend(tokens=200)
+            raise ConnectionError("once more")
+        return given
+
+    assert till.to_end(till.begin(careful)).output == {"text": "Go."}
+    assert till.to_end(till.begin(careful)).state is RunState.FAILED
+    assert done_inside == ["dear"]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_an_agents_code_says_what_its_steps_may_consume_in_a_day(till: Till, is_async: bool) -> None:
+    calls: list[str] = []
+
+    def spends(ctx: Context, given: Text) -> Text:
+        calls.append(given.text)
+        ctx.spend(usd=0.5)
+        return given
+
+    async def spends_too(ctx: Context, given: Text) -> Text:
+        return spends(ctx, given)
+
+    one = agent(name="budgeted", budget=Budget(usd=1))(spends_too if is_async else spends)
+    states = [till.to_end(till.begin(one)).state for _ in range(3)]
+
+    assert states == [RunState.COMPLETED, RunState.COMPLETED, RunState.FAILED]
+    assert len(calls) == 2
+    (found,) = till.standing.all()
+    assert (found.scope, found.name, found.per, found.origin) == ("agent", "budgeted", "day", "code")
+    # An operator's word stands
+    till.standing.put("agent", "budgeted", Budget(usd=2))
+    assert till.to_end(till.begin(one)).state is RunState.COMPLETED
+
+
+def test_a_budget_that_limits_nothing_is_none() -> None:
+    with pytest.raises(DefinitionError, match="budget"):
+        spender(budget=Budget())
+    with pytest.raises(DefinitionError, match="budget"):
+        llm_agent("writer", model="openai:x", input=Text, output=Text, instructions="Write.", budget=Budget())
+    with pytest.raises(DefinitionError, match="budget"):
+        langgraph("graph", object(), input=Text, output=Text, budget=Budget())
+
+
+def test_where_nobody_has_a_budget_none_is_looked_for(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked(*_: Any) -> Any:
+        raise AssertionError("budgets were looked for")
+
+    monkeypatch.setattr("orchestrator.engine.claims.used_up", looked)
+    monkeypatch.setattr("orchestrator.engine.engine.used_up", looked)
+    one = spender()
+
+    assert till.to_end(till.begin(fan_out(a=one, b=one), one)).state is RunState.COMPLETED
+
+
+def test_many_that_tell_at_a_time_are_each_counted_and_none_follows(till: Till) -> None:
+    till.standing.put("tenant", "default", TENANT)
+    one = spender(tokens=30)
+    run = till.begin(each(one, require=0), one, value=[{"text": str(n)} for n in range(24)])
+
+    while till.messages:
+        till.at_once(8)
+
+    # Of eight at a time, those that began before it was used up
+    till.to_end(run)
+    outcomes = till.query("SELECT state FROM steps WHERE run_id = %s AND kind = 'agent'", run)
+    assert counted(till) == 30 * sum(state == "done" for (state,) in outcomes)
+    assert 120 <= counted(till) <= 90 + 8 * 30
