@@ -97,7 +97,9 @@ def show(
     if view.state is RunState.COMPLETED:
         print_output(view.output)
     elif view.state is RunState.FAILED:
-        typer.secho(f"next:  baton runs resume {view.id}", fg="cyan", err=True)
+        from orchestrator.cli.going_on import next_step
+
+        typer.secho(f"next:  {next_step(view)}", fg="cyan", err=True)
 
 
 @app.command("watch")

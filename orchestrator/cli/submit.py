@@ -110,8 +110,7 @@ def stay(client: Client, run_id: UUID, *, json: bool) -> None:
 
 
 def _say_why(view: RunView) -> None:
-    from schemas.runs import RunState
+    from orchestrator.cli.going_on import next_step
 
     typer.secho(f"The run ended as {view.state}.", fg="red", err=True)
-    resumable = view.state is RunState.FAILED
-    typer.secho(f"next:  baton runs {'resume' if resumable else 'show'} {view.id}", fg="cyan", err=True)
+    typer.secho(f"next:  {next_step(view)}", fg="cyan", err=True)
