@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
+import pydantic_core
 from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai import Tool as ModelTool
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolCallPart
@@ -157,10 +158,20 @@ class Conversation:
             return {**await self._requests.answered(place, wording), "cuts": cuts}
 
         response: ModelResponse = await self._ctx.kept(place, "model", act, self._read)
+        known = {one.name for one in (*parameters.function_tools, *parameters.output_tools)}
         for part in response.parts:
             if isinstance(part, ToolCallPart):
-                self._places[part.tool_call_id].append(Places(self._ctx.place(), self._ctx.place()))
+                await self._placed(part, Places(self._ctx.place(), self._ctx.place()), known)
         return response
+
+    async def _placed(self, part: ToolCallPart, places: Places, known: Collection[str]) -> None:
+        """Set the place of a call aside, or write down that it cannot be one; pydantic-ai tells the model."""
+        wrong = None if part.tool_name in known else "there is no such tool for this agent"
+        given, unreadable = _arguments(part.args)
+        if wrong is None and unreadable is None:
+            self._places[part.tool_call_id].append(places)
+        else:
+            await self._caller.refuse(part.tool_name, given, places.call, wrong or f"{unreadable}")
 
     def _read(self, found: Found) -> ModelResponse:
         """An answer from the journal; what it has cost, and what had to be done for it, is told once."""
@@ -172,6 +183,16 @@ class Conversation:
             for cut in kept.get("cuts", ()):
                 self._ctx.note(EventKind.STEP_CUT, cut)
         return RESPONSE.validate_python(kept["response"])
+
+
+def _arguments(text: Any) -> tuple[Any, str | None]:
+    """The arguments of a call, and what is wrong with them if they are a text that is no JSON."""
+    if not isinstance(text, str):
+        return text or {}, None
+    try:
+        return pydantic_core.from_json(text or "{}"), None
+    except ValueError as error:
+        return text, f"its arguments are no JSON: {error}"
 
 
 class _Journaled(WrapperModel):

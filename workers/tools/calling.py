@@ -30,6 +30,7 @@ from workers.tools.declared import Allowed, AskFirst, Named, Tool, tool_of
 from workers.tools.effects import Effects, Unclear
 from workers.tools.flights import Flights, Landed, key_of
 from workers.tools.listening import Listener, Plain
+from workers.tools.refusals import Refusal
 from workers.tools.threads import ToolThreads, Work
 
 HANDS = 4
@@ -151,9 +152,13 @@ class Caller:
         self, tool: Tool, arguments: Mapping[str, Any], places: Places, beside: Beside | None = None
     ) -> Any:
         """The result, as JSON data, from the journal or from the tool. Raises `ToolError`, to be told to a model."""
-        tool.check(arguments)
-        given = pydantic_core.to_jsonable_python(dict(arguments))
-        await self._let(tool, given, places.question)
+        try:
+            tool.check(arguments)
+            given = pydantic_core.to_jsonable_python(dict(arguments))
+            await self._let(tool, given, places.question)
+        except ToolError as error:
+            await self.refuse(tool.name, arguments, places.call, str(error))
+            raise
 
         async def act() -> dict[str, Any]:
             try:
@@ -166,6 +171,19 @@ class Caller:
 
         kept = self._ctx.kept(places.call, f"tool {tool.name}", act, lambda found: found)
         return self._listener.told(tool, await (kept if beside is None else beside(kept)))
+
+    async def refuse(self, name: str, given: Any, place: int, reason: str) -> None:
+        """Write down a call that was wanted and is not made; of a model, once in the life of the step."""
+        refusal = Refusal(name, given, place, reason)
+
+        async def act() -> dict[str, Any]:
+            await self._tell(refusal.ended(self._ctx))
+            return {"error": refusal.reason}
+
+        if self._keeps_errors:
+            await self._ctx.kept(place, f"tool {refusal.tool}", act, lambda found: found)
+        else:
+            await act()
 
     # --- before it ----------------------------------------------------------------------------------------
 
@@ -343,7 +361,10 @@ class Caller:
     # --- its record ---------------------------------------------------------------------------------------
 
     async def _write(self, one: _Try, seconds: float, **outcome: Any) -> None:
-        await asyncio.shield(asyncio.wrap_future(self._tooling.submit(self._ended(one, seconds, **outcome))))
+        await self._tell(self._ended(one, seconds, **outcome))
+
+    async def _tell(self, call: Ended) -> None:
+        await asyncio.shield(asyncio.wrap_future(self._tooling.submit(call)))
 
     def _ended(
         self, one: _Try, seconds: float, result: Any = None, error: str | None = None, cached: bool = False

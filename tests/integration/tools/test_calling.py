@@ -137,7 +137,8 @@ def test_arguments_are_checked_before_a_tool_runs(desk: Desk, given: dict[str, A
     run = desk.start(plain(lambda ctx: ctx.use(double, **given), retry=Retry(max=0)))
 
     assert reason in end(desk, run)
-    assert log(desk, run) == []
+    (refused,) = log(desk, run)
+    assert reason in str(refused.error)
 
 
 def test_what_a_tool_returns_is_checked(desk: Desk) -> None:
@@ -196,7 +197,7 @@ def test_an_agent_sees_what_it_may_call_and_nothing_else(desk: Desk) -> None:
     assert "search" in provider.log[0].tools
     assert "pay" not in provider.log[0].tools
     assert "Unknown tool name: 'pay'" in told(provider, 1)
-    assert [one.tool for one in log(desk, run)] == ["search"]
+    assert [(one.tool, one.error is None) for one in log(desk, run)] == [("pay", False), ("search", True)]
 
 
 def test_tools_of_a_toolset_are_those_there_are_now(desk: Desk) -> None:
@@ -285,7 +286,9 @@ def test_who_may_answer_is_said_by_name_too(desk: Desk) -> None:
 
     assert desk.end(run).output == {"lines": ["ok"]}
     assert "this call is not allowed" in told(provider, 1)
-    assert log(desk, run) == []
+    assert [str(one.error) for one in log(desk, run)] == [
+        "refused: this call is not allowed; do not repeat it"
+    ]
 
 
 def test_a_medium_risk_runs_and_is_told(desk: Desk) -> None:
