@@ -81,17 +81,18 @@ WITH made AS (
 SELECT count(*) FROM made
 """
 
-# Parts that wait for their turn. One that has parts itself was at work before its run was resumed or forked.
+# Parts that wait for their turn. One that has parts itself was at work before its run was resumed or forked. They are
+# chosen once: `IN (SELECT ... LIMIT)` may be planned to look for them anew for each row, and finds others each time.
 PROMOTE: LiteralString = """
-WITH promoted AS (
+WITH next AS MATERIALIZED (
+    SELECT run_id, path FROM steps
+    WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'pending'
+    ORDER BY ordinal LIMIT %(count)s FOR UPDATE SKIP LOCKED
+), promoted AS (
     UPDATE steps s SET state = CASE kind WHEN 'agent' THEN 'ready' ELSE 'open' END,
                        ready_at = CASE WHEN NOT (%(paused)s AND kind = 'agent') THEN clock_timestamp() END
-    WHERE (run_id, path) IN (
-        SELECT run_id, path FROM steps
-        WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'pending'
-        ORDER BY ordinal LIMIT %(count)s FOR UPDATE SKIP LOCKED
-    )
-    RETURNING path, input_ref, state,
+    FROM next WHERE s.run_id = next.run_id AND s.path = next.path
+    RETURNING s.path, input_ref, state,
               kind <> 'agent' AND EXISTS (SELECT FROM steps c WHERE c.run_id = s.run_id AND c.parent = s.path
                                           AND c.state = 'pending') AS has_parts
 ), noted AS (

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from orchestrator.definitions.compile import compile_workflow
@@ -382,6 +383,26 @@ def test_a_gap_that_a_join_accepted_stays_one_when_the_join_itself_failed(bench:
     bench.drain(losing())
     assert bench.end(run).state == "completed"
     assert bench.states(run) == {"0": "done", "0/a": "done", "0/b": "failed", "0/join": "done"}
+
+
+def test_the_cap_of_a_fan_out_holds_whatever_plan_the_database_makes(migrated: str) -> None:
+    # Given a database that joins by loops, as it may where its statistics say that tables are small
+    with psycopg.connect(migrated, autocommit=True) as conn:
+        for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "memoize"):
+            conn.execute(f"ALTER DATABASE {conn.info.dbname} SET enable_{way} = off")
+    bench = Bench(migrated)
+    run = bench.submit(workflow("w", each(A, parallel=2)), list(range(6)))
+    assert len(bench.messages) == 2
+
+    # When branches end, and when what failed begins again
+    for path in ("0/0", "0/1"):
+        bench.fail(bench.claim(run, path))
+        assert list(bench.states(run).values()).count("ready") <= 2
+    bench.drain(losing("a"))
+    bench.messages += bench.engine.resume(run)
+
+    assert list(bench.states(run).values()).count("ready") == 2
+    bench.close()
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
