@@ -27,7 +27,7 @@ from workers.asking import NOTHING
 from workers.batching import Batch, Batches
 from workers.context import Context
 from workers.cuts.declared import ContextBudget, Sight, context_faults
-from workers.guards.policy import Guard
+from workers.guards.policy import Guard, guard_faults
 from workers.slices import Slice, state_faults
 
 P = ParamSpec("P")
@@ -172,6 +172,7 @@ def agent(
             *budget_faults(budget),
             *context_faults(context, sight),
             *state_faults(state),
+            *guard_faults(guard),
         ]
         if faults:
             raise DefinitionError(f"agent {agent_name!r}", faults)

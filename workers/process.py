@@ -16,6 +16,7 @@ import psycopg
 from celery import Celery
 
 from orchestrator.breakers import Circuits
+from orchestrator.credentials import own
 from orchestrator.engine import Engine, WorkerId
 from orchestrator.intake.submitter import Submitter
 from orchestrator.memory.episodes import Episodes
@@ -31,7 +32,6 @@ from workers.attempts import Attempts
 from workers.execute import HANDS, Runner
 from workers.gates import gates
 from workers.gates.breakers import Breakers
-from workers.guards.credentials import own
 from workers.loop import LoopThread
 from workers.memory.declared import MemorySetup
 from workers.memory.memories import Means

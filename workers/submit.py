@@ -11,6 +11,7 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.worker.request import Request
 
+from orchestrator.credentials import own
 from schemas.errors import BatonError, Fault, InputError, SubmissionRefused, Unavailable
 from schemas.intake import SUBMIT
 from workers.process import WorkerProcess
@@ -19,7 +20,21 @@ log = logging.getLogger(__name__)
 
 
 class SubmitMessage(Request):
-    """A message whose processes die twice over it is set aside: it would take one after the other with it."""
+    """A message whose processes die twice over it is set aside: it would take one after the other with it.
+
+    Flower and logs are told which workflow it starts, and not with which input.
+    """
+
+    argsrepr = "(...)"
+
+    @property
+    def kwargsrepr(self) -> str:
+        named = self.kwargs.get("workflow") if isinstance(self.kwargs, dict) else None
+        workflow = named if named is not None else next(iter(self.args or ()), "?")
+        return f"{{'workflow': {own(repr(workflow))[:100]}}}"
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        return super().info(safe) | {"args": self.argsrepr, "kwargs": self.kwargsrepr}
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         lost = exc_info.exception
@@ -52,7 +67,7 @@ class SubmitTask(Task):
             raise Reject(str(error), requeue=True) from error
         except BatonError as error:
             self.set_aside(str(error), args, kwargs)
-            raise SubmissionRefused(str(error)) from None
+            raise SubmissionRefused(own(str(error))) from None
         return str(answer.run_id)
 
     def set_aside(self, reason: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

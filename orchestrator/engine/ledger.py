@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from orchestrator.credentials import own_json
 from orchestrator.definitions.plan import parent_of
 from orchestrator.engine.gather import Results, read_results, resolve_all
 from orchestrator.engine.json_texts import read
@@ -19,7 +20,7 @@ from orchestrator.store import attempt_queries, notice_queries, wait_queries
 from orchestrator.store.connect import AnyConn
 from schemas.events import EventKind
 from schemas.usage import Usage
-from schemas.waits import Asking
+from schemas.waits import Asking, WaitKind
 from schemas.workflows import Leaf, Node
 
 
@@ -70,7 +71,7 @@ class Ledger(ABC):
 
     def note(self, place: Place, kind: EventKind, data: Mapping[str, Any]) -> None:
         """Tell something about the composite."""
-        self.notes.append((place.run.id, kind, place.path, json.dumps(data, default=str)))
+        self.notes.append((place.run.id, kind, place.path, _told(data)))
 
     def wait(self, place: Place, asking: Asking) -> None:
         """Have a step wait for what comes from outside."""
@@ -78,7 +79,7 @@ class Ledger(ABC):
 
     def tell(self, place: Place, kind: str, body: Mapping[str, Any]) -> None:
         """Have people told something."""
-        self.notices.append((kind, place.run.id, place.path, json.dumps(body, default=str)))
+        self.notices.append((kind, place.run.id, place.path, _told(body)))
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class Ledger(ABC):
                     "states": [c.state for c in closings],
                     "outputs": [c.output for c in closings],
                     "output_refs": [c.output_ref if c.output is None else None for c in closings],
-                    "errors": [c.error for c in closings],
+                    "errors": [c.error and own_json(c.error) for c in closings],
                 },
             ).fetchall()
         )
@@ -171,7 +172,7 @@ class Ledger(ABC):
                 "runs": [e.run.id for e in endings],
                 "states": [e.state for e in endings],
                 "output_refs": [e.output_ref for e in endings],
-                "errors": [e.error for e in endings],
+                "errors": [e.error and own_json(e.error) for e in endings],
             },
         ).fetchall()
         return [e for e in endings if (e.run.id,) in awaited] if awaited else []
@@ -210,6 +211,18 @@ class Ledger(ABC):
         ]
 
 
+def _request(asking: Asking) -> str:
+    """What people are shown is masked; what an event is compared with, and a journal, has to stay."""
+    if asking.kind is WaitKind.APPROVAL:
+        return _told(asking.request)
+    return json.dumps(asking.request, default=str)
+
+
+def _told(data: Mapping[str, Any]) -> str:
+    """As JSON text. A run's input may hold a credential that this process knows; what is told of it does not."""
+    return own_json(json.dumps(data, default=str))
+
+
 def _wait_columns(waits: Sequence[tuple[Place, Asking]]) -> dict[str, list[Any]]:
     asked = [asking for _, asking in waits]
     return {
@@ -217,12 +230,12 @@ def _wait_columns(waits: Sequence[tuple[Place, Asking]]) -> dict[str, list[Any]]
         "paths": [place.path for place, _ in waits],
         "kinds": [one.kind for one in asked],
         "keys": [one.key for one in asked],
-        "requests": [json.dumps(one.request, default=str) for one in asked],
+        "requests": [_request(one) for one in asked],
         "audiences": [json.dumps(one.audience) for one in asked],
         "escalate_tos": [json.dumps(one.escalate_to) for one in asked],
         "escalate_afters": [one.escalate_after for one in asked],
         "expires": [one.expires for one in asked],
         "expiries": [one.expiry.model_dump_json() if one.expiry is not None else None for one in asked],
-        "told": [json.dumps(one.told, default=str) for one in asked],
+        "told": [_told(one.told) for one in asked],
         "helds": [place.run.paused for place, _ in waits],
     }

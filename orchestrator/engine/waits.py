@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
+from orchestrator.credentials import own_json
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.patience import UNSTORABLE, unentangled
@@ -150,6 +151,8 @@ def _columns(ends: Sequence[WaitEnd]) -> dict[str, list[Any]]:
         "reasons": [one.reason for one in ends],
         "states": [one.state for one in ends],
         "outputs": [one.output for one in ends],
-        "errors": [one.error for one in ends],
-        "told": [json.dumps(one.told, default=str) if one.told is not None else None for one in ends],
+        "errors": [one.error and own_json(one.error) for one in ends],
+        "told": [
+            own_json(json.dumps(one.told, default=str)) if one.told is not None else None for one in ends
+        ],
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orchestrator.credentials import own
 from schemas.errors import AgentError, Permanent
-from workers.guards.credentials import own
 
 PASSING = {408, 409, 425, 429}
 """Answers of a provider that may be others next time, as may all from 500."""

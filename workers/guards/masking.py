@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator
 from functools import cache
@@ -11,10 +12,10 @@ from typing import Any, TypeVar
 import pydantic_core
 from pydantic import ValidationError
 
+from orchestrator.credentials import holds_own, own
 from orchestrator.engine import Note
 from schemas.errors import OutputRefused
 from schemas.events import EventKind
-from workers.guards.credentials import holds_own, own
 from workers.guards.kinds import LONG, Kind, any_of
 from workers.guards.personal import PERSONAL
 from workers.guards.policy import Guard
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 MOST_FIELDS = 20
 """Fields that an event names."""
+
+_LONG_NUMBER = re.compile(r"(?<![\d.])\d{8,}(?![\d.])")
+"""A whole number that could be a card's, or a credential: shorter ones are looked for in texts only."""
 
 NAMED_SECRET = "secret:named"  # noqa: S105  the name of a kind
 """What a field holds that is called `password`, whatever it looks like."""
@@ -101,7 +105,8 @@ class Masker:
 
     def json(self, text: str, found: Findings) -> str:
         """The JSON text as it may be stored, which is mostly the same one."""
-        if '"' not in text or not self._may_be_in(text):  # without a string in it there is nothing to mask
+        # Without a string in it, or a long number, there is nothing to mask.
+        if ('"' not in text and not _LONG_NUMBER.search(text)) or not self._may_be_in(text):
             return text
         value = self.data(json.loads(text), found)
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if found else text
@@ -129,7 +134,7 @@ class Masker:
                 yield kind
 
     def data(self, value: Any, found: Findings, field: str = "") -> Any:
-        """The JSON data as it may be stored. Only strings are masked, and the names of fields."""
+        """The JSON data as it may be stored: its strings, the names of its fields, and its whole numbers."""
         match value:
             case str():
                 return self._string(value, found, field)
@@ -137,6 +142,9 @@ class Masker:
                 return [self.data(one, found, _below(field, str(index))) for index, one in enumerate(value)]
             case dict():
                 return self._object(value, found, field)
+            case int() if abs(value) >= 10**7:  # a bool is less
+                shown = self.text(str(abs(value)), found, field)
+                return value if shown.isdigit() else shown
         return value
 
     def _string(self, text: str, found: Findings, field: str) -> str:

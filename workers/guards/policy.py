@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pydantic import Field
 
 from schemas.base import Frozen
+from schemas.errors import Fault
 from workers.guards.personal import KINDS, PersonalKind
 
 Policy = Literal["mask", "refuse", "allow"]
@@ -29,6 +30,12 @@ class Guard(Frozen):
     """Whether what tools give a model is searched for orders to it, or by whom: see `workers.guards.injection`."""
     threshold: float = Field(default=0.5, gt=0, le=1)
     """The score from which on that raises the risk of the calls that follow."""
+
+
+def guard_faults(guard: object) -> Iterator[Fault]:
+    """What is wrong with what an agent declares as its guard."""
+    if guard is not None and not isinstance(guard, Guard):
+        yield Fault("guard", f'it is Guard(personal="mask", ...), not {guard!r}')
 
 
 PLAIN = Guard()

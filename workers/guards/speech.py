@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from workers.guards.credentials import longest_phrase
+from orchestrator.credentials import longest_phrase
 
 LONGEST = 8_000
 """Characters that are held back at most."""

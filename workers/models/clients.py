@@ -17,10 +17,10 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
+from orchestrator.credentials import own
 from schemas.errors import Permanent
 from schemas.usage import Usage
 from workers.calls import MOST_OUTPUT
-from workers.guards.credentials import own
 from workers.models.named import Model
 from workers.models.providers import missing
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from orchestrator.credentials import hold
 from orchestrator.definitions.conditions import fault
 from orchestrator.definitions.limits import budget_faults, limit_faults
 from schemas.agents import AgentSpec, Retry
@@ -19,8 +20,7 @@ from workers.agent import Agent, json_adapter, stand_in_of
 from workers.asking import NOTHING
 from workers.context import Context
 from workers.cuts.declared import ContextBudget, Sight, Summarise, context_faults
-from workers.guards.credentials import hold
-from workers.guards.policy import Guard
+from workers.guards.policy import Guard, guard_faults
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, Brain
 from workers.models.named import Model
@@ -138,7 +138,7 @@ def llm_agent(
         faults.append(Fault("", "max_calls and timeouts must be positive, corrections not negative"))
     if memory not in (None, "session") and not isinstance(memory, Memory):
         faults.append(Fault("memory", 'it is Memory(...) or "session"'))
-    faults += state_faults(state)
+    faults += [*state_faults(state), *guard_faults(guard)]
     if state is not None and any(one.startswith(SESSION) for one in state):
         faults.append(Fault("state", 'of a session it is told by memory="session"'))
     if faults:

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 
+from orchestrator.credentials import own
 from schemas.errors import AgentError, Permanent
-from workers.guards.credentials import own
 from workers.models.named import Model
 
 PASSING = {408, 409, 425, 429}

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic_ai.exceptions import UnexpectedModelBehavior, UserError
 from pydantic_ai.messages import ModelMessage, ModelRequest, RetryPromptPart, ToolReturnPart
 
+from orchestrator.credentials import own
 from orchestrator.definitions.conditions import ConditionError, number
 from schemas.errors import Permanent
 from workers.context import Context
 from workers.cuts.fitting import Cut, fitted, holds, shown
 from workers.cuts.told import Told, tokens_of
-from workers.guards.credentials import own
 from workers.models.brain import Brain
 from workers.models.clients import check_price, client_of
 from workers.models.conversation import Conversation, WentRound

@@ -10,12 +10,14 @@ import pytest
 from psycopg import sql
 from pydantic import BaseModel, Field
 
+from orchestrator import approve, route, rule, workflow
 from schemas import RunState
+from schemas.errors import DefinitionError
 from schemas.events import EventKind
 from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import ask, provided, spent, told, writer
 from tests.integration.worker.test_thinking import desk as desk
-from workers import Agent, Context, Guard, Retry, ToolCall, ToolError, agent, ask_first, tool
+from workers import Agent, Context, Guard, Retry, ToolCall, ToolError, agent, ask_first, llm_agent, tool
 from workers.guards.injection import Suspicion
 from workers.scripted import Reply, ScriptedProvider, answer, call, text
 
@@ -30,7 +32,7 @@ Address = Annotated[str, Field(pattern=r"^\S+@\S+$")]
 class Customer(BaseModel):
     name: str
     contact: str
-    visits: int = 4111111111111111
+    visits: int = 40_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +69,7 @@ def test_secrets_in_outputs_are_masked_unless_that_is_allowed(desk: Desk) -> Non
     output = {
         "name": "Ada",
         "contact": f"{MAIL}, <secret:github>, <CRM_PASSWORD>",
-        "visits": 4111111111111111,
+        "visits": 40_000_000,
     }
     assert desk.end(run).output == output
     (event,) = masked(desk, run)
@@ -113,6 +115,84 @@ def test_what_no_longer_fits_its_schema_is_refused(desk: Desk) -> None:
 
     assert "typed gave what cannot be masked: email in to" in str(end.error)
     assert MAIL not in stored(desk)
+
+
+def test_a_number_is_personal_data_as_its_digits_are(desk: Desk) -> None:
+    @agent(guard=Guard(personal="mask"))
+    async def loose(_: Any) -> dict[str, Any]:
+        return {
+            "card": 4111111111111111,
+            "nir": -269054958815780,
+            "paid": 4111111111111112,
+            MAIL: TOKEN,
+            TOKEN: 1,
+        }
+
+    @agent(guard=Guard(personal="mask"))
+    async def typed(_: Any) -> list[int]:
+        return [1, 4111111111111111]
+
+    run = run_of(desk, loose)
+    given: Any = desk.end(run).output
+
+    assert given == {
+        "card": "<card>", "nir": "<national-id>", "paid": 4111111111111112,
+        "<email>": "<secret:github>", "<secret:github>": 1,
+    }  # fmt: skip
+    assert "typed gave what cannot be masked: card in 1" in str(desk.end(run_of(desk, typed)).error)
+    assert "4111111111111111" not in stored(desk)
+
+
+def test_a_credential_of_digits_is_masked_as_a_number_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIN_SECRET", "8472910375")
+
+    @agent
+    async def plain(ctx: Context, _: Any) -> Any:
+        await ctx.once("pin", lambda: [8472910375])
+        return [8472910375]
+
+    assert desk.end(run_of(desk, plain)).output == ["<PIN_SECRET>"]
+    assert "8472910375" not in stored(desk)
+
+
+@pytest.mark.parametrize("guard", [3, "mask", {"personal": "mask"}, Guard])
+def test_what_is_no_guard_is_refused_when_it_is_declared(guard: Any) -> None:
+    with pytest.raises(DefinitionError, match=r'guard: it is Guard\(personal="mask", ...\), not'):
+
+        @agent(guard=guard)
+        async def one(_: Any) -> str:
+            return ""
+
+    with pytest.raises(DefinitionError, match=r"guard: it is Guard"):
+        llm_agent("one", model="openai:gpt-5", input=str, output=str, instructions="", guard=guard)
+
+
+# --- inputs -----------------------------------------------------------------------------------------------
+
+
+def test_a_credential_in_an_input_stands_in_the_input_alone(desk: Desk) -> None:
+    @agent(name="one")
+    async def one(value: dict[str, Any]) -> str:
+        return str(value["plan"])
+
+    desk.agents["one"] = one
+    rules = [rule("known", go="one", when=f"input.plan == '{PASSWORD}'")]
+    body = (
+        approve("spend", risk="input.plan")
+        >> approve("log", risk="low")
+        >> route(one, rules=rules, fallback=one)
+    )
+    run = desk.submit(workflow("w", body), {"plan": PASSWORD, PASSWORD: 1})
+    desk.people.approve(desk.question(run), by="ann")
+    desk.work()
+
+    assert desk.end(run).output == "<CRM_PASSWORD>"
+    told = str([event.data for event in desk.events(run)])
+    assert told.count("<CRM_PASSWORD>") > 3
+    assert PASSWORD not in told
+    assert PASSWORD not in str(desk.query("SELECT request FROM waits"))
 
 
 # --- beside outputs ---------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from celery import Celery
 
 from schemas.errors import SubmissionRefused
 from schemas.intake import SUBMIT
-from tests.integration.worker.stack import Stack
+from tests.integration.worker.stack import Stack, ready
+from tests.integration.worker.test_timers import CeleryEvents
 from tests.support import eventually
 
 
@@ -202,3 +203,21 @@ def test_submissions_wait_out_a_database_that_is_away(alone: Stack) -> None:
     assert alone.query("SELECT count(*) FROM runs") == [(20,)]
     app.backend.close()
     app.close()
+
+
+def test_flower_and_the_log_are_not_told_of_inputs(alone: Stack) -> None:
+    worker = ready(alone.begin("baton.submit", extra=("-E",)))
+    app = plain(alone)
+    with CeleryEvents(alone) as events:
+        refused = [submit(app, "line", "a-secret"), submit(app, workflow="line", input="a-secret")]
+        for one in refused:
+            with pytest.raises(Exception, match="a-secret"):
+                one.get(timeout=30)
+        eventually(lambda: sum(event["type"] == "task-failed" for event in events.heard) == 2)
+        received = [event for event in events.heard if event["type"] == "task-received"]
+    app.backend.close()
+    app.close()
+
+    assert [(one["args"], one["kwargs"]) for one in received] == [("(...)", "{'workflow': 'line'}")] * 2
+    assert "a-secret" not in str(received)
+    assert worker.alive

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from workers.guards.credentials import hold, own
+from orchestrator.credentials import hold, own
 from workers.guards.logs import guard_logs, guard_streams
 from workers.guards.masking import OWN, Findings
 

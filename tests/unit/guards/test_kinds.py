@@ -168,7 +168,7 @@ def test_data_keeps_its_shape() -> None:
     card, token = "4111111111111111", TOKENS["openai"][0]
     value: dict[str, Any] = {
         "people": [
-            {"mail": "ada@example.org", "age": 36, "ok": True, "none": None, "card": 4111111111111111}
+            {"mail": "ada@example.org", "age": 36, "ok": True, "none": None, "card": 4111111111111112}
         ],
         "eve@example.org": "hello",
         "bob@example.org": "hello",
@@ -179,7 +179,7 @@ def test_data_keeps_its_shape() -> None:
     masked = json.loads(masker(True, Guard().kinds).json(json.dumps(value), findings))
 
     assert masked["people"] == [
-        {"mail": "<email>", "age": 36, "ok": True, "none": None, "card": 4111111111111111}
+        {"mail": "<email>", "age": 36, "ok": True, "none": None, "card": 4111111111111112}
     ]
     assert (masked["<email>"], masked["<email>'"]) == ("hello", "hello")
     assert json.loads(masked["arguments"]) == {
@@ -205,3 +205,13 @@ def test_data_without_a_string_is_not_searched(monkeypatch: pytest.MonkeyPatch) 
     """A vector of 3,000 numbers would take a millisecond."""
     monkeypatch.setattr(Kind, "_candidates", lambda *_: pytest.fail("it was searched"))
     assert masker(True, KINDS).json("[0.25,-1,true,null]", Findings()) == "[0.25,-1,true,null]"
+
+
+def test_whole_numbers_are_looked_at_as_their_digits() -> None:
+    text = "[4111111111111111,269054958815780,4111111111111112,529982247,0.4111111111111111,1764000000000]"
+    findings = Findings()
+
+    assert json.loads(masker(True, KINDS).json(text, findings)) == [
+        "<card>", "<national-id>", 4111111111111112, 529982247, 0.4111111111111111, 1764000000000,
+    ]  # fmt: skip
+    assert findings.note("output").data["kinds"] == {"card": 1, "national-id": 1}
