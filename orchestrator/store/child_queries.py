@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+from orchestrator.store.journal_queries import UNTOLD
+
 # Each step starts its run once: one that is there already is not made again, nor is one of a step that has ended. The
 # child of a paused run is paused with it, unless nobody waits for it. A run that starts another has started itself.
 INSERT_CHILDREN: LiteralString = """
@@ -81,7 +83,8 @@ ORDER BY c.parent_run, c.parent_step, c.parent_try DESC
 
 # Of these runs, those that somebody waits for and that have ended: what they produced, or why they failed, becomes
 # that of their steps. `outputs` are the results of fan-outs, which only a plan can tell.
-CLOSE_STEPS_OF: LiteralString = """
+CLOSE_STEPS_OF: LiteralString = (
+    """
 WITH ended AS (
     SELECT c.id, c.workflow, c.state, c.error, c.degraded, c.parent_run, c.parent_step,
            CASE WHEN c.state = 'completed' THEN coalesce(
@@ -102,7 +105,10 @@ WITH ended AS (
                                            'usd', coalesce(sum((u.usage ->> 'usd')::float8), 0),
                                            'model_calls', coalesce(sum((u.usage ->> 'model_calls')::numeric), 0))
                  FROM (SELECT a.usage FROM attempts a WHERE a.run_id = e.id  -- a step has only that of its last attempt
-                       UNION ALL SELECT t.usage FROM steps t WHERE t.run_id = e.id AND t.kind = 'child') u)
+                       UNION ALL SELECT t.usage FROM steps t WHERE t.run_id = e.id AND t.kind = 'child'
+                       UNION ALL SELECT n.usage FROM ("""
+    + UNTOLD
+    + """e.id) n) u)
     FROM (SELECT * FROM ended OFFSET 0) e
     WHERE s.run_id = e.parent_run AND s.path = e.parent_step AND s.state || '' = 'open'
     RETURNING s.run_id, s.path, s.state, s.usage, e.id, e.degraded, e.failure
@@ -117,6 +123,7 @@ WITH ended AS (
 SELECT c.run_id, c.path, c.failure::text, p.definition_id, p.priority, p.state = 'paused' AS paused
 FROM closed c JOIN runs p ON p.id = c.run_id
 """
+)
 
 # The runs below these that go on and are waited for; with a path, only those that steps below that one started.
 SELECT_BELOW: LiteralString = """

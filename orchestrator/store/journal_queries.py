@@ -5,13 +5,32 @@ from __future__ import annotations
 from typing import LiteralString
 
 # What an attempt consumed is known when it ends, so that of a lost one is told by the one that goes on. An attempt goes
-# through all that those before it had written: one that has ended has told it all. A fork pays for nothing it copied.
-SELECT_JOURNAL: LiteralString = """
-SELECT j.position, j.name, j.value::text,
-       j.attempt = 0 OR EXISTS (SELECT FROM attempts a WHERE a.run_id = j.run_id AND a.path = j.path
-                                AND a.attempt >= j.attempt AND a.usage IS NOT NULL)
-FROM journal j WHERE j.run_id = %(run)s AND j.path = %(path)s ORDER BY j.position
+# through all that those before it had written: one that has ended has told it all, unless it told of nothing, being
+# killed for its time or turned away. A fork pays for nothing it copied.
+_TOLD: LiteralString = """
+(j.attempt = 0 OR EXISTS (
+    SELECT FROM attempts a WHERE a.run_id = j.run_id AND a.path = j.path AND a.attempt >= j.attempt
+      AND greatest((a.usage ->> 'tokens')::numeric, (a.usage ->> 'usd')::numeric,
+                   (a.usage ->> 'model_calls')::numeric) > 0))
 """
+
+SELECT_JOURNAL: LiteralString = (
+    "SELECT j.position, j.name, j.value::text, "
+    + _TOLD
+    + "FROM journal j WHERE j.run_id = %(run)s AND j.path = %(path)s ORDER BY j.position"
+)
+
+# What calls have consumed that stand in a journal and that no attempt has told of, for a FROM with one run: it runs, or
+# was lost, cancelled or late, and perhaps none follows.
+UNTOLD: LiteralString = (
+    """
+SELECT j.path, j.value -> 'usage' AS usage FROM journal j
+WHERE NOT starts_with(j.name, 'once ') AND NOT starts_with(j.name, 'ask ')
+  AND jsonb_typeof(j.value #> '{usage,tokens}') = 'number' AND jsonb_typeof(j.value #> '{usage,usd}') = 'number'
+  AND jsonb_typeof(j.value #> '{usage,model_calls}') = 'number' AND NOT """
+    + _TOLD
+    + " AND j.run_id = "
+)
 
 # The row of the step is held, so that an attempt that is being taken back has written before that, or not at all.
 INSERT_ENTRY: LiteralString = """

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+from orchestrator.store.journal_queries import UNTOLD
+
 RUN_COLUMNS: LiteralString = """
 r.id, r.workflow, r.state, r.tenant, r.labels, r.priority, r.degraded, r.created_at, r.started_at, r.finished_at,
 r.paused_at, r.pause_reason, r.error, r.forked_from, r.forked_at, r.parent_run, r.parent_step, r.awaited
@@ -54,7 +56,8 @@ SELECT path, output::text FROM steps
 WHERE run_id = %(run)s AND path = ANY (%(paths)s::text[]) AND output IS NOT NULL
 """
 
-SELECT_FIGURES: LiteralString = """
+SELECT_FIGURES: LiteralString = (
+    """
 SELECT r.id, r.state, r.degraded, r.started_at, r.finished_at, r.error,
        jsonb_build_object('tokens', u.tokens, 'usd', u.usd, 'model_calls', u.model_calls) AS usage
 FROM runs r CROSS JOIN LATERAL (
@@ -62,10 +65,14 @@ FROM runs r CROSS JOIN LATERAL (
            coalesce(sum((a.usage ->> 'usd')::float8), 0) AS usd,
            coalesce(sum((a.usage ->> 'model_calls')::bigint), 0) AS model_calls
     FROM (SELECT t.usage FROM attempts t WHERE t.run_id = r.id
-          UNION ALL SELECT c.usage FROM steps c WHERE c.run_id = r.id AND c.kind = 'child') a
+          UNION ALL SELECT c.usage FROM steps c WHERE c.run_id = r.id AND c.kind = 'child'
+          UNION ALL SELECT n.usage FROM ("""
+    + UNTOLD
+    + """r.id) n) a
 ) u
 WHERE r.id = ANY (%(runs)s::uuid[])
 """
+)
 
 SELECT_RUN_END: LiteralString = """
 SELECT state, error, output_ref, definition_id FROM runs WHERE id = %(run)s
@@ -90,14 +97,23 @@ LEFT JOIN LATERAL (
 WHERE s.run_id = %(run)s
 """
 
-SELECT_SPENT: LiteralString = """
-SELECT path, count(*),
+SELECT_SPENT: LiteralString = (
+    """
+SELECT path, count(*) FILTER (WHERE ended),
        jsonb_build_object('tokens', coalesce(sum((usage ->> 'tokens')::bigint), 0),
                           'usd', coalesce(sum((usage ->> 'usd')::float8), 0),
                           'model_calls', coalesce(sum((usage ->> 'model_calls')::bigint), 0)),
-       sum(extract(epoch FROM finished_at - started_at))::float8, min(started_at)
-FROM attempts WHERE run_id = %(run)s GROUP BY path
+       coalesce(sum(extract(epoch FROM finished_at - started_at)), 0)::float8, min(started_at)
+FROM (
+    SELECT path, usage, started_at, finished_at, true AS ended FROM attempts WHERE run_id = %(run)s
+    UNION ALL
+    SELECT n.path, n.usage, s.started_at, NULL, false
+    FROM ("""
+    + UNTOLD
+    + """%(run)s) n JOIN steps s ON s.run_id = %(run)s AND s.path = n.path
+) u GROUP BY path
 """
+)
 
 # Events get their numbers when they are first read, in the order of their ids: the writers of a run's events
 # share no row, and a reader that follows by number misses nothing, however late a transaction commits.

@@ -406,6 +406,10 @@ def test_a_worker_killed_in_the_middle_of_the_third_tool_call(
         run = alone.submit(thinking.thought, {"about": "tides"})
         eventually(lambda: len(log.read_text().splitlines()) == 3 if log.exists() else False, timeout=40)
         first.kill()
+        now = alone.client.run(run.id)
+        assert (now.totals.usage.model_calls, now.totals.attempts) == (3, 0)
+        (step,) = [step for step in now.steps if step.path == "0"]
+        assert step.totals.usage == now.totals.usage
 
         # When another one takes over
         gate.touch()
@@ -422,6 +426,7 @@ def test_a_worker_killed_in_the_middle_of_the_third_tool_call(
     assert rows[0] == (None,)
     assert rows[1][0]["model_calls"] == 4
     assert rows[1][0]["tokens"] == provider.input_tokens + provider.output_tokens
+    assert alone.client.run(run.id).totals.usage == Usage.model_validate(rows[1][0])
     # And the credential, which the provider was given, stands nowhere
     assert provider.log[0].holds(SECRET)
     whole = sql.SQL("SELECT coalesce(string_agg(t::text, ''), '') FROM {} t")
