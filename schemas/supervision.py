@@ -89,7 +89,7 @@ class Supervised(BaseModel, Generic[T]):
     """What a supervisor comes to."""
 
     answer: T | None
-    """The last reviewer's."""
+    """The last reviewer's; None if none was asked before the budget ended it."""
     accepted: bool
     ended: Literal["accepted", "rounds", "nothing new", "budget", "failed"]
     """Why no further round followed: it was accepted, the bound was hit, nothing new came, the budget was used up, or a
@@ -98,4 +98,6 @@ class Supervised(BaseModel, Generic[T]):
     """Those that were reviewed."""
     feedback: str = ""
     """What the last reviewer still wanted."""
+    found: list[Finding] = []
+    """What workers produced in a round that nobody reviewed, because that failed: no answer knows of it."""
     gaps: list[Unmet] = []

@@ -201,12 +201,12 @@ class Advance(Ledger):
         self._open(run, path, node, ref, delay=delay, ordinal=ordinal, value=value, told=told)
 
     def close(self, place: Place, output_ref: str | None, error: str | None = None) -> None:
-        """End the composite with an output or, if that is None, with an error (JSON text)."""
+        """End the composite with an output, with an error (JSON text), or degraded, with both."""
         self._close(place.run, place.path, output_ref, error)
 
-    def close_with(self, place: Place, value: str) -> None:
-        """End the composite with an output of its own (JSON text)."""
-        self.closings.append(Closing(place.run, place.path, "done", f"out:{place.path}", None, value))
+    def close_with(self, place: Place, value: str, error: str | None = None) -> None:
+        """End the composite with an output of its own (JSON text), degraded if there is an error, too."""
+        self.closings.append(Closing(place.run, place.path, "done", f"out:{place.path}", error, value))
 
     # --- writing it ---------------------------------------------------------------------------------------
 
@@ -295,7 +295,8 @@ class Advance(Ledger):
 
     def _write_closings(self) -> None:
         for c in self.close_steps():
-            self.finished(c.run, c.path, c.output_ref, c.error)
+            # What is degraded is no error to those around it.
+            self.finished(c.run, c.path, c.output_ref, c.error if c.output_ref is None else None)
 
     def _look_at_joins(self, wait: bool) -> None:
         looks, self._looks = self._looks, {}

@@ -66,6 +66,13 @@ def worked(moves: Moves, place: Place, rounds: int) -> Worked:
     return Worked(found, [gap for gap in gaps if done.get(write(gap["input"]), 0) <= gap["round"]])
 
 
+def unreviewed(moves: Moves, place: Place, number: int) -> Worked:
+    """What a round (from 0) has found that ended before its review, or even its work; and the gaps of all so far."""
+    has_work = moves.value(place.run, f"in:{place.below(f'{number}/work')}") is not None
+    done = worked(moves, place, number + has_work)
+    return Worked([one for one in done.found if one["round"] == number + 1], done.gaps)
+
+
 def review(moves: Moves, place: Place, number: int) -> Review[Any]:
     """What the reviewer said in a round. Raises `Unreadable`."""
     return checked(moves.value(place.run, f"out:{place.below(f'{number}/review')}"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 from orchestrator.engine.moves import Moves
-from orchestrator.engine.values import RunRef
+from orchestrator.engine.values import RunRef, error_text
 from schemas.usage import Budget, Usage
 
 
@@ -25,3 +27,23 @@ def shortage(budget: Budget, spent: Usage, promised: Usage, cost: Usage) -> str:
 def used_up(moves: Moves, run: RunRef) -> str:
     """Which part of its budget a run has used up; empty if none."""
     return shortage(run.plan.workflow.budget, spent(moves, run), Usage(), Usage())
+
+
+def exceeded(moves: Moves, run: RunRef) -> str:
+    """Which part of its budget a run has exceeded: nothing more of it starts; empty if none."""
+    budget, gone = run.plan.workflow.budget, spent(moves, run)
+    for name in ("tokens", "usd", "model_calls"):
+        limit, consumed = getattr(budget, name), getattr(gone, name)
+        if limit is not None and consumed > limit:
+            return f"over budget: {round(consumed, 6)} of {limit} {name} are consumed"
+    return ""
+
+
+def short(reason: str) -> str:
+    """That a budget ended something before its time, as an error."""
+    return error_text("BudgetExceeded", reason)
+
+
+def was_short(error: str | None) -> bool:
+    """Whether this is why something failed."""
+    return error is not None and json.loads(error).get("type") == "BudgetExceeded"

@@ -22,7 +22,14 @@ def round_ended(moves: Moves, place: Place, node: Loop, part: Part) -> None:
     elif rounds == node.max_rounds:
         _stop(moves, place, node, rounds, f"stopped after {rounds} rounds with the best result so far")
     elif shortage := budgets.used_up(moves, place.run):
-        _stop(moves, place, node, rounds, f"{shortage}: stopped with the best result so far")
+        _stop(
+            moves,
+            place,
+            node,
+            rounds,
+            f"{shortage}: stopped with the best result so far",
+            budgets.short(shortage),
+        )
     else:
         if rounds == WARN_AT:
             told = {"message": f"goes on after {rounds} rounds", "rounds": rounds, "most": node.max_rounds}
@@ -30,10 +37,12 @@ def round_ended(moves: Moves, place: Place, node: Loop, part: Part) -> None:
         moves.open_part(place, str(rounds), node.body, part.output_ref, ordinal=rounds)
 
 
-def _stop(moves: Moves, place: Place, node: Loop, rounds: int, message: str) -> None:
+def _stop(
+    moves: Moves, place: Place, node: Loop, rounds: int, message: str, error: str | None = None
+) -> None:
     best = _best(moves, place, node)
     moves.note(place, EventKind.STEP_WARNING, {"message": message, "rounds": rounds})
-    moves.close(place, best)
+    moves.close(place, best, error)
 
 
 def _is_enough(node: Loop, given: object, output: object, rounds: int) -> bool:

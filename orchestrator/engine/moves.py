@@ -63,13 +63,16 @@ class Moves(Protocol):
         """Start a part on a value of its own (JSON text)."""
 
     def close(self, place: Place, output_ref: str | None, error: str | None = None) -> None:
-        """End the composite with an output or, if that is None, with an error (JSON text)."""
+        """End the composite with an output or, if that is None, with an error (JSON text).
+
+        With both, the error is why the output is not what it would have been: the run is degraded.
+        """
 
     def wait(self, place: Place, asking: Asking) -> None:
         """Have the composite wait until somebody outside ends that; see `orchestrator.engine.waits`."""
 
-    def close_with(self, place: Place, value: str) -> None:
-        """End the composite with an output of its own (JSON text)."""
+    def close_with(self, place: Place, value: str, error: str | None = None) -> None:
+        """End the composite with an output of its own (JSON text), and why it is not what it would have been."""
 
     def tell(self, place: Place, kind: str, body: Mapping[str, Any]) -> None:
         """Have people told something, after the commit; see `schemas.notices`."""

@@ -35,6 +35,8 @@ def part_of_round_ended(moves: Moves, place: Place, node: Round, part: Part) -> 
         moves.close(place, part.output_ref, part.error)
     elif part.segment == "plan":
         _assign(moves, place, node, moves.value(place.run, part.output_ref))
+    elif over := budgets.exceeded(moves, place.run):
+        moves.close(place, None, budgets.short(over))
     else:
         above, number = _above(place)
         task = moves.value(place.run, moves.input_ref(place))
@@ -44,15 +46,10 @@ def part_of_round_ended(moves: Moves, place: Place, node: Round, part: Part) -> 
 
 
 def round_ended(moves: Moves, place: Place, node: Supervise, part: Part) -> None:
-    """Go on, or end with the last review. A failed round ends one that has a review; the first round fails it."""
+    """Go on, or end with the last review."""
     number = int(part.segment)
     if part.output_ref is None:
-        if number == 0:
-            moves.close(place, None, part.error)
-            return
-        message = f"round {number + 1} failed: ends with the answer of round {number}"
-        moves.note(place, EventKind.STEP_WARNING, {"message": message, "rounds": number})
-        _end(moves, place, number, briefing.review(moves, place, number - 1), "failed")
+        _give_up(moves, place, number, part.error)
         return
     review = briefing.checked(moves.value(place.run, part.output_ref))
     if review.accept:
@@ -80,6 +77,19 @@ def round_ended(moves: Moves, place: Place, node: Supervise, part: Part) -> None
     _end(moves, place, number + 1, review, ended)
 
 
+def _give_up(moves: Moves, place: Place, number: int, error: str | None) -> None:
+    """A failed round ends one that has a review; the first fails it, but for the budget when there is work to show."""
+    short, last = budgets.was_short(error), briefing.unreviewed(moves, place, number)
+    if number == 0 and not (short and last.found):
+        moves.close(place, None, error)
+        return
+    shown = f"the answer of round {number}" if number > 0 else "what its workers found"
+    told = {"message": f"round {number + 1} failed: ends with {shown}", "rounds": number}
+    moves.note(place, EventKind.STEP_WARNING, told)
+    review = briefing.review(moves, place, number - 1) if number > 0 else Review(accept=False)
+    _end(moves, place, number, review, "budget" if short else "failed", last)
+
+
 def _assign(moves: Moves, place: Place, node: Round, answer: Any) -> None:
     of = node.supervisor
     work = assigning.judged(answer, assigning.terms(moves, place, of))
@@ -93,16 +103,24 @@ def _assign(moves: Moves, place: Place, node: Round, answer: Any) -> None:
     moves.open_part_on(place, "work", node.work, write(asdict(work)), ordinal=1)
 
 
-def _end(moves: Moves, place: Place, rounds: int, review: Review[Any], ended: str) -> None:
+def _end(
+    moves: Moves,
+    place: Place,
+    rounds: int,
+    review: Review[Any],
+    ended: str,
+    unreviewed: briefing.Worked | None = None,
+) -> None:
     told = {
         "answer": review.answer,
         "accepted": review.accept,
         "ended": ended,
         "rounds": rounds,
         "feedback": review.feedback,
-        "gaps": briefing.worked(moves, place, rounds).gaps,
+        "found": unreviewed.found if unreviewed is not None else [],
+        "gaps": (unreviewed or briefing.worked(moves, place, rounds)).gaps,
     }
-    moves.close_with(place, write(told))
+    moves.close_with(place, write(told), budgets.short(_REASONS["budget"]) if ended == "budget" else None)
 
 
 def _tell(moves: Moves, place: Place, verb: str, choice: str, by: str, reason: str) -> None:

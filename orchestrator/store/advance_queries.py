@@ -134,7 +134,9 @@ WITH closed AS (
     INSERT INTO events (run_id, kind, path, data)
     SELECT run_id, 'step.' || state, path,
            jsonb_strip_nulls(jsonb_build_object('error', error::jsonb -> 'message',
-                                                'error_type', error::jsonb -> 'type'))
+                                                'error_type', error::jsonb -> 'type',
+                                                'degraded',
+                                                CASE WHEN state = 'done' AND error IS NOT NULL THEN true END))
     FROM closed
 )
 SELECT run_id, path FROM closed

@@ -304,13 +304,15 @@ def outcome(claimed: Claimed, act: Act) -> Finished:
     try:
         return done(claimed, act(leaf.agent, json.loads(claimed.input), claimed))
     except Boom as boom:
-        return failed(claimed, str(boom), boom.retry_in)
+        return failed(claimed, str(boom), boom.retry_in, type(boom).__name__)
 
 
 def done(claimed: Claimed, output: Any = None) -> Finished:
     return Finished(claimed.run.id, claimed.path, claimed.attempt, Done(), json.dumps(output))
 
 
-def failed(claimed: Claimed, message: str = "boom", retry_in: float | None = None) -> Finished:
-    error = ErrorInfo(type="Boom", message=message)
+def failed(
+    claimed: Claimed, message: str = "boom", retry_in: float | None = None, kind: str = "Boom"
+) -> Finished:
+    error = ErrorInfo(type=kind, message=message)
     return Finished(claimed.run.id, claimed.path, claimed.attempt, Failed(error=error, retry_in=retry_in))

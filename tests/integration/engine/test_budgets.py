@@ -176,6 +176,7 @@ def test_a_loop_that_has_used_up_its_budget_ends_with_the_best_result_so_far(ben
 
     end = bench.end(run)
     assert (end.state, end.output) == ("completed", "y")
+    assert bench.view(run).degraded
     (warning,) = [event.data for event in bench.events(run) if event.kind is EventKind.STEP_WARNING]
     assert warning["message"] == "over budget: 0 of 100 tokens are left: stopped with the best result so far"
 

@@ -257,6 +257,7 @@ def test_the_judge_is_not_asked_when_the_budget_is_used_up(bench: Bench) -> None
     end = bench.end(run).output
     assert (end["by"], end["confidence"]) == ("plurality", 0.5)
     assert "judge is not asked, over budget: 0 of 100 tokens are left" in end["reason"]
+    assert bench.view(run).degraded
 
 
 def test_none_sees_what_another_says(bench: Bench) -> None:

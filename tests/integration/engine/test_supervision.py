@@ -94,6 +94,7 @@ def test_workers_get_their_assignments_and_the_reviewer_what_they_found(bench: B
         "ended": "accepted",
         "rounds": 1,
         "feedback": "",
+        "found": [],
         "gaps": [],
     }
     assert sorted(cast.seen["a"]) == ["x", "z"]
@@ -287,6 +288,78 @@ def test_no_further_round_begins_when_the_budget_is_used_up(bench: Bench) -> Non
 
     end = bench.end(run).output
     assert (end["answer"], end["ended"], end["rounds"]) == ("so far", "budget", 1)
+    assert bench.view(run).degraded
+    assert_replayed(bench, run)
+
+
+class BudgetExceeded(Boom):
+    """An agent that was not begun."""
+
+
+def refused(who: str) -> BudgetExceeded:
+    return BudgetExceeded(f"no budget is left for the {who}")
+
+
+def test_work_that_nobody_can_afford_to_review_is_what_it_ends_with(bench: Bench) -> None:
+    cast = Cast(planner=to(("a", "x"), ("b", "y")), a=Boom("ill"), b="found", reviewer=refused("reviewer"))
+    run = bench.submit(workflow("w", team()), "task")
+    bench.drain(cast)
+
+    end = bench.end(run).output
+    assert bench.end(run).error is None
+    Supervised.model_validate(end)
+    assert (end["answer"], end["accepted"], end["ended"], end["rounds"]) == (None, False, "budget", 0)
+    (found,) = end["found"]
+    assert (found["worker"], found["input"], found["output"]) == ("b", "y", "found")
+    assert [gap["branch"] for gap in end["gaps"]] == ["a"]
+    assert bench.view(run).degraded
+    assert_replayed(bench, run)
+
+
+@pytest.mark.parametrize("who", ["planner", "worker", "reviewer"])
+def test_a_later_round_that_nobody_can_afford_ends_with_the_answer_before_it(bench: Bench, who: str) -> None:
+    cast = Cast(
+        planner=turns(to(("a", "x")), refused("planner") if who == "planner" else to(("b", "y"))),
+        b=refused("worker") if who == "worker" else "more",
+        reviewer=turns(NO | {"answer": "so far"}, NO if who == "worker" else refused("reviewer")),
+    )
+
+    end = worked(bench, team(max_rounds=3), cast)
+
+    assert (end["answer"], end["rounds"]) == ("so far" if who != "worker" else None, 1 + (who == "worker"))
+    assert end["ended"] == ("nothing new" if who == "worker" else "budget")
+    assert [one["output"] for one in end["found"]] == (["more"] if who == "reviewer" else [])
+
+
+@pytest.mark.parametrize("reason", [refused("planner"), Boom("ill")])
+def test_a_first_round_with_nothing_to_show_fails(bench: Bench, reason: Boom) -> None:
+    assert worked(bench, team(), Cast(planner=reason)) == str(reason)
+    assert worked(bench, team(), Cast(planner=to(("a", "x")), a=reason, reviewer=reason)) == str(reason)
+
+
+def test_a_review_that_fails_for_another_reason_fails_the_first_round(bench: Bench) -> None:
+    assert worked(bench, team(), Cast(planner=to(("a", "x")), reviewer=Boom("ill"))) == "ill"
+
+
+def test_work_that_takes_more_than_is_left_is_not_lost(bench: Bench) -> None:
+    run = bench.submit(workflow("w", team(), budget=Budget(usd=1.0)), "task")
+    bench.finish(bench.claim(run, "0/0/plan"), to(("a", "x")))
+    worker = bench.claim(run, "0/0/work/0/a")
+
+    bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.5))))
+    bench.drain(Cast())
+
+    end = bench.end(run)
+    assert end.state == "completed"
+    assert (end.output["ended"], end.output["found"][0]["output"]) == ("budget", "found")
+    assert bench.view(run).degraded
+
+
+def assert_replayed(bench: Bench, run: UUID) -> None:
+    """Events tell the same as the tables."""
+    replay = Replay(bench.plan(run), bench.events(run))
+    assert {path: step.state.value for path, step in replay.steps.items()} == bench.states(run)
+    assert replay.degraded == bench.view(run).degraded
 
 
 def test_what_a_child_run_consumed_counts_as_well(bench: Bench) -> None:
