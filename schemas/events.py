@@ -47,6 +47,8 @@ class EventKind(StrEnum):
     STEP_DECIDED = "step.decided"
     STEP_WARNING = "step.warning"
     STEP_REMEMBERED = "step.remembered"
+    STEP_FORGOTTEN = "step.forgotten"
+    """It has removed memories: their ids are told, as those of what was read before, and not what they said."""
     STEP_RECALLED = "step.recalled"
     """It was given memories, or past runs: what it did afterwards may come of them."""
     STEP_MASKED = "step.masked"

@@ -37,6 +37,7 @@ def explain(
         EventKind.STEP_CUT,
         EventKind.STEP_INJECTION,
         EventKind.STEP_RECALLED,
+        EventKind.STEP_FORGOTTEN,
         EventKind.RUN_BUDGET_WARNING,
     )
     with connected() as client:

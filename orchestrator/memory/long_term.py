@@ -131,6 +131,16 @@ class LongMemory:
         return found
 
     @patiently
+    def forget_once(self, author: Author, place: int, ids: Sequence[int], key: str | None) -> int:
+        """Remove memories by their ids, or all of a key; how many there were. At this place of its step, once."""
+        keys = {**author._asdict(), "place": place, "ids": list(ids), "key": key}
+        with self._pool.connection() as conn:
+            row = conn.execute(sql.FORGET_ONCE, keys).fetchone()
+        if row is None:
+            raise StaleAttempt
+        return int(row[0])
+
+    @patiently
     def tell_episodes(self, author: Author, key: str, runs: Sequence[UUID]) -> None:
         """That a step was shown past runs of a key."""
         with self._pool.connection() as conn:

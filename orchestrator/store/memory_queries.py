@@ -36,6 +36,32 @@ WHERE run_id = %(run_id)s AND path = %(path)s AND attempt = %(attempt)s AND stat
 RETURNING run_id
 """
 
+# The event is what says to a later attempt that it has been done: others may have remembered more since.
+FORGET_ONCE: LiteralString = """
+WITH holder AS (
+    SELECT run_id, path FROM steps
+    WHERE run_id = %(run_id)s AND path = %(path)s AND attempt = %(attempt)s AND state || '' = 'running'
+    FOR SHARE
+), before AS (
+    SELECT (e.data ->> 'forgotten')::int AS number FROM events e JOIN holder USING (run_id, path)
+    WHERE e.kind = 'step.forgotten' AND (e.data ->> 'place')::bigint = %(place)s
+), gone AS (
+    DELETE FROM memories m USING holder
+    WHERE NOT EXISTS (SELECT FROM before) AND m.tenant = %(tenant)s
+      AND CASE WHEN %(key)s::text IS NULL THEN m.id = ANY (%(ids)s::bigint[]) ELSE m.key = %(key)s END
+    RETURNING m.id
+), told AS (
+    INSERT INTO events (run_id, kind, path, data)
+    SELECT run_id, 'step.forgotten', path, jsonb_build_object('place', %(place)s::bigint, 'key', %(key)s::text,
+        'message', (SELECT CASE count(*) WHEN 1 THEN '1 memory was forgotten'
+                                         ELSE count(*) || ' memories were forgotten' END FROM gone),
+        'forgotten', (SELECT count(*) FROM gone),
+        'ids', (SELECT coalesce(jsonb_agg(id ORDER BY id), '[]') FROM (SELECT id FROM gone LIMIT 100) AS few))
+    FROM holder WHERE NOT EXISTS (SELECT FROM before)
+)
+SELECT coalesce((SELECT number FROM before), (SELECT count(*) FROM gone)) FROM holder
+"""
+
 _HERE: LiteralString = """
 tenant = %(tenant)s AND key = ANY (%(keys)s::text[]) AND (%(kind)s::text IS NULL OR kind = %(kind)s)
 AND (expires_at IS NULL OR expires_at > clock_timestamp())

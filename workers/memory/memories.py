@@ -1,4 +1,4 @@
-"""`ctx.memory`: what an agent remembers, and recalls.
+"""`ctx.memory`: what an agent remembers, recalls, and forgets.
 
 The same calls serve both kinds of agents. Where an event loop runs they are awaited, `await ctx.memory.recall(...)`;
 elsewhere they answer at once, `ctx.memory.recall(...)`.
@@ -115,6 +115,19 @@ class Memories:
         _check(passage)
         return self._answered("remember", partial(self._remember, passage), lambda kept: int(kept["id"]))
 
+    def forget(self, *ids: int, key: str | None = None) -> Any:
+        """Remove memories of this tenant for good: those of these ids, or all that is about `key`; how many there were.
+
+        It is done once however often the step is tried. Events of runs name what was forgotten, and what had been
+        recalled before, by ids and scores; what it said stays where runs have written it down: in journals and outputs.
+        Raises `Permanent` unless there are either ids or a key.
+        """
+        if bool(ids) == (key is not None):
+            raise Permanent("forget(...): name memories by their ids, or all of a key with key=...")
+        if not all(isinstance(one, int) and abs(one) < 2**63 for one in ids) or not is_storable(key or ""):
+            raise Permanent("forget(...): ids are those that remember(...) gave, and a key is a text")
+        return self._answered("forget", partial(self._forget, ids, key), lambda kept: int(kept["forgotten"]))
+
     def recall(
         self,
         query: str,
@@ -168,6 +181,10 @@ class Memories:
             partial(store.remember, self._author, place, passage._replace(meaning=meaning))
         )
         return {"id": id, **cost}
+
+    async def _forget(self, ids: Sequence[int], key: str | None, place: int) -> dict[str, Any]:
+        gone = await self._aside(partial(self._means.store.forget_once, self._author, place, ids, key))
+        return {"forgotten": gone, **_cost(Made(None))}
 
     async def _recall(self, query: Query, place: int) -> dict[str, Any]:
         meaning, cost = await self._meaning(query.text, place)

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
+from orchestrator.identify import new_id
 from orchestrator.memory import long_term
+from orchestrator.shared_state import Author, StaleAttempt
 from schemas.errors import Permanent
 from schemas.memory import Recalled
 from schemas.runs import RunState
 from tests.integration.memory.conftest import PRICE, Mind, Minds, by_hand
 from tests.support import eventually
-from workers import Agent, Context, Embedded, Guard, Retry, agent, memory
+from workers import Agent, AgentError, Context, Embedded, Guard, Retry, agent, memory
 from workers.scripted import ScriptedProvider
 
 SUBJECTS = ("tides", "whales", "harbours", "lanterns", "ropes", "sails", "charts", "gulls", "reefs", "storms")
@@ -417,6 +419,11 @@ def test_what_is_no_vector_fails_the_attempt(mind_of: Minds, embed: Any, message
         lambda m: m.recall("x", least_score=1.5),
         lambda m: m.recall("\0"),
         lambda m: m.episodes("x", most=0),
+        lambda m: m.forget(),
+        lambda m: m.forget(1, key="ann"),
+        lambda m: m.forget("ann"),
+        lambda m: m.forget(2**63),
+        lambda m: m.forget(key="a\0"),
     ],
 )
 def test_what_cannot_be_kept_or_asked_is_refused_for_good(words: Mind, act: Any) -> None:
@@ -440,3 +447,73 @@ def test_many_at_a_time_each_take_their_place(meaning: Mind) -> None:
     assert end is not None
     assert end.output == 30
     assert len(meaning.told(run, "step.remembered")) == 30
+
+
+def texts(mind: Mind) -> list[str]:
+    return [str(text) for (text,) in mind.query("SELECT text FROM memories ORDER BY id")]
+
+
+def test_what_is_forgotten_is_not_recalled_and_the_run_says_how_much_it_was(words: Mind) -> None:
+    ids = words.do(
+        lambda ctx: [ctx.memory.remember(f"tide {n}", key="ann" if n < 3 else "bob") for n in range(5)]
+    )
+
+    @agent(name="forgetful")
+    async def forgetful(ctx: Context, value: Any) -> Any:
+        found = await ctx.memory.recall("tide", key="ann")
+        return [len(found), await ctx.memory.forget(ids[3], 10**9), await ctx.memory.forget(key="ann")]
+
+    run = words.begun(forgetful)
+    end = words.views.end(run)
+
+    assert end is not None
+    assert end.output == [3, 1, 3]
+    assert texts(words) == ["tide 4"]
+    told = words.told(run, "step.forgotten")
+    assert [(one["key"], one["ids"], one["message"]) for one in told] == [
+        (None, [ids[3]], "1 memory was forgotten"),
+        ("ann", ids[:3], "3 memories were forgotten"),
+    ]
+    assert "tide" not in str(told)
+    (recalled,) = words.told(run, "step.recalled")
+    assert [one["id"] for one in recalled["found"]] == ids[2::-1]
+
+
+def test_an_attempt_that_is_tried_again_forgets_nothing_twice(words: Mind) -> None:
+    words.do(lambda ctx: ctx.memory.remember("tide 1", key="ann"))
+    given: list[list[int]] = []
+
+    @agent(name="forgetful", retry=Retry(max=1, base=0.01))
+    async def forgetful(ctx: Context, value: Any) -> Any:
+        first = await ctx.memory.forget(key="ann")
+
+        async def block() -> int:
+            gone: int = await ctx.memory.forget(key="bob")
+            if len(given) == 0:
+                given.append([first, gone])
+                await ctx.memory.remember("tide 2", key="ann")
+                await ctx.memory.remember("tide 3", key="bob")
+                raise AgentError("not now")
+            return gone
+
+        given.append([first, await ctx.once("block", block)])
+        return given
+
+    run = words.begun(forgetful)
+    end = words.views.end(run)
+
+    assert end is not None
+    assert end.output == [[1, 0], [1, 0]]
+    assert texts(words) == ["tide 2", "tide 3"]
+    assert len(words.told(run, "step.forgotten")) == 2
+
+
+def test_an_attempt_that_is_over_and_another_tenant_forget_nothing(words: Mind) -> None:
+    words.do(lambda ctx: ctx.memory.remember("tide 1", key="ann"), tenant="acme")
+
+    assert words.do(lambda ctx: ctx.memory.forget(key="ann"), tenant="other") == 0
+    assert words.do(lambda ctx: ctx.memory.forget(*range(1, 50)), tenant="other") == 0
+    stale = Author(new_id(), "0", 1, "acme")
+    with pytest.raises(StaleAttempt):
+        words.memory.forget_once(stale, 0, [], "ann")
+    assert texts(words) == ["tide 1"]
