@@ -16,6 +16,7 @@ from orchestrator.engine.values import Ready, RunRef
 from orchestrator.store import fork_queries as sql
 from orchestrator.store.connect import Conn
 from orchestrator.store.journal_queries import COPY_JOURNAL
+from orchestrator.store.tool_queries import COPY_FENCES
 from schemas.errors import Conflict, NotFound
 from schemas.runs import StepState
 from schemas.workflows import Debate, Joining, Leaf, Loop, Pipeline, Round, Route, Stage, Supervise
@@ -33,9 +34,10 @@ class Forking(Ground):
     def fork(self, origin: UUID, step: str, new: UUID, given: str | None = None) -> list[Ready]:
         """Make the run `new` of `origin`, whatever state that is in, to go on from `step`; what may be sent.
 
-        What is done is kept, except `step`, what is below it and what follows from it. `given` (JSON text) takes the
-        place of the step's input. Raises `NotFound` for a run or a step that does not exist, and `Conflict` for
-        a step that the run has not reached.
+        What is done is kept, except `step`, what is below it and what follows from it. A step beside it that is half
+        done goes on from what it has done: its journal is copied, and the fences of effects that it has begun. `given`
+        (JSON text) takes the place of the step's input. Raises `NotFound` for a run or a step that does not exist, and
+        `Conflict` for a step that the run has not reached.
         """
         with self.pool.connection() as conn, conn.transaction():
             run = self._new_run(conn, origin, step, new)
@@ -51,7 +53,9 @@ class Forking(Ground):
                 raise _no_run(origin)  # it was pruned just now
             inherit(conn, origin, new, [path for path, state in states.items() if state is None])
             open_ones = [path for path, state in states.items() if state == StepState.PENDING]
-            conn.execute(COPY_JOURNAL, {"origin": origin, "run": new, "paths": open_ones})
+            half_done = {"origin": origin, "run": new, "paths": open_ones}
+            conn.execute(COPY_JOURNAL, half_done)
+            conn.execute(COPY_FENCES, half_done)
             refs = {path: ref for path, _, ref in found}
             ref = refs[step] if given is None else None
             return _go_on(Advance(conn, self.plans), run, step, ref or f"in:{step}")

@@ -87,6 +87,16 @@ SELECT_FENCE: LiteralString = "SELECT result::text FROM tool_fences WHERE key = 
 # What could not be done may be tried again.
 DROP_FENCE: LiteralString = "DELETE FROM tool_fences WHERE key = %(key)s AND token = %(token)s"
 
+# What is open in a fork goes on from where the other run is: what was begun there is not begun again. Keys begin with
+# run and path.
+COPY_FENCES: LiteralString = """
+INSERT INTO tool_fences (key, run_id, token, result)
+SELECT %(run)s::text || substr(f.key, length(%(origin)s::text) + 1), %(run)s, gen_random_uuid(), f.result
+FROM tool_fences f
+WHERE f.run_id = %(origin)s AND EXISTS (
+    SELECT FROM unnest(%(paths)s::text[]) AS p(path) WHERE starts_with(f.key, %(origin)s::text || ':' || path || ':'))
+"""
+
 END_FENCE: LiteralString = """
 UPDATE tool_fences SET result = %(result)s::jsonb WHERE key = %(key)s AND token = %(token)s
 """
