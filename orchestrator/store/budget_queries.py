@@ -149,7 +149,8 @@ ON CONFLICT DO NOTHING
 
 DELETE_RESERVATIONS: LiteralString = "DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[])"
 
-# Each call once, however often it is told. What it counts in may have changed since it was reserved.
+# Each call once, however often it is told. What it counts in may have changed since it was reserved. Whoever tells it
+# again had not heard of it: the accounts are those of the first time.
 SETTLE: LiteralString = (
     """
 WITH given AS (
@@ -187,6 +188,16 @@ WITH given AS (
     RETURNING account
 )
 SELECT account FROM spent UNION SELECT account FROM counted
+UNION
+SELECT 'run:' || a.account
+FROM given g JOIN runs r ON r.id = g.run_id CROSS JOIN LATERAL unnest(r.accounts) AS a(account)
+WHERE NOT EXISTS (SELECT FROM booked)
+UNION
+SELECT b.account FROM given g JOIN runs r ON r.id = g.run_id
+"""
+    + _STANDING
+    + """
+WHERE NOT EXISTS (SELECT FROM booked)
 """
 )
 

@@ -103,6 +103,7 @@ _STEP_MOVES = (
     "skipped",
     "waiting",
     "answered",
+    "limited",
 )
 
 
@@ -199,6 +200,9 @@ class Story:
             case "retrying":
                 self._expect(running, f"attempt {attempt} of {path} was to be retried, but it was {told}")
                 return told._replace(state="ready", retries=told.retries + 1)
+            case "limited" if attempt:  # a call of it has to wait; without one it was not begun
+                self._expect(running, f"attempt {attempt} of {path} was put off, but it was {told}")
+                return told._replace(state="ready")
             case "released" if event.data.get("by") == "hand":
                 self._expect(told.state == "dead", f"{path} was revived when it was {told.state}")
                 return told._replace(state="ready", losses=0)

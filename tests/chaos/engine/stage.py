@@ -101,7 +101,8 @@ class Stage(Bench):
         """Forget all runs: what is looked at afterwards is small again."""
         of_runs = ("events", "attempts", "steps", "waits", "journal", "notices", "runs", "dead_letters")
         of_events = ("incoming_events", "event_gates", "subscriptions")
-        for table in (*of_runs, *of_events, "workers", "idempotency_keys"):
+        of_calls = ("limits", "permits", "reservations", "costs", "budgets", "budget_windows", "tool_fences")
+        for table in (*of_runs, *of_events, *of_calls, "workers", "idempotency_keys"):
             self.query(f"DELETE FROM {table}")  # noqa: S608  a name of ours
         self.messages.clear()
 

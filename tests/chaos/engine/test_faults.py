@@ -18,7 +18,19 @@ from tests.chaos.engine.stage import FAILURES, Stage
 
 ROOMS = (
     *("advance", "attempt", "control", "dead_letter", "definition", "fork", "intake", "loss", "recovery"),
-    *("delivery", "journal", "limit", "notice", "timer", "view", "wait", "waking", "worker"),
+    *(
+        "call_limit",
+        "tool",
+        "delivery",
+        "journal",
+        "limit",
+        "notice",
+        "timer",
+        "view",
+        "wait",
+        "waking",
+        "worker",
+    ),
 )
 """The rooms of statements that the engine's verbs are made of."""
 

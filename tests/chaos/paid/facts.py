@@ -55,10 +55,15 @@ class Cost(NamedTuple):
 
     step: StepKey
     attempt: int
-    model: str
     tokens: int
+    output_tokens: int
     usd: float
     at: float
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether its end was seen; else it costs what it was told."""
+        return self.output_tokens > 0
 
 
 class Held(NamedTuple):
@@ -197,9 +202,9 @@ def gather(
             )
         ],
         costs=[
-            Cost((run, path), attempt, model, tokens, usd, at.timestamp())
-            for run, path, attempt, model, tokens, usd, at in query(
-                "SELECT run_id, path, attempt, model, tokens, usd::float8, at FROM costs"
+            Cost((run, path), attempt, tokens, output, usd, at.timestamp())
+            for run, path, attempt, tokens, output, usd, at in query(
+                "SELECT run_id, path, attempt, tokens, output_tokens, usd::float8, at FROM costs"
             )
         ],
         windows=dict(

@@ -203,7 +203,8 @@ def _is_late(facts: Facts, step: StepKey, attempt: int, at: float, tenant: str) 
 
 
 def each_answer_is_paid_once(facts: Facts) -> Iterator[str]:
-    booked = Counter((cost.step, cost.attempt, cost.tokens) for cost in facts.costs)
+    seen = [cost for cost in facts.costs if cost.is_seen]
+    booked = Counter((cost.step, cost.attempt, cost.tokens) for cost in seen)
     kept = Counter(
         (entry.step, entry.attempt, sum(tokens(turn))) for (_, turn), entry in facts.answers.items()
     )
@@ -212,9 +213,20 @@ def each_answer_is_paid_once(facts: Facts) -> Iterator[str]:
         yield f"{count} answers of {key} are kept, and nobody has counted them"
     for key, count in (booked - given).items():
         yield f"{count} costs of {key} too many: nobody was asked"
-    for cost in facts.costs:
+    for cost in seen:
         if not any(math.isclose(cost.usd, usd(turn)) for turn in range(3)):
             yield f"a call of {cost.step} cost {cost.usd}"
+
+
+def what_nobody_saw_was_cut_off(facts: Facts) -> Iterator[str]:
+    booked = Counter((cost.step, cost.attempt) for cost in facts.costs)
+    given = Counter((one.step, one.attempt or 0) for one in facts.answered)
+    for cost in facts.costs:
+        end = facts.end_of(cost.step, cost.attempt)
+        if not cost.is_seen and (end is None or end.state not in facts.failures):
+            yield f"attempt {cost.attempt} of {cost.step} is {end and end.state}, and has not seen the end of a call"
+    for key, count in (booked - given).items():
+        yield f"{count} costs of {key} too many"
 
 
 def each_budget_counts_what_was_paid(facts: Facts) -> Iterator[str]:
@@ -225,16 +237,22 @@ def each_budget_counts_what_was_paid(facts: Facts) -> Iterator[str]:
 
 
 def each_run_tells_what_it_kept(facts: Facts) -> Iterator[str]:
-    kept: defaultdict[StepKey, list[float]] = defaultdict(list)
+    """And what attempts paid for that failed over it. Of one that was taken back the next one tells what is kept."""
+    paid: defaultdict[StepKey, list[float]] = defaultdict(list)
+    kept = {(entry.step, entry.attempt) for entry in facts.answers.values()}
     for step, turn in facts.answers:
-        kept[step].append(usd(turn))
+        paid[step].append(usd(turn))
+    for cost in facts.costs:
+        end = facts.end_of(cost.step, cost.attempt)
+        if end is not None and end.state == "failed" and (cost.step, cost.attempt) not in kept:
+            paid[cost.step].append(cost.usd)
     for id, run in facts.runs.items():
         calls, spent = facts.told.get(id, (0, 0.0))
-        mine = kept[id, MODEL]
+        mine = paid[id, MODEL]
         if run.state in ("completed", "failed") and (
             calls != len(mine) or not math.isclose(spent, sum(mine), abs_tol=DUST)
         ):
-            yield f"run {id} tells of {calls} calls for {spent:.4f}, and keeps {len(mine)} for {sum(mine):.4f}"
+            yield f"run {id} tells of {calls} calls for {spent:.4f}, not {len(mine)} for {sum(mine):.4f}"
 
 
 def _told(deed: Deed) -> str:
@@ -256,6 +274,7 @@ RULES: tuple[Callable[[Facts], Iterator[str]], ...] = (
     every_place_is_given_back,
     no_budget_is_exceeded,
     each_answer_is_paid_once,
+    what_nobody_saw_was_cut_off,
     each_budget_counts_what_was_paid,
     each_run_tells_what_it_kept,
 )

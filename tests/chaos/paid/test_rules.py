@@ -201,7 +201,7 @@ def test_calls_that_are_counted_twice_are_noticed(counter: Counter, monkeypatch:
         Context, "account", lambda self, usage, *, counted: account(self, usage, counted=False)
     )
 
-    found(check(counter.buy(["rich"])), "each_answer_is_paid_once")
+    found(check(counter.buy(["rich"])), "what_nobody_saw_was_cut_off")
 
 
 def test_what_is_told_twice_is_noticed(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,6 +321,13 @@ def another_price(facts: Facts) -> None:
     facts.costs = [facts.costs[0]._replace(usd=1.0), *facts.costs[1:]]
 
 
+def unseen(facts: Facts) -> None:
+    kept = next(iter(facts.answers.values()))
+    one = next(one for one in facts.costs if (one.step, one.attempt) == (kept.step, kept.attempt))
+    facts.attempts[kept.step] = [each._replace(state="done") for each in facts.attempts[kept.step]]
+    facts.costs = [*facts.costs, one._replace(output_tokens=0)]
+
+
 def not_in_the_budget(facts: Facts) -> None:
     facts.windows["rich"] /= 2
 
@@ -349,6 +356,7 @@ FORGERIES: dict[Callable[[Facts], None], str] = {
     not_counted: "each_answer_is_paid_once",
     counted_for_nothing: "each_answer_is_paid_once",
     another_price: "each_answer_is_paid_once",
+    unseen: "what_nobody_saw_was_cut_off",
     not_in_the_budget: "each_budget_counts_what_was_paid",
     untold: "each_run_tells_what_it_kept",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.definitions.vocabulary import approve, child, each, fan_out, loop, route
-from tests.chaos.engine.scenarios import children, cluster, events, intake, runs, steps, teams, waits
+from tests.chaos.engine.scenarios import calls, children, cluster, events, intake, runs, steps, teams, waits
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario, new
 
 NESTED = fan_out(a=A, each=each(B >> C, parallel=1, within=3600), join=JOIN, require="any", within=3600)
@@ -95,6 +95,21 @@ SCENARIOS: dict[str, Scenario] = {
     "prune": runs.pruning,
     "resume": runs.resuming,
     "number events": runs.numbering,
+    "admit a call": calls.admitting,
+    "give back the place of a call": calls.giving_back,
+    "set aside for a call": calls.reserving,
+    "set aside after an attempt that is over": calls.reserving_after_the_dead,
+    "settle a call": calls.settling,
+    "release what was set aside": calls.releasing,
+    "record what counts in a budget": calls.recording_usage,
+    "declare a budget": calls.declaring_a_budget,
+    "put up a fence": calls.fencing("put"),
+    "end a fence": calls.fencing("end"),
+    "drop a fence": calls.fencing("drop"),
+    "take a result": calls.caching("look"),
+    "hold on to a result": calls.caching("renew"),
+    "keep a result": calls.caching("keep"),
+    "write down a call": calls.logging,
 }
 """Every verb, in every way that makes a difference to its statements."""
 
@@ -145,6 +160,20 @@ SHORT = frozenset(
         "resume",
         "cancel",
         "number events",
+        "admit a call",
+        "give back the place of a call",
+        "set aside after an attempt that is over",
+        "settle a call",
+        "release what was set aside",
+        "record what counts in a budget",
+        "declare a budget",
+        "put up a fence",
+        "end a fence",
+        "drop a fence",
+        "take a result",
+        "hold on to a result",
+        "keep a result",
+        "write down a call",
     }
 )
 """Among them every statement that writes; the others are for the long run."""
