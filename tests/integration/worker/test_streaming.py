@@ -47,7 +47,11 @@ def said(desk: Bench, run: UUID, **about: Any) -> str:
 
 
 def test_it_is_heard_while_it_is_said(desk: Desk) -> None:
-    # Given a model that takes two seconds for its answer
+    # Given a worker that has heard a model before, for it loads much the first time
+    with provided([text("Yes.")]) as provider:
+        ask(desk, writer(provider, output=str, stream=True))
+
+    # When one takes two seconds for its answer
     with provided([text(LONG[:480], pace=0.05)]) as provider:
         run = ask(desk, writer(provider, output=str, stream=True))
 
