@@ -18,17 +18,18 @@ from orchestrator.definitions.compile import compile_workflow
 from orchestrator.definitions.vocabulary import Part, workflow
 from orchestrator.engine import Claimed, Engine, Pointer, Submission, WorkerId
 from orchestrator.identify import new_id
-from orchestrator.places import Places
 from orchestrator.store import schema
 from orchestrator.store.connect import Pool
 from schemas.agents import AgentSpec
 from schemas.breakers import Breaker
 from schemas.limits import Limit
+from schemas.settings import settings
 from schemas.usage import Budget
 from schemas.workflows import Leaf
 from workers.calls import Call, Gate, Made, through
 from workers.gates import gates
 from workers.gates.breakers import Breakers
+from workers.hands import Hands
 
 TOGETHER = 50
 """Calls of one process that are made at the same time."""
@@ -62,13 +63,14 @@ class Cost:
 def measure_gates(database_url: str, broker_url: str, sizes: Sizes) -> list[Cost]:
     """The same calls before each gate."""
     schema.upgrade(database_url)
-    pool = Pool(database_url, size=4)
+    pool_size = settings().pool_size
+    pool = Pool(database_url, size=pool_size)
     circuits = Circuits(broker_url)
     engine = Engine(pool, WorkerId(uuid4(), "benchmark"))
     run = _started(engine)
-    passed = gates(
-        engine, Places(database_url, broker_url), lambda ready: True, Breakers(circuits, engine.notify)
-    )
+    hands = Hands(pool_size)
+    breakers = Breakers(circuits, engine.notify, hands.circuits)
+    passed = gates(engine, lambda ready: True, breakers, hands)
     try:
         return asyncio.run(_measured(passed, _call(run), sizes.singles * 10))
     finally:

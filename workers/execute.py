@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ from workers.endings import Ended, SetAside, Superseded
 from workers.gates.breakers import Breakers
 from workers.guards.masking import Watch
 from workers.guards.policy import PLAIN
+from workers.hands import Hands
 from workers.journal import Journal, Keeper
 from workers.loop import LoopThread
 from workers.memory.memories import Means
@@ -35,12 +36,6 @@ from workers.outcomes import done, failed, late, set_aside, validated
 from workers.state import Sharing
 from workers.telling import Speaker, Telling, Writer
 from workers.tools.calling import Tooling
-
-HANDS = 4
-"""Threads that keep the journals of async agents, and as many for the state they share.
-
-What an agent does in threads of its own does not hold them up.
-"""
 
 UNHEARD = 5.0
 """Seconds that an attempt may run on after its run's deadline: nobody told it to stop."""
@@ -63,6 +58,7 @@ class Runner:
         shared: SharedState,
         keeper: Records,
         tooling: Tooling,
+        hands: Hands,
         gates: tuple[Gate, ...] = (),
         means: Means | None = None,
         breakers: Breakers | None = None,
@@ -76,10 +72,9 @@ class Runner:
         self._gates = gates
         self._means = means
         self._circuits = AgentCircuits(breakers, loop) if breakers is not None else None
-        self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="journal")
+        self._hands = hands
         self._loop = loop
         self._shared = shared
-        self._sharing = ThreadPoolExecutor(HANDS, thread_name_prefix="state")
         self._threads = threads
         self._attempts = attempts
         self._declared: dict[str, Budget] = {}
@@ -179,9 +174,9 @@ class Runner:
         hear it ends by itself a little later.
         """
         watch = Watch(agent.guard or PLAIN, inside=agent.guard is not None)
-        journal = Journal(self._keeper, claimed, self._hands, watch.kept)
+        journal = Journal(self._keeper, claimed, self._hands.journals, watch.kept)
         author = Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
-        sharing = Sharing(self._shared, author, self._sharing, watch.shared, agent.slice)
+        sharing = Sharing(self._shared, author, self._hands.sharing, watch.shared, agent.slice)
         limit = agent.spec.timeout
         if claimed.run_left is None:
             return self._context(agent, claimed, journal, sharing, watch, limit), limit

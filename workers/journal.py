@@ -11,7 +11,6 @@ import itertools
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 
 import pydantic_core
@@ -20,6 +19,7 @@ from orchestrator.engine import Claimed
 from orchestrator.engine.journals import Entry
 from schemas.errors import JournalMismatch, Permanent
 from workers.endings import Superseded
+from workers.hands import Line
 
 T = TypeVar("T")
 
@@ -47,13 +47,10 @@ class Journal:
         self,
         keeper: Keeper,
         claimed: Claimed,
-        hands: Executor,
+        hands: Line,
         clean: Callable[[str, str], str] = lambda name, text: text,
     ) -> None:
-        """`hands` are threads that wait for Postgres while an event loop goes on.
-
-        `clean` makes of a name and a JSON text what may be kept.
-        """
+        """`clean` makes of a name and a JSON text what may be kept."""
         self._keeper = keeper
         self._clean = clean
         self._hands = hands
@@ -66,9 +63,9 @@ class Journal:
         """The place of the next call."""
         return next(self._numbers)
 
-    async def aside(self, act: Callable[..., T], *args: Any) -> T:
+    def aside(self, act: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Do this while the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._hands, act, *args)
+        return self._hands.call(act, *args)
 
     def recall(self, position: int, name: str) -> Found | None:
         """What an earlier attempt kept here. Raises `JournalMismatch` if that was something else."""

@@ -6,10 +6,13 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+FUNCTIONS = 32
+"""Threads of functions that users give and that are not async: embedders, judges, batches."""
 
 
 class LoopThread:
@@ -42,6 +45,7 @@ class LoopThread:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
                 self._loop = asyncio.new_event_loop()
+                self._loop.set_default_executor(ThreadPoolExecutor(FUNCTIONS, thread_name_prefix="function"))
                 self._pid = os.getpid()
                 threading.Thread(target=self._loop.run_forever, name="agents", daemon=True).start()
             return self._loop

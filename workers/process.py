@@ -29,9 +29,10 @@ from orchestrator.store.connect import Pool
 from schemas.settings import settings
 from workers.agent import Agent
 from workers.attempts import Attempts
-from workers.execute import HANDS, Runner
+from workers.execute import Runner
 from workers.gates import gates
 from workers.gates.breakers import Breakers
+from workers.hands import Hands
 from workers.loop import LoopThread
 from workers.memory.declared import MemorySetup
 from workers.memory.memories import Means
@@ -123,7 +124,7 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        passed = gates(self.engine, self.places, self.dispatcher.send, self.breakers)
+        passed = gates(self.engine, self.dispatcher.send, self.breakers, self.hands)
         return Runner(
             self.loop,
             threads,
@@ -131,6 +132,7 @@ class WorkerProcess:
             self.shared,
             self.engine,
             self.tooling,
+            self.hands,
             passed,
             self.means,
             self.breakers,
@@ -139,16 +141,16 @@ class WorkerProcess:
 
     @cached_property
     def breakers(self) -> Breakers:
-        return Breakers(Circuits(self.places.broker_url), self.engine.notify)
+        return Breakers(Circuits(self.places.broker_url), self.engine.notify, self.hands.circuits)
 
     @cached_property
     def tooling(self) -> Tooling:
-        return Tooling(self.loop, self.pool, self.tools)
+        return Tooling(self.loop, self.pool, self.hands.tools, self.tools)
 
     @cached_property
     def _beside(self) -> Pool:
         """Connections for what agents share: writers that wait for each other hold up no outcome."""
-        return Pool(self.places.database_url, size=max(1, settings().pool_size // 2))
+        return Pool(self.places.database_url, size=_beside())
 
     @cached_property
     def shared(self) -> SharedState:
@@ -161,13 +163,17 @@ class WorkerProcess:
             LongMemory(self._beside, self.memory, vectors=settings().vectors),
             Episodes(self._beside, self.engine.plans),
             self.memory,
-            ThreadPoolExecutor(HANDS, thread_name_prefix="memory"),
+            self.hands.sharing,
             self.loop,
         )
 
     @cached_property
     def loop(self) -> LoopThread:
         return LoopThread()
+
+    @cached_property
+    def hands(self) -> Hands:
+        return Hands(settings().pool_size, _beside())
 
     def prepare(self, task_id: str, done: object) -> None:
         """Keep what the pool did of a step already, until the task of its message asks for it.
@@ -209,6 +215,22 @@ class WorkerProcess:
 
     def forked(self) -> None:
         """Forget, in a prefork child, whatever must not be shared with the parent."""
-        for name in ("engine", "dispatcher", "submitter", "runner", "breakers", "tooling", "means", "loop"):
+        made = (
+            "engine",
+            "dispatcher",
+            "submitter",
+            "runner",
+            "breakers",
+            "tooling",
+            "means",
+            "loop",
+            "hands",
+        )
+        for name in made:
             self.__dict__.pop(name, None)
         self.attempts = Attempts()
+
+
+def _beside() -> int:
+    """Connections for what agents share."""
+    return max(1, settings().pool_size // 2)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -18,6 +17,7 @@ from typing import Any
 from orchestrator.shared_state import Author, Cell, SharedState
 from schemas.errors import AgentError, Conflict
 from schemas.state import Merge, Scope
+from workers.hands import Line
 from workers.slices import Slice
 
 ROOM = 100_000
@@ -51,11 +51,11 @@ class Sharing:
         self,
         store: SharedState,
         author: Author,
-        hands: Executor,
+        hands: Line,
         clean: Callable[[Any], Any] = lambda value: value,
         slice: Slice | None = None,
     ) -> None:
-        """`hands` are threads that wait for Postgres while an event loop goes on; `clean` makes what may be stored."""
+        """`clean` makes what may be stored."""
         self.clean = clean
         self.slice = slice or Slice("this agent")
         """What may be read and written."""
@@ -77,10 +77,10 @@ class Sharing:
     def _answered(self, call: Callable[[], Any]) -> Any:
         """The answer, or where an event loop must not be held up, what to await for it."""
         try:
-            loop = asyncio.get_running_loop()
+            asyncio.get_running_loop()
         except RuntimeError:
             return call()
-        return loop.run_in_executor(self._hands, call)
+        return self._hands.call(call)
 
     def _numbered(self, series: tuple[Cell, int], call: int, verb: Callable[[int], Any]) -> Any:
         try:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from orchestrator.engine import Engine, Ready
-from orchestrator.places import Places
 from workers.calls import Gate
 from workers.gates.breakers import BreakerGate, Breakers
 from workers.gates.budget import BudgetGate
 from workers.gates.limits import LimitGate
+from workers.hands import Hands
 
 
 def gates(
-    engine: Engine, places: Places, send: Callable[[Sequence[Ready]], object], breakers: Breakers
+    engine: Engine, send: Callable[[Sequence[Ready]], object], breakers: Breakers, hands: Hands
 ) -> tuple[Gate, ...]:
     """The gates of this process, the outermost first: budgets, limits, breakers.
 
     `send` sends steps that have become ready to their workers.
     """
-    return BudgetGate(engine), LimitGate(engine, send), BreakerGate(breakers)
+    return BudgetGate(engine, hands.budgets), LimitGate(engine, send, hands.limits), BreakerGate(breakers)

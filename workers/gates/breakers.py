@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,7 @@ from schemas.events import EventKind
 from schemas.outcomes import Done, Failed, Limited, Waiting
 from workers.calls import Call
 from workers.gates.together import Together
+from workers.hands import Line
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +35,12 @@ OUR_OWN = frozenset({"CircuitOpen", "BudgetBusy", "BudgetExceeded", "JournalMism
 class Breakers:
     """What one process does with circuits."""
 
-    def __init__(self, circuits: Circuits, notify: Notify) -> None:
+    def __init__(self, circuits: Circuits, notify: Notify, hands: Line) -> None:
         self._circuits = circuits
         self._notify = notify
-        self._hands = ThreadPoolExecutor(2, thread_name_prefix="breakers")
-        self._asking = Together(self._ask)
-        self._telling = Together(self._tell)
+        self._hands = hands
+        self._asking = Together(partial(hands.call, circuits.ask))
+        self._telling = Together(partial(hands.call, circuits.tell))
         self._renewals: dict[str, asyncio.Task[None]] = {}
 
     async def enter(self, name: str, breaker: Breaker) -> Passage:
@@ -66,12 +67,12 @@ class Breakers:
         told = _told(passage, change)
         log.warning("%s", told["message"])
         if change.became != "reopened":
-            await self._aside(self._announce, f"breaker.{change.became}", run, path, told)
+            await self._hands.call(self._announce, f"breaker.{change.became}", run, path, told)
         return Note(EventKind.STEP_WARNING, told)
 
     async def _renew(self, passage: Passage) -> None:
         """Keep the place of a probe for as long as it takes."""
-        while await self._aside(self._circuits.renew, passage):
+        while await self._hands.call(self._circuits.renew, passage):
             await asyncio.sleep(self._circuits.lease / 4)
 
     def _announce(self, kind: str, run: UUID, path: str, told: Mapping[str, Any]) -> None:
@@ -79,15 +80,6 @@ class Breakers:
             self._notify(kind, run, path, told)
         except psycopg.Error as error:
             log.warning("nobody could be told of it: %s", error)
-
-    async def _ask(self, wanted: Sequence[tuple[str, Breaker]]) -> list[Passage]:
-        return await asyncio.get_running_loop().run_in_executor(self._hands, self._circuits.ask, wanted)
-
-    async def _tell(self, ends: Sequence[End]) -> list[Change | None]:
-        return await asyncio.get_running_loop().run_in_executor(self._hands, self._circuits.tell, ends)
-
-    async def _aside(self, act: Callable[..., Any], *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._hands, act, *args)
 
 
 class BreakerGate:

@@ -9,11 +9,10 @@ counted, and one call, so that what keeps failing so comes to an end. Of a worke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID, uuid4
 
 from orchestrator.engine.reserving import Answer, Busy, Exceeded, Granted, Over, Paid, Wish
@@ -22,6 +21,7 @@ from schemas.usage import Budget, Usage
 from workers.calls import NONE, Call
 from workers.endings import PutOff, Superseded
 from workers.gates.together import Together
+from workers.hands import Line
 
 PATIENCE = 2.0
 """Seconds for which a call waits in its worker."""
@@ -50,13 +50,13 @@ class Keeper(Protocol):
 class BudgetGate:
     """Lets calls of models pass as far as budgets allow for them."""
 
-    def __init__(self, keeper: Keeper, *, patience: float = PATIENCE) -> None:
+    def __init__(self, keeper: Keeper, hands: Line, *, patience: float = PATIENCE) -> None:
         self._keeper = keeper
         self._patience = patience
-        self._hands = ThreadPoolExecutor(2, thread_name_prefix="budget")
-        self._asking: Together[Wish, Answer] = Together(partial(self._aside, keeper.reserve))
-        self._leaving: Together[UUID, None] = Together(self._release)
-        self._paying: Together[Paid, None] = Together(self._settle)
+        self._hands = hands
+        self._asking = Together(partial(hands.call, keeper.reserve))
+        self._leaving = Together(partial(hands.call, self._released))
+        self._paying = Together(partial(hands.call, self._settled))
         self._declared: dict[str, Budget] = {}
 
     @asynccontextmanager
@@ -88,7 +88,7 @@ class BudgetGate:
     async def _declare(self, call: Call) -> None:
         """Once for each agent of this process."""
         if call.budget is not None and self._declared.get(call.agent) != call.budget:
-            await self._aside(self._keeper.declare_budget, call.agent, call.budget)
+            await self._hands.call(self._keeper.declare_budget, call.agent, call.budget)
             self._declared[call.agent] = call.budget
 
     async def _pass(self, name: UUID, call: Call) -> None:
@@ -126,14 +126,12 @@ class BudgetGate:
         if not answer.cancelled() and answer.exception() is None and answer.result() == Granted():
             self._leaving.put(call)
 
-    async def _release(self, calls: Sequence[UUID]) -> list[None]:
-        await self._aside(self._keeper.release_calls, calls)
+    # --- on threads ---------------------------------------------------------------------------------------
+
+    def _released(self, calls: Sequence[UUID]) -> list[None]:
+        self._keeper.release_calls(calls)
         return [None for _ in calls]
 
-    async def _settle(self, paid: Sequence[Paid]) -> list[None]:
-        await self._aside(self._keeper.settle_calls, paid)
+    def _settled(self, paid: Sequence[Paid]) -> list[None]:
+        self._keeper.settle_calls(paid)
         return [None for _ in paid]
-
-    async def _aside(self, act: Callable[..., Any], *args: Any) -> Any:
-        """Do this while the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._hands, act, *args)

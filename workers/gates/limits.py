@@ -10,7 +10,6 @@ import asyncio
 import json
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Protocol
@@ -21,6 +20,7 @@ from orchestrator.engine.gates import bars
 from workers.calls import Call
 from workers.endings import PutOff, Superseded
 from workers.gates.together import Together
+from workers.hands import Line
 
 PATIENCE = 1.0
 """Seconds for which a call waits in its worker."""
@@ -42,13 +42,12 @@ class Keeper(Protocol):
 class LimitGate:
     """Lets calls pass as the limits of their tools and models allow, all workers together."""
 
-    def __init__(self, keeper: Keeper, send: Callable[[Sequence[Ready]], object]) -> None:
+    def __init__(self, keeper: Keeper, send: Callable[[Sequence[Ready]], object], hands: Line) -> None:
         """`send` sends steps whose turn it is to their workers."""
         self._keeper = keeper
         self._send = send
-        self._hands = ThreadPoolExecutor(2, thread_name_prefix="limits")
-        self._asking = Together(self._ask)
-        self._leaving = Together(self._leave)
+        self._asking = Together(partial(hands.call, self._admitted))
+        self._leaving = Together(partial(hands.call, self._given_back))
         self._waiting: defaultdict[str, deque[asyncio.Future[None]]] = defaultdict(deque)
         """Calls of this process that wait for a place, by limit."""
 
@@ -127,22 +126,16 @@ class LimitGate:
 
     # --- on threads ---------------------------------------------------------------------------------------
 
-    async def _ask(self, calls: Sequence[CallBefore]) -> Sequence[Verdict]:
-        return await asyncio.get_running_loop().run_in_executor(self._hands, self._admitted, calls)
-
-    async def _leave(self, calls: Sequence[CallBefore]) -> Sequence[None]:
-        await asyncio.get_running_loop().run_in_executor(self._hands, self._given_back, calls)
-        return [None] * len(calls)
-
     def _admitted(self, calls: Sequence[CallBefore]) -> list[Verdict]:
         verdicts, woken = self._keeper.admit_calls(calls)
         if woken:
             self._send(woken)
         return verdicts
 
-    def _given_back(self, calls: Sequence[CallBefore]) -> None:
+    def _given_back(self, calls: Sequence[CallBefore]) -> list[None]:
         if woken := self._keeper.give_back(calls):
             self._send(woken)
+        return [None for _ in calls]
 
 
 def _before(call: Call) -> CallBefore:

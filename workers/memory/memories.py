@@ -16,7 +16,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -35,6 +34,7 @@ from schemas.state import MAX_VALUE
 from schemas.usage import Usage
 from workers.asking import is_storable
 from workers.calls import Call, Made
+from workers.hands import Line
 from workers.journal import Found
 from workers.loop import LoopThread
 from workers.memory.declared import Embedded, Embedder, MemorySetup
@@ -56,8 +56,7 @@ class Means:
     store: LongMemory
     episodes: Episodes
     setup: MemorySetup
-    hands: Executor
-    """Threads that wait for Postgres while the event loop goes on."""
+    hands: Line
     loop: LoopThread
     """Where sync agents have it done."""
 
@@ -177,7 +176,7 @@ class Memories:
     async def _remember(self, passage: Passage, place: int) -> dict[str, Any]:
         meaning, cost = await self._meaning(passage.text, place)
         store = self._means.store
-        id = await self._aside(
+        id = await self._means.hands.call(
             partial(store.remember, self._author, place, passage._replace(meaning=meaning))
         )
         return {"id": id, **cost}
@@ -189,24 +188,34 @@ class Memories:
     async def _recall(self, query: Query, place: int) -> dict[str, Any]:
         meaning, cost = await self._meaning(query.text, place)
         store = self._means.store
-        found = await self._aside(partial(store.recall, self._author, query._replace(meaning=meaning)))
+        found = await self._means.hands.call(
+            partial(store.recall, self._author, query._replace(meaning=meaning))
+        )
         return {"found": _RECALLED.dump_python(found, mode="json"), **cost}
 
     async def _episodes(self, key: str, most: int, place: int) -> dict[str, Any]:
         means, author = self._means, self._author
-        runs = await self._aside(partial(means.episodes.of, author.tenant, key, most, besides=author.run_id))
-        await self._aside(partial(means.store.tell_episodes, author, key, [one.run_id for one in runs]))
+        runs = await self._means.hands.call(
+            partial(means.episodes.of, author.tenant, key, most, besides=author.run_id)
+        )
+        await self._means.hands.call(
+            partial(means.store.tell_episodes, author, key, [one.run_id for one in runs])
+        )
         return {"runs": _EPISODES.dump_python(runs, mode="json"), **_cost(Made(None))}
 
     async def _meaning(self, text: str, place: int) -> tuple[Meaning | None, dict[str, Any]]:
         """The vector of a text, where there is somebody to make it and a server to compare it."""
         embed = self._means.setup.embed
-        if embed is None or not text.strip() or not await self._aside(self._means.store.vectors.there):
+        if (
+            embed is None
+            or not text.strip()
+            or not await self._means.hands.call(self._means.store.vectors.there)
+        ):
             return None, _cost(Made(None))
         texts = [text[:EMBEDDED]]
 
         async def act() -> Made:
-            embedded = await _embedded(embed, texts, self._means.hands)
+            embedded = await _embedded(embed, texts)
             return Made(list(embedded.vectors[0]), embedded.usage)
 
         made = await self._attempt.through(self._call(embed, texts, place), act)
@@ -248,9 +257,6 @@ class Memories:
     ) -> Any:
         return read(Found(await act(), owed=True))
 
-    async def _aside(self, act: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._means.hands, act)
-
     @property
     def _author(self) -> Author:
         one = self._attempt
@@ -276,12 +282,12 @@ class Memories:
         )
 
 
-async def _embedded(embed: Embedder, texts: list[str], hands: Executor) -> Embedded:
+async def _embedded(embed: Embedder, texts: list[str]) -> Embedded:
     """Raises `AgentError` for what are no vectors."""
     if inspect.iscoroutinefunction(embed.function):
         given = await embed.function(texts)
     else:
-        given = await asyncio.get_running_loop().run_in_executor(hands, embed.function, texts)
+        given = await asyncio.to_thread(embed.function, texts)
     made = given if isinstance(given, Embedded) else Embedded(given)
     try:
         vectors = [[float(number) for number in vector] for vector in made.vectors]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from workers.asking import NOTHING, Question
 from workers.calls import Call, Made
 from workers.context import Context
 from workers.endings import PutOff, Superseded
+from workers.hands import Line
 from workers.loop import LoopThread
 from workers.tools.call import ToolCall
 from workers.tools.declared import Allowed, AskFirst, Named, Tool, tool_of
@@ -32,9 +33,6 @@ from workers.tools.flights import Flights, Landed, key_of
 from workers.tools.listening import Listener, Plain
 from workers.tools.refusals import Refusal
 from workers.tools.threads import ToolThreads, Work
-
-HANDS = 4
-"""Threads that read and write in Postgres for the calls of a process."""
 
 Beside = Callable[[Awaitable[Any]], Awaitable[Any]]
 """How a call is awaited beside others."""
@@ -54,6 +52,7 @@ class Tooling:
         self,
         loop: LoopThread,
         pool: Pool,
+        hands: Line,
         known: Mapping[str, Tool] | None = None,
         *,
         threads: ToolThreads | None = None,
@@ -62,11 +61,11 @@ class Tooling:
         """`known` are the tools that agents may name."""
         self._loop = loop
         self._known = known or {}
-        self._hands = ThreadPoolExecutor(HANDS, thread_name_prefix="tools")
+        self._hands = hands
         self._log = CallLog(pool)
         self._fences = Fences(pool)
         self.threads = threads or ToolThreads()
-        self.flights = Flights(cache or ToolCache(pool), self._hands)
+        self.flights = Flights(cache or ToolCache(pool), hands)
 
     async def tools(self, allowed: tuple[Allowed, ...]) -> list[Tool]:
         """What an agent may call. Raises `Permanent` for a name that nobody knows, or two of its tools bear."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID, uuid4
 
 import pydantic_core
 
 from orchestrator.tool_calls.fences import Behind, Fences, Holder, Over
 from schemas.errors import CallAbandoned, ToolError
-
-T = TypeVar("T")
+from workers.hands import Line
 
 
 class Unclear(ToolError):
@@ -27,8 +24,8 @@ UNKNOWN = "it was begun before, and nobody knows how it ended: it is not done ag
 class Effects:
     """The fences of one attempt."""
 
-    def __init__(self, fences: Fences, holder: Holder, hands: Executor, masked: Callable[[Any], Any]) -> None:
-        """`hands` are threads that wait for Postgres while the event loop goes on; what is kept is `masked` before."""
+    def __init__(self, fences: Fences, holder: Holder, hands: Line, masked: Callable[[Any], Any]) -> None:
+        """What is kept is `masked` before."""
         self._masked = masked
         self._fences = fences
         self._holder = holder
@@ -56,7 +53,7 @@ class Effects:
     async def awaited(self, key: str, act: Callable[[], Awaitable[Any]]) -> Any:
         """As `once`, on the event loop."""
         token = uuid4()
-        found = await self._aside(self._found, key, token)
+        found = await self._hands.call(self._found, key, token)
         if found is not None:
             return json.loads(found)
         try:
@@ -64,9 +61,9 @@ class Effects:
         except Unclear:
             raise
         except ToolError:
-            await self._aside(self._fences.drop, key, token)
+            await self._hands.call(self._fences.drop, key, token)
             raise
-        return await self._aside(self._done, key, token, result)
+        return await self._hands.call(self._done, key, token, result)
 
     def _found(self, key: str, token: UUID) -> str | None:
         """What came of it, as JSON text; None if it is to be done now."""
@@ -83,6 +80,3 @@ class Effects:
         text = pydantic_core.to_json(self._masked(result)).decode()
         self._fences.end(key, token, text)
         return json.loads(text)
-
-    async def _aside(self, act: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._hands, act, *args)

@@ -6,19 +6,17 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pydantic_core
 
 from orchestrator.tool_calls.cache import Busy, Hit, Mine, Missed, ToolCache
 from schemas.errors import ToolError, ToolTimeout
+from workers.hands import Line
 from workers.tools.declared import Tool
-
-T = TypeVar("T")
 
 FIRST_LOOK, LONGEST_PAUSE = 0.01, 0.25
 """Seconds between two looks at what another process computes: they grow."""
@@ -54,8 +52,7 @@ def key_of(tool: Tool, given: Mapping[str, Any], tenant: str) -> str:
 class Flights:
     """The calls of one process whose results others wait for."""
 
-    def __init__(self, cache: ToolCache, hands: Executor) -> None:
-        """`hands` are threads that wait for Postgres while the event loop goes on."""
+    def __init__(self, cache: ToolCache, hands: Line) -> None:
         self._cache = cache
         self._hands = hands
         self._here: dict[tuple[int, str], asyncio.Future[Landed | Failed | None]] = {}
@@ -99,7 +96,7 @@ class Flights:
         since: datetime | None = None
         pause = FIRST_LOOK
         while True:
-            match await self._aside(self._cache.look, key, holder, since):
+            match await self._hands.call(self._cache.look, key, holder, since):
                 case Hit(value):
                     return Landed(json.loads(value), cached=True)
                 case Missed(error):
@@ -118,16 +115,16 @@ class Flights:
             async with self._renewed(mine):
                 value = await make()
         except ToolError as error:
-            await self._aside(self._cache.fail, mine, str(error).replace("\0", "�"))
+            await self._hands.call(self._cache.fail, mine, str(error).replace("\0", "�"))
             raise
         except BaseException:
             self._hands.submit(self._cache.leave, mine)
             raise
         text = _storable(value)
         if text is None:
-            await self._aside(self._cache.leave, mine)
+            await self._hands.call(self._cache.leave, mine)
         else:
-            await self._aside(self._cache.keep, mine, text, tool.spec.cache or 0.0)
+            await self._hands.call(self._cache.keep, mine, text, tool.spec.cache or 0.0)
         return value
 
     @asynccontextmanager
@@ -137,7 +134,7 @@ class Flights:
         async def renew() -> None:
             while True:
                 await asyncio.sleep(self._cache.lease / 4)
-                await self._aside(self._cache.renew, mine)
+                await self._hands.call(self._cache.renew, mine)
 
         renewing = asyncio.create_task(renew())
         try:
@@ -145,9 +142,6 @@ class Flights:
         finally:
             renewing.cancel()
             await asyncio.wait({renewing})
-
-    async def _aside(self, act: Callable[..., T], *args: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._hands, act, *args)
 
 
 class _Late(ToolTimeout):

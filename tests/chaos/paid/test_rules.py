@@ -60,7 +60,11 @@ class Counter(Desk):
     def buy(self, tenants: Sequence[str], cut: Sequence[str] = (), slowest: float = 0.03) -> Facts:
         """An order of each of these tenants, all at once; what is known when nothing is left to do."""
         shop = Shop(slowest=slowest)
-        self.runner._gates = (Cut(cut), BudgetGate(self.engine), LimitGate(self.engine, self.send))
+        self.runner._gates = (
+            Cut(cut),
+            BudgetGate(self.engine, self.hands.budgets),
+            LimitGate(self.engine, self.send, self.hands.limits),
+        )
         with shop.provider as provider:
             self.agents = {"buyer": buyer_at(provider.base_url), "book": book}
             for number, tenant in enumerate(tenants, 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from typing import Any
 from uuid import UUID
@@ -22,6 +21,7 @@ from tests.support import Databases
 from workers import Agent, Context, agent, embedder, memory
 from workers.attempts import Attempts
 from workers.execute import Runner
+from workers.hands import Hands
 from workers.loop import LoopThread
 from workers.memory.declared import Embedder, MemorySetup
 from workers.memory.memories import Means
@@ -40,13 +40,21 @@ class Mind(Desk):
     ) -> None:
         super().__init__(url)
         self.memory = LongMemory(self.pool, setup, vectors=vectors)
-        loop, self.hands = LoopThread(), ThreadPoolExecutor(4)
+        loop, hands = LoopThread(), Hands()
         means = Means(
-            self.memory, Episodes(self.pool, self.engine.plans), setup or memory(), self.hands, loop
+            self.memory, Episodes(self.pool, self.engine.plans), setup or memory(), hands.sharing, loop
         )
         shared = SharedState(self.pool)
         self.runner = Runner(
-            loop, self.threads, Attempts(), shared, self.engine, Tooling(loop, self.pool), tuple(gates), means
+            loop,
+            self.threads,
+            Attempts(),
+            shared,
+            self.engine,
+            Tooling(loop, self.pool, hands.tools),
+            hands,
+            tuple(gates),
+            means,
         )
 
     def do(self, act: Callable[[Context], Any], **fields: Any) -> Any:
@@ -76,7 +84,6 @@ class Mind(Desk):
         return [event.data for event in self.events(run) if event.kind == kind]
 
     def close(self) -> None:
-        self.hands.shutdown()
         super().close()
 
 

@@ -20,12 +20,13 @@ from schemas.errors import AgentError, Conflict
 from schemas.state import MAX_VALUE, Merge, Scope, Versioned
 from tests.integration.engine.bench import Bench, Boom, named
 from workers.context import Context
+from workers.hands import Hands
 from workers.journal import Journal
 from workers.state import Sharing
 
 A, B, C = (named(name) for name in "abc")
 PAIR = workflow("pair", A >> B >> C)
-HANDS = ThreadPoolExecutor(8)
+HANDS = Hands()
 BESIDE = workflow("beside", fan_out(A, B))
 
 
@@ -41,7 +42,7 @@ def context(bench: Bench, claimed: Claimed, store: SharedState | None = None) ->
         claimed.labels,
         intent=None,
         deadline=0.0,
-        _sharing=Sharing(store or SharedState(bench.pool), author, HANDS),
+        _sharing=Sharing(store or SharedState(bench.pool), author, HANDS.sharing),
     )
 
 
@@ -353,7 +354,7 @@ def test_what_is_written_in_a_block_that_is_not_done_again_has_numbers_of_its_ow
     for _ in range(3):
         claimed = bench.claim(run, "0")
         ctx = context(bench, claimed)
-        ctx._journal, ctx._is_async = Journal(bench.engine, claimed, HANDS), awaited
+        ctx._journal, ctx._is_async = Journal(bench.engine, claimed, HANDS.journals), awaited
         if awaited:
             asyncio.run(counted(ctx))
         else:

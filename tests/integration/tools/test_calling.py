@@ -78,7 +78,7 @@ def warnings(desk: Desk, run: UUID) -> list[str]:
 def with_tooling(desk: Desk, **options: Any) -> None:
     """Let the agents of this desk have other means."""
     runner: Runner = desk.runner
-    runner._tooling = Tooling(runner._loop, desk.pool, **options)
+    runner._tooling = Tooling(runner._loop, desk.pool, desk.hands.tools, **options)
 
 
 # --- plain agents -----------------------------------------------------------------------------------------
@@ -632,7 +632,7 @@ def test_a_tool_that_is_over_its_limit_is_not_waited_for_where_another_can_answe
     async def second() -> str:
         return "second"
 
-    desk.runner._gates = (LimitGate(desk.engine, desk.send),)
+    desk.runner._gates = (LimitGate(desk.engine, desk.send, desk.hands.limits),)
     occupied(desk, "concurrency of tool first")
     run = desk.start(plain(lambda ctx: ctx.use(fallback("search", [first, second]))))
 

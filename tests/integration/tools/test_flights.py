@@ -109,11 +109,11 @@ def test_many_agents_of_a_process_that_want_the_same_make_one_call(desk: Desk) -
 
 CALLER = """
 import asyncio, sys, uuid
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from orchestrator.store.connect import Pool
 from orchestrator.tool_calls.cache import ToolCache
 from workers import tool
+from workers.hands import Hands
 from workers.tools.flights import Flights, key_of
 
 url, log, gate, times = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
@@ -130,7 +130,7 @@ async def make():
     return str(uuid.uuid4())
 
 async def main():
-    flights = Flights(ToolCache(Pool(url), lease=0.4), ThreadPoolExecutor(4))
+    flights = Flights(ToolCache(Pool(url), lease=0.4), Hands().tools)
     key = key_of(look, {"query": "tides"}, "default")
     calls = [flights.result(look, key, 30, make) for _ in range(times)]
     print("ready", flush=True)

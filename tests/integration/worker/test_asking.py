@@ -37,6 +37,7 @@ from workers import Agent, AgentError, Context, Retry, Unanswered, agent
 from workers.attempts import Attempts
 from workers.endings import Superseded
 from workers.execute import Runner
+from workers.hands import Hands
 from workers.loop import LoopThread
 from workers.tools.calling import Tooling
 
@@ -47,6 +48,7 @@ class Desk(Bench):
     def __init__(self, url: str, *, forked: bool = False) -> None:
         super().__init__(url)
         self.threads = None if forked else ThreadPoolExecutor(8)
+        self.hands = Hands()
         loop = LoopThread()
         self.agents: dict[str, Agent] = {}
         self.runner = Runner(
@@ -56,12 +58,13 @@ class Desk(Bench):
             SharedState(self.pool),
             self.engine,
             self.tooling(loop),
+            self.hands,
             agents=self.agents,
         )
         self.people = Approvals(self.pool, self.engine, self, self.views)  # type: ignore[arg-type]
 
     def tooling(self, loop: LoopThread) -> Tooling:
-        return Tooling(loop, self.pool)
+        return Tooling(loop, self.pool, self.hands.tools)
 
     def start(self, *agents: Agent, value: Any = None) -> UUID:
         """Run a pipeline of these agents as far as it goes."""

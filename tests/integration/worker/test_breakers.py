@@ -39,7 +39,7 @@ def desk(databases: Databases, broker: str) -> Iterator[Desk]:
     url = databases.create(databases.template("migrated", upgrade))
     made = Desk(url)
     circuits = Circuits(broker, lease=0.5)
-    breakers = Breakers(circuits, made.engine.notify)
+    breakers = Breakers(circuits, made.engine.notify, made.hands.circuits)
     made.runner._gates = (BreakerGate(breakers),)
     made.runner._circuits = AgentCircuits(breakers, made.runner._loop)
     yield made

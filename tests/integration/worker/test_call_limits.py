@@ -35,7 +35,7 @@ def desk(databases: Databases) -> Iterator[Desk]:
     """A desk whose agents' calls pass the gates of limits."""
     url = databases.create(databases.template("migrated", upgrade))
     made = Desk(url)
-    made.runner._gates = (LimitGate(made.engine, made.send),)
+    made.runner._gates = (LimitGate(made.engine, made.send, made.hands.limits),)
     yield made
     made.close()
     databases.drop(url)

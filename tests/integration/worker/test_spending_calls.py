@@ -47,7 +47,7 @@ class Till(Desk):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.gate = BudgetGate(self.engine, patience=20)
+        self.gate = BudgetGate(self.engine, self.hands.budgets, patience=20)
         self.runner._gates = (self.gate,)
         self.standing = StandingBudgets(self.pool)
         self.costs = Costs(self.pool)
@@ -141,7 +141,7 @@ def test_a_process_that_was_stopped_with_leave_in_its_hands_asks_again(
         return answers
 
     monkeypatch.setattr("workers.gates.budget.STALE", 0.05)
-    monkeypatch.setattr(till.gate, "_asking", Together(partial(till.gate._aside, frozen)))
+    monkeypatch.setattr(till.gate, "_asking", Together(partial(till.hands.budgets.call, frozen)))
     with provided([said()]) as provider:
         one = writer(provider, "one")
         run = till.begin(one, one, budget=Budget(usd=1))
