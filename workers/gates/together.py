@@ -34,13 +34,13 @@ class Together(Generic[T, R]):
         while self._waiting:
             batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
-                answers = await self._ask([item for item, _ in batch])
+                answers = list(zip(batch, await self._ask([item for item, _ in batch]), strict=True))
             except Exception as error:  # noqa: BLE001  each of them has to see it
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
             else:
-                for (_, future), answer in zip(batch, answers, strict=True):
+                for (_, future), answer in answers:
                     if not future.done():
                         future.set_result(answer)
         self._task = None

@@ -173,7 +173,7 @@ def test_a_place_that_is_given_back_twice_is_noticed(
 def test_a_place_that_is_never_given_back_is_noticed(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(LimitGate, "_given_back", lambda self, calls: None)
+    monkeypatch.setattr(LimitGate, "_given_back", lambda self, calls: [None] * len(calls))
 
     found(check(counter.buy(["rich"])), "every_place_is_given_back")
 
