@@ -126,7 +126,7 @@ class Runner:
         if claimed.used_up:
             return failed(agent, claimed, ctx, BudgetExceeded(claimed.used_up))
         if self._owes(agent):
-            await asyncio.get_running_loop().run_in_executor(self._hands, self._declare, agent)
+            await self._hands.budgets.call(self._declare, agent)
         act = partial(self._on_loop, agent, claimed, ctx, limit)
         if self._circuits is None:
             ended = await act()

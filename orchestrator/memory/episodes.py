@@ -25,7 +25,7 @@ class Episodes:
         self._views = Views(pool, plans)
 
     @patiently
-    def of(self, tenant: str, key: str, most: int, *, besides: UUID) -> list[Episode]:
+    def of(self, tenant: str, key: str, most: int, besides: UUID) -> list[Episode]:
         """The runs of this key (their label `key`) that have ended, the newest first, without those that others
         started.
         """

@@ -175,32 +175,25 @@ class Memories:
 
     async def _remember(self, passage: Passage, place: int) -> dict[str, Any]:
         meaning, cost = await self._meaning(passage.text, place)
-        store = self._means.store
-        id = await self._means.hands.call(
-            partial(store.remember, self._author, place, passage._replace(meaning=meaning))
-        )
+        passage = passage._replace(meaning=meaning)
+        id = await self._means.hands.call(self._means.store.remember, self._author, place, passage)
         return {"id": id, **cost}
 
     async def _forget(self, ids: Sequence[int], key: str | None, place: int) -> dict[str, Any]:
-        gone = await self._aside(partial(self._means.store.forget_once, self._author, place, ids, key))
+        gone = await self._means.hands.call(self._means.store.forget_once, self._author, place, ids, key)
         return {"forgotten": gone, **_cost(Made(None))}
 
     async def _recall(self, query: Query, place: int) -> dict[str, Any]:
         meaning, cost = await self._meaning(query.text, place)
-        store = self._means.store
         found = await self._means.hands.call(
-            partial(store.recall, self._author, query._replace(meaning=meaning))
+            self._means.store.recall, self._author, query._replace(meaning=meaning)
         )
         return {"found": _RECALLED.dump_python(found, mode="json"), **cost}
 
     async def _episodes(self, key: str, most: int, place: int) -> dict[str, Any]:
         means, author = self._means, self._author
-        runs = await self._means.hands.call(
-            partial(means.episodes.of, author.tenant, key, most, besides=author.run_id)
-        )
-        await self._means.hands.call(
-            partial(means.store.tell_episodes, author, key, [one.run_id for one in runs])
-        )
+        runs = await means.hands.call(means.episodes.of, author.tenant, key, most, author.run_id)
+        await means.hands.call(means.store.tell_episodes, author, key, [one.run_id for one in runs])
         return {"runs": _EPISODES.dump_python(runs, mode="json"), **_cost(Made(None))}
 
     async def _meaning(self, text: str, place: int) -> tuple[Meaning | None, dict[str, Any]]:
