@@ -41,6 +41,8 @@ class ToolSpec(Frozen):
     """Seconds for which a result answers equal calls, whoever makes them."""
     cache_shared: bool = False
     """Whether tenants share those results."""
+    version: str = ""
+    """Tells its cached results from those of other versions of it."""
     risk: Risk = "low"
     trusted: bool = False
     """Whether a model may take what it gives for more than data from outside."""

@@ -18,6 +18,7 @@ from schemas.limits import Limit
 from schemas.tools import RISKS, DeclaredTool, MayCall, Risk, ToolSpec
 from workers.asking import names
 from workers.tools.call import ToolCall
+from workers.tools.identity import made_of
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Tool(DeclaredTool):
     give: Callable[[Any], Any]
     """What the function returned, as JSON data. Raises `ToolError` for what is not what it declares."""
     gate: AskFirst | None = None
+    made_of: str = ""
+    """Where its function stands and what that holds, if results of it are cached."""
     chain: tuple[Tool, ...] = ()
     """The tools that are tried in this order in its place; none for a tool that answers itself."""
 
@@ -111,6 +114,7 @@ def tool(
     breaker: Breaker | None = ...,
     cache: float | None = ...,
     cache_shared: bool = ...,
+    version: str = ...,
     risk: Risk = ...,
     trusted: bool = ...,
     idempotent: bool = ...,
@@ -129,6 +133,7 @@ def tool(
     breaker: Breaker | None = None,
     cache: float | None = None,
     cache_shared: bool = False,
+    version: str = "",
     risk: Risk = "low",
     trusted: bool = False,
     idempotent: bool = True,
@@ -139,10 +144,12 @@ def tool(
     `timeout` is in seconds for one call (30, or what the agent says), `limits` are what all workers together keep to,
     a `breaker` leaves it alone for a while when its calls keep failing.
     A result answers equal calls for `cache` seconds, those of one tenant, or with `cache_shared` of all; of equal
-    calls at the same time one is made. `risk="high"` lets a person see each call first, `"medium"` warns of it. A
-    model is told that what it gives is data from outside, unless it is `trusted`. With `idempotent=False` a call of
-    which nobody knows how it ended is not made again: the model hears so. When it fails, takes too long or is out of
-    order, `fallback` answers in its place. Raises `DefinitionError`.
+    calls at the same time one is made. Tools of one name that take the same arguments are told apart by where their
+    functions stand and by the plain values that those hold (`workers.tools.identity`); for what else makes a result
+    another one, an object or a change of the function itself, give it another `version`. `risk="high"` lets a person
+    see each call first, `"medium"` warns of it. A model is told that what it gives is data from outside, unless it is
+    `trusted`. With `idempotent=False` a call of which nobody knows how it ended is not made again: the model hears
+    so. When it fails, takes too long or is out of order, `fallback` answers in its place. Raises `DefinitionError`.
     """
 
     def make(target: Callable[..., Any]) -> Tool:
@@ -152,6 +159,7 @@ def tool(
             "breaker": breaker,
             "cache": cache,
             "cache_shared": cache_shared,
+            "version": version,
             "risk": risk,
             "trusted": trusted,
             "idempotent": idempotent,
@@ -232,7 +240,8 @@ def schema_tool(
             raise ToolError("; ".join(faults))
         return {"arguments": given}
 
-    return Tool(spec, function, True, check, _giver(name, TypeAdapter(Any)))
+    given = made_of(function) if spec.cache is not None else ""
+    return Tool(spec, function, True, check, _giver(name, TypeAdapter(Any)), made_of=given)
 
 
 def allowed_of(declared: Declared) -> Allowed | list[Fault]:
@@ -303,7 +312,14 @@ def _of_function(
         return [Fault(name, f"its signature has no JSON form: {error.message}")]
     except ValidationError as error:
         return [Fault(name, said(error))]
-    return Tool(spec, function, takes_call, _checker(arguments), _giver(name, result))
+    return Tool(
+        spec,
+        function,
+        takes_call,
+        _checker(arguments),
+        _giver(name, result),
+        made_of=made_of(function) if spec.cache is not None else "",
+    )
 
 
 def _checker(arguments: type[BaseModel]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

@@ -43,8 +43,7 @@ def key_of(tool: Tool, given: Mapping[str, Any], tenant: str) -> str:
     Agents may have tools of the same name that do different things.
     """
     whole = pydantic_core.to_jsonable_python(tool.check(given))
-    made_of = [getattr(tool.function, name, None) for name in ("__module__", "__qualname__")]
-    which = [*made_of, tool.spec.description, tool.spec.parameters]
+    which = [tool.made_of, tool.spec.version, tool.spec.description, tool.spec.parameters]
     text = json.dumps([which, whole, None if tool.spec.cache_shared else tenant], sort_keys=True)
     return f"{tool.name}:{hashlib.sha256(text.encode()).hexdigest()}"
 

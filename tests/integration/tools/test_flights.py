@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ from tests.integration.tools.test_calling import end, log, plain
 from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import desk as desk
 from tests.support import Process, Processes, eventually
-from workers import Context, Retry, ToolCall, ToolError, agent, tool
+from workers import Context, Retry, Tool, ToolCall, ToolError, agent, tool
+from workers.tools import read_file
 from workers.tools.flights import key_of
+from workers.tools.identity import made_of
 
 
 def test_a_result_answers_equal_calls_of_its_tenant(desk: Desk) -> None:
@@ -59,6 +64,74 @@ def test_tools_of_one_name_that_are_not_the_same_do_not_answer_for_each_other(de
             for number, one in enumerate([look_for_people, look_for_places])]  # fmt: skip
 
     assert [end(desk, run) for run in runs] == ["person 7", "place 7"]
+
+
+def made(site: str, languages: tuple[str, ...] = (), client: Any = None, **options: Any) -> Tool:
+    """One of the tools of a factory."""
+
+    @tool(name="look", cache=300, **options)
+    async def look(query: str) -> str:
+        return f"{query} on {site} in {languages} by {client}"
+
+    return look
+
+
+def test_tools_of_one_factory_answer_for_each_other_only_if_they_hold_the_same(desk: Desk) -> None:
+    tools = [made("a"), made("b"), made("a", ("en",)), made("a"), made("a", client=[1]), made("a", client=[2]),
+             made("a", client=[3], version="3")]  # fmt: skip
+    runs = [desk.start(plain(lambda ctx, one=one: ctx.use(one, query="tides"), f"agent-{number}"))
+            for number, one in enumerate(tools)]  # fmt: skip
+
+    assert [end(desk, run) for run in runs] == [
+        "tides on a in () by None",
+        "tides on b in () by None",
+        "tides on a in ('en',) by None",
+        "tides on a in () by None",
+        "tides on a in () by [1]",
+        "tides on a in () by [1]",  # objects are not compared
+        "tides on a in () by [3]",
+    ]
+    assert [call.cached for run in runs for call in log(desk, run)] == [
+        False, False, False, True, False, True, False,
+    ]  # fmt: skip
+
+
+def test_files_of_one_folder_do_not_answer_for_those_of_another(desk: Desk, tmp_path: Path) -> None:
+    def read(name: str) -> Any:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "note").write_text(name)
+        found = read_file(tmp_path / name, cache=300)
+        return end(desk, desk.start(plain(lambda ctx: ctx.use(found, path="note"), name)))["text"]
+
+    assert [read("one"), read("two")] == ["one", "two"]
+
+
+def test_what_a_function_holds_is_told_by_its_values(tmp_path: Path) -> None:
+    def outer(value: Any) -> Any:
+        def inner(depth: int = 3) -> Any:
+            return inner, value
+
+        return inner
+
+    def told(value: Any) -> str:
+        return made_of(outer(value))
+
+    same = [7, 1.5, None, True, b"x", (1, (2,)), frozenset({"b", "a"}), tmp_path, Held("x"), print, Held, outer,
+            partial(outer, 1), Held("x").method]  # fmt: skip
+    assert [told(one) == told(copy.copy(one)) for one in same] == [True] * len(same)
+    assert len({told(one) for one in same}) == len(same)
+    assert told([1]) == told([2])
+    assert told(Held("x")) != told(Held("y"))
+    assert told(partial(outer, 1)) != told(partial(outer, 2))
+    assert told(Held("x").method) != told(Held("y").method)
+
+
+@dataclass(frozen=True)
+class Held:
+    name: str
+
+    def method(self) -> str:
+        return self.name
 
 
 def test_a_result_expires_and_the_next_one_takes_it_away(desk: Desk) -> None:

@@ -70,7 +70,8 @@ def sql_query(
     told = (
         f"Ask a PostgreSQL database with one SELECT; the first {rows} rows come back.{where} {about}".strip()
     )
-    return tool(name=name, description=told, timeout=timeout + 2 * GRACE, **options)(ask)
+    which = repr((url_env, rows, max_bytes, list(schemas)))
+    return tool(name=name, description=told, timeout=timeout + 2 * GRACE, version=which, **options)(ask)
 
 
 class _Reader:

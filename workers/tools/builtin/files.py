@@ -70,7 +70,7 @@ def read_file(
         return Part(text=text, size=about.st_size, next=end if end < about.st_size else None)
 
     told = f"Read a text file, {max_bytes} bytes at a time; start is the byte to begin with."
-    return tool(name=name, description=told, **options)(read)
+    return tool(name=name, description=told, version=repr((str(root), max_bytes)), **options)(read)
 
 
 def list_files(
@@ -97,7 +97,7 @@ def list_files(
         return Listing(paths=paths, more=False)
 
     told = "List files, and folders with a slash at their end. pattern: of names (*.md); deep: all below."
-    return tool(name=name, description=told, **options)(listed)
+    return tool(name=name, description=told, version=repr((str(root), most)), **options)(listed)
 
 
 def _check(name: str, most: int) -> None:

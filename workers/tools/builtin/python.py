@@ -73,7 +73,8 @@ def run_python(
         f"Run a program in {which}, cut off from files and network, for {timeout:g} s. "
         "The value of its last expression comes back, and what it prints."
     )
-    return tool(name=name, description=told, timeout=timeout + WAITING, **options)(run)
+    which = repr((engine, timeout, memory, max_bytes, user))
+    return tool(name=name, description=told, timeout=timeout + WAITING, version=which, **options)(run)
 
 
 def _loaded(engine: str) -> Sandbox:

@@ -102,6 +102,7 @@ def http_fetch(
         name=name,
         description=f"Fetch a text over HTTP. Hosts that may be asked: {', '.join(hosts)}.",
         timeout=timeout + GRACE,
+        version=repr((sorted(hosts), sorted(methods), private, max_bytes, redirects)),
         **(declared | options),
     )(fetch if tuple(methods) == ("GET",) else send)
 
