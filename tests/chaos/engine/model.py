@@ -164,7 +164,7 @@ class Model:
         elif self.state == "failed":
             for path in [path for path in self.rows if not self._is_settled(path)]:
                 row = self.rows[path]
-                row.state, row.retries, row.losses = "pending", 0, 0
+                row.state, row.retries, row.losses, row.waits = "pending", 0, 0, False
             self.error = None
             self._go_on()
         else:

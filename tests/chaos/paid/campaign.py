@@ -110,6 +110,6 @@ class Spree(Campaign):
         """Fresh runs find every place free; what they find of the dead they put away."""
         client, numbers = self.arena.client, self._numbers
         runs = [client.submit(buying, {"number": next(numbers)}, tenant=tenant) for tenant in TENANTS]
-        eventually(lambda: all(run.view().state in RUN_ENDED for run in runs), timeout=30, every=0.1)
+        eventually(lambda: all(run.view().state in RUN_ENDED for run in runs), timeout=60, every=0.1)
         left = "SELECT (SELECT count(*) FROM permits WHERE key NOT LIKE '%poor%'), (SELECT count(*) FROM reservations)"
         eventually(lambda: self.arena.query(left) == [(0, 0)])
