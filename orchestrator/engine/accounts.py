@@ -33,6 +33,11 @@ def named(account: str) -> str:
     return f"the budget of {scope} {name} per {per}" if name else f"the budget per {per}"
 
 
+def waited_for(account: str) -> str:
+    """What stands in a step that waits for calls in flight to leave something of it."""
+    return named(account).removeprefix("the ")
+
+
 def told(amount: float) -> str:
     """A figure in words."""
     return f"{amount:,.6f}".rstrip("0").rstrip(".") if isinstance(amount, float) else f"{amount:,}"

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.engine.accounts import DUST, UNITS, named, opens, told
+from orchestrator.engine.accounts import DUST, UNITS, named, opens, told, waited_for
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.limits import GRACE
 from orchestrator.engine.patience import patiently
+from orchestrator.engine.values import Ready
 from orchestrator.store import budget_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.usage import MOST, Budget, Usage
@@ -114,7 +115,7 @@ class _Book:
                     f"{told(limit)} are left of {named(self.account)}{opens(self.closes_at)}"
                 )
             if wanted > left - self.reserved[unit] + DUST:
-                answer = Busy(named(self.account).removeprefix("the "))
+                answer = Busy(waited_for(self.account))
         return answer
 
     def take(self, worst: Usage) -> None:
@@ -126,10 +127,11 @@ class Reserving(Ground):
     """Reserves and settles."""
 
     @patiently
-    def release_calls(self, calls: Sequence[UUID]) -> None:
-        """Of calls that came to nothing: nothing is set aside for them any more."""
+    def release_calls(self, calls: Sequence[UUID]) -> list[Ready]:
+        """Of calls that came to nothing: nothing is set aside for them any more; the steps that may ask instead."""
         with self.pool.connection() as conn:
-            conn.execute(sql.DELETE_RESERVATIONS, {"ids": calls})
+            freed = conn.execute(sql.DELETE_RESERVATIONS, {"ids": calls}).fetchall()
+            return self._wake_waiters([account for (account,) in freed], conn)
 
     @patiently
     def declare_budget(self, agent: str, budget: Budget) -> None:
@@ -177,8 +179,8 @@ class Reserving(Ground):
         return answers
 
     @patiently
-    def settle_calls(self, paid: Sequence[Paid]) -> None:
-        """Count what calls have cost, each once however often it is told."""
+    def settle_calls(self, paid: Sequence[Paid]) -> list[Ready]:
+        """Count what calls have cost, each once however often it is told; the steps that waited for them to end."""
         columns = {
             "ids": [one.id for one in paid],
             "runs": [one.run_id for one in paid],
@@ -192,9 +194,18 @@ class Reserving(Ground):
             "calls": [one.usage.model_calls for one in paid],
         }
         with self.pool.connection() as conn:
-            accounts = [account for (account,) in conn.execute(sql.SETTLE, columns).fetchall()]
+            rows = conn.execute(sql.SETTLE, columns).fetchall()
             # Now that it is committed: of several who settle at a time, the last one sees all.
-            warn(conn, accounts, [one.run_id for one in paid])
+            warn(conn, [account for account, freed in rows if not freed], [one.run_id for one in paid])
+            return self._wake_waiters([account for account, freed in rows if freed], conn)
+
+    def _wake_waiters(self, freed: Sequence[str], conn: Conn) -> list[Ready]:
+        """Those that wait for these accounts, one for each call that has ended."""
+        if not freed:
+            return []
+        ended = Counter(waited_for(account) for account in freed)
+        keys = {"keys": sorted(ended), "most": [ended[key] for key in sorted(ended)]}
+        return self.located(conn, conn.execute(sql.WAKE_WAITERS, keys).fetchall())
 
 
 def warn(conn: Conn, accounts: Collection[str], runs: Sequence[UUID]) -> None:

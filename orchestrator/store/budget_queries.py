@@ -147,7 +147,24 @@ SELECT * FROM unnest(%(ids)s::uuid[], %(accounts)s::text[], %(runs)s::uuid[], %(
 ON CONFLICT DO NOTHING
 """
 
-DELETE_RESERVATIONS: LiteralString = "DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[])"
+DELETE_RESERVATIONS: LiteralString = (
+    "DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[]) RETURNING account"
+)
+
+# As many of those that wait for each budget as calls have ended, in the order of their turns.
+WAKE_WAITERS: LiteralString = """
+WITH next AS (
+    SELECT w.run_id, w.path
+    FROM unnest(%(keys)s::text[], %(most)s::int[]) AS g(key, most) CROSS JOIN LATERAL (
+        SELECT run_id, path FROM steps
+        WHERE limited = g.key AND state = 'ready' AND ready_at IS NOT NULL AND due_at > statement_timestamp()
+        ORDER BY due_at LIMIT g.most FOR UPDATE SKIP LOCKED
+    ) w
+)
+UPDATE steps s SET due_at = NULL, ready_at = clock_timestamp()
+FROM next WHERE s.run_id = next.run_id AND s.path = next.path
+RETURNING s.run_id, s.path
+"""
 
 # Each call once, however often it is told. What it counts in may have changed since it was reserved. Whoever tells it
 # again had not heard of it: the accounts are those of the first time.
@@ -159,7 +176,7 @@ WITH given AS (
                          %(calls)s::bigint[])
          AS g(id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
 ), freed AS (
-    DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[])
+    DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[]) RETURNING account
 ), booked AS (
     INSERT INTO costs (id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
     SELECT * FROM given
@@ -187,17 +204,18 @@ WITH given AS (
         model_calls = k.model_calls + excluded.model_calls
     RETURNING account
 )
-SELECT account FROM spent UNION SELECT account FROM counted
+SELECT account, false AS freed FROM spent UNION SELECT account, false FROM counted
 UNION
-SELECT 'run:' || a.account
+SELECT 'run:' || a.account, false
 FROM given g JOIN runs r ON r.id = g.run_id CROSS JOIN LATERAL unnest(r.accounts) AS a(account)
 WHERE NOT EXISTS (SELECT FROM booked)
 UNION
-SELECT b.account FROM given g JOIN runs r ON r.id = g.run_id
+SELECT b.account, false FROM given g JOIN runs r ON r.id = g.run_id
 """
     + _STANDING
     + """
 WHERE NOT EXISTS (SELECT FROM booked)
+UNION ALL SELECT account, true FROM freed
 """
 )
 

@@ -19,4 +19,8 @@ def gates(
 
     `send` sends steps that have become ready to their workers.
     """
-    return BudgetGate(engine, hands.budgets), LimitGate(engine, send, hands.limits), BreakerGate(breakers)
+    return (
+        BudgetGate(engine, send, hands.budgets),
+        LimitGate(engine, send, hands.limits),
+        BreakerGate(breakers),
+    )

@@ -9,12 +9,13 @@ counted, and one call, so that what keeps failing so comes to an end. Of a worke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
 from uuid import UUID, uuid4
 
+from orchestrator.engine import Ready
 from orchestrator.engine.reserving import Answer, Busy, Exceeded, Granted, Over, Paid, Wish
 from schemas.errors import BudgetExceeded
 from schemas.usage import Budget, Usage
@@ -29,8 +30,8 @@ PATIENCE = 2.0
 LOOK = (0.05, 0.5)
 """Seconds between two looks while it does: at first, and at most."""
 
-LATER = 3.0
-"""Seconds for which its step then waits in Postgres."""
+LATER = 5.0
+"""Seconds after which its step asks again that waits in Postgres, if no call that ended has woken it."""
 
 STALE = 2.0
 """Seconds after which leave counts no more: its process was stopped, and what was set aside may be free by now."""
@@ -42,16 +43,25 @@ class Keeper(Protocol):
     """Whoever keeps the books: the engine."""
 
     def reserve(self, wishes: Sequence[Wish]) -> list[Answer]: ...
-    def release_calls(self, calls: Sequence[UUID]) -> None: ...
-    def settle_calls(self, paid: Sequence[Paid]) -> None: ...
+    def release_calls(self, calls: Sequence[UUID]) -> list[Ready]: ...
+    def settle_calls(self, paid: Sequence[Paid]) -> list[Ready]: ...
     def declare_budget(self, agent: str, budget: Budget) -> None: ...
 
 
 class BudgetGate:
     """Lets calls of models pass as far as budgets allow for them."""
 
-    def __init__(self, keeper: Keeper, hands: Line, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        send: Callable[[Sequence[Ready]], object],
+        hands: Line,
+        *,
+        patience: float = PATIENCE,
+    ) -> None:
+        """`send` sends steps to their workers whose turn it is to ask again."""
         self._keeper = keeper
+        self._send = send
         self._patience = patience
         self._hands = hands
         self._asking = Together(partial(hands.call, keeper.reserve))
@@ -129,9 +139,11 @@ class BudgetGate:
     # --- on threads ---------------------------------------------------------------------------------------
 
     def _released(self, calls: Sequence[UUID]) -> list[None]:
-        self._keeper.release_calls(calls)
+        if woken := self._keeper.release_calls(calls):
+            self._send(woken)
         return [None for _ in calls]
 
     def _settled(self, paid: Sequence[Paid]) -> list[None]:
-        self._keeper.settle_calls(paid)
+        if woken := self._keeper.settle_calls(paid):
+            self._send(woken)
         return [None for _ in paid]

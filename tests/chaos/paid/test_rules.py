@@ -62,7 +62,7 @@ class Counter(Desk):
         shop = Shop(slowest=slowest)
         self.runner._gates = (
             Cut(cut),
-            BudgetGate(self.engine, self.hands.budgets),
+            BudgetGate(self.engine, self.send, self.hands.budgets),
             LimitGate(self.engine, self.send, self.hands.limits),
         )
         with shop.provider as provider:

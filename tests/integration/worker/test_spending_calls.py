@@ -47,7 +47,7 @@ class Till(Desk):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self.gate = BudgetGate(self.engine, self.hands.budgets, patience=20)
+        self.gate = BudgetGate(self.engine, self.send, self.hands.budgets, patience=20)
         self.runner._gates = (self.gate,)
         self.standing = StandingBudgets(self.pool)
         self.costs = Costs(self.pool)
@@ -352,30 +352,42 @@ def test_what_does_not_fit_when_the_others_have_ended_is_refused(till: Till) -> 
     assert (end.state, till.view(run).degraded) == (RunState.COMPLETED, True)
 
 
-def test_who_waits_too_long_waits_in_postgres(till: Till) -> None:
-    # Given a call that does not end, and another that fits only when it has ended
+@pytest.mark.parametrize("ending", ["well", "badly"])
+def test_who_waits_too_long_waits_in_postgres_until_a_call_has_ended(
+    till: Till, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    # Given a call that does not end, and others that fit only when it has ended
+    monkeypatch.setattr("workers.gates.budget.LATER", 600.0)
+    till.gate._patience = 0.0
     inside, go_on = threading.Event(), threading.Event()
 
     def script(asked: Asked) -> Reply:
         inside.set()
         assert go_on.wait(20)
-        return said()
+        return said() if ending == "well" or len(provider.log) > 1 else refuse(400)
 
     with provided(script) as provider:
         one = writer(provider)
-        run = till.begin(each(one), one, value=[{"text": "a"}, {"text": "b"}], budget=Budget(usd=0.022))
-        till.gate._patience = 0.0
-        first, second = [till.engine.claim(Pointer(run, path)) for path in ("0/0", "0/1")]
+        body = each(one, require=1)
+        run = till.begin(body, one, value=[{"text": name} for name in "abc"], budget=Budget(usd=0.027))
+        first, *others = [till.engine.claim(Pointer(run, f"0/{n}")) for n in range(3)]
+        till.messages = []
         with ThreadPoolExecutor(1) as thread:
             done = thread.submit(till.attempt, first)  # type: ignore[arg-type]
             assert inside.wait(10)
-            till.attempt(second)  # type: ignore[arg-type]
+            for other in others:
+                till.attempt(other)  # type: ignore[arg-type]
+            assert till.messages == []
             go_on.set()
             done.result(10)
 
-        (told,) = [event.data for event in till.events(run) if event.kind is EventKind.STEP_LIMITED]
-        assert told["limit"] == f"budget of run {run}"
+        # Then the next one asks at once, in its turn, and so on
+        assert [one.path for one in till.messages] == ["0/1"]
         assert till.to_end(run).state == RunState.COMPLETED
+
+    told = [event.data["limit"] for event in till.events(run) if event.kind is EventKind.STEP_LIMITED]
+    assert told == [f"budget of run {run}"] * 2
+    assert till.query("SELECT attempt, retries FROM steps WHERE path IN ('0/1', '0/2')") == [(2, 0)] * 2
 
 
 def test_what_a_killed_holder_has_set_aside_is_free_again(till: Till) -> None:
