@@ -20,6 +20,7 @@ from schemas.agents import AgentSpec, Retry
 from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
+from schemas.reach import Reached
 from schemas.tools import MayCall
 from schemas.usage import Bounds, Budget
 from schemas.workflows import Leaf
@@ -51,6 +52,8 @@ class Agent(Composable):
     guard: Guard | None = None
     """What is masked; None is the guard of plain agents, `workers.guards.policy.PLAIN`."""
     may_call: tuple[MayCall, ...] = ()
+    reaches: tuple[Reached, ...] = ()
+    """What it needs from outside, for `baton doctor`."""
     """The tools of a model agent."""
     stand_in: str | None = None
     """JSON text of what answers while its circuit is open."""

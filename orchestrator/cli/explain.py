@@ -28,6 +28,7 @@ def explain(
 ) -> None:
     """Say why a run went the way it went: its decisions and warnings, what was masked or cut, and what was read."""
     from orchestrator.cli.environment import connected
+    from orchestrator.cli.tree import names
     from schemas.events import EventKind
 
     told = (
@@ -46,6 +47,7 @@ def explain(
             event for event in client.events(run_id) if event.kind in told and step in (None, event.path)
         ]
         texts = client.memory.texts(run_id, _read_by(found))
+        called = names(client.run(run_id)) if found and not json else {}
     if json:
         print_json(found)
         return
@@ -55,13 +57,20 @@ def explain(
             " and no agent read its memory."
         )
     for event in found:
-        for line in _recalled(event, texts) if event.kind is EventKind.STEP_RECALLED else _lines(event):
+        where = _where(event, called)
+        recalled = event.kind is EventKind.STEP_RECALLED
+        for line in _recalled(event, where, texts) if recalled else _lines(event, where):
             print_hanging(Text.from_markup(line))
 
 
-def _lines(event: Event) -> list[str]:
+def _where(event: Event, called: Mapping[str, str]) -> str:
+    """The step's path, with what it is called."""
+    name = called.get(event.path)
+    return f"[bold]{escape(event.path or 'run')}[/]{f' {escape(name)}' if name else ''}"
+
+
+def _lines(event: Event, where: str) -> list[str]:
     data: dict[str, Any] = event.data
-    where = f"[bold]{escape(event.path or 'run')}[/]"
     if "message" in data:
         return [f"{where}  [yellow]{escape(data['message'])}[/]"]
     sure = f", confidence {data['confidence']:g}" if "confidence" in data else ""
@@ -89,10 +98,9 @@ def _read_by(events: Sequence[Event]) -> list[int]:
     return [one["id"] for event in events for one in event.data.get("found", ())]
 
 
-def _recalled(event: Event, texts: Mapping[int, str]) -> list[str]:
+def _recalled(event: Event, where: str, texts: Mapping[int, str]) -> list[str]:
     """What a step has read, best first, with what it still says."""
     data: dict[str, Any] = event.data
-    where = f"[bold]{escape(event.path)}[/]"
     if "episodes" in data:
         runs = ", ".join(data["episodes"]) or "none"
         return [f"{where}  read past runs of {escape(data['keys'][0])}: {runs}"]

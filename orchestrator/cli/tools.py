@@ -52,7 +52,14 @@ def calls(run: options.Run, json: options.Json = False) -> None:
     print_table(
         ["STEP", "TRY", "TOOL", "TOOK", "ARGUMENTS", "GAVE"],
         [
-            (one.path, one.attempt, _name(one), _took(one), _short(as_json(one.arguments)), _gave(one))
+            (
+                f"{one.path} {one.agent}",
+                one.attempt,
+                _name(one),
+                _took(one),
+                _short(as_json(one.arguments)),
+                _gave(one),
+            )
             for one in found
         ],
         empty="No tool was called in this run.",

@@ -234,6 +234,11 @@ def _name(step: StepView, steps: _Steps) -> str:
     return f"#{segment}" if item or not step.agent else step.agent
 
 
+def names(view: RunView) -> dict[str, str]:
+    """By path, what a person calls the step: its agent, or what kind of pattern it is."""
+    return {step.path: step.agent or _PATTERNS.get(step.kind, step.kind) for step in view.steps if step.path}
+
+
 def _time(start: datetime, end: datetime | None, now: datetime) -> str:
     return took(max(0.0, ((end or now) - start).total_seconds()))
 

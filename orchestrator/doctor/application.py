@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from orchestrator.doctor import memory
+from orchestrator.doctor import memory, reach
 from orchestrator.doctor.finding import Finding, fail, ok, warn
 from orchestrator.loading import Loaded, load
 from schemas.agents import queue_of
@@ -28,6 +28,7 @@ def check(app: str, database_url: str | None, broker_url: str | None) -> list[Fi
     return [
         ok("app", summary),
         *unheld(found),
+        *reach.check(found),
         *_memory(found, database_url),
         *_workers(found, database_url, broker_url),
     ]

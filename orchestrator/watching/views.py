@@ -306,8 +306,9 @@ def _notes(
     """Why a run that could move does not, and what would help."""
     if run["state"] in RUN_ENDED:
         return ()
+    agents = {step.path: step.agent for step in steps}
     aside = tuple(
-        f"step {path} was set aside; look at it: baton dead show {letter}; "
+        f"step {path} ({agents.get(path)}) was set aside; look at it: baton dead show {letter}; "
         f"try it again: baton dead retry {letter}; go on without it: baton dead drop {letter}"
         for letter, path in dead
     )

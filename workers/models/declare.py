@@ -14,6 +14,7 @@ from schemas.agents import AgentSpec, Retry
 from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault, Permanent
 from schemas.limits import Limit
+from schemas.reach import Reached
 from schemas.tools import TOOL_TIMEOUT
 from schemas.usage import Bounds, Budget, Price
 from workers.agent import Agent, json_adapter, stand_in_of
@@ -23,9 +24,10 @@ from workers.cuts.declared import ContextBudget, Sight, Summarise, context_fault
 from workers.guards.policy import Guard, guard_faults
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, Brain
-from workers.models.named import Model
+from workers.models.named import KeyOf, Model
 from workers.slices import SESSION, state_faults
-from workers.tools.declared import Declared, allowed_of, entry_of
+from workers.tools.declared import Allowed, Declared, allowed_of, entry_of
+from workers.tools.mcp.declared import McpTools
 
 
 def llm_agent(
@@ -208,6 +210,7 @@ def llm_agent(
         gives,
         guard=guarded,
         may_call=may_call,
+        reaches=_reaches((*asked, *stand_in), able),
         stand_in=instead,
         context=context,
         cuts_itself=True,
@@ -220,6 +223,11 @@ def _bounds(calls: int, context: ContextBudget | None) -> Bounds:
         if isinstance(cut, Summarise) and not isinstance(cut.by, str) and cut.by.spec.bounds is not None:
             calls += cut.by.spec.bounds.model_calls or 0
     return Bounds(model_calls=calls)
+
+
+def _reaches(models: Sequence[Model], tools: Sequence[Allowed]) -> tuple[Reached, ...]:
+    keys = [KeyOf(model) for model in models if model.variables]
+    return (*keys, *(one for one in tools if isinstance(one, McpTools)))
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:

@@ -26,9 +26,9 @@ def test_the_calls_of_a_run_are_listed(baton: Baton, bench: Bench) -> None:
     lines = [" ".join(line.split()) for line in baton("runs", "tools", str(run)).stdout.splitlines()]
 
     assert lines[1:] == [
-        '0 1 search: look_up 250 ms {"query": "tides"} null',
-        '0 1 guess 250 ms, cached {"query": "tides"} ["found"]',
-        '0 1 search: look_up 250 ms, its thread ran on {"query": "tides"} ! out of stock',
+        '0 order 1 search: look_up 250 ms {"query": "tides"} null',
+        '0 order 1 guess 250 ms, cached {"query": "tides"} ["found"]',
+        '0 order 1 search: look_up 250 ms, its thread ran on {"query": "tides"} ! out of stock',
     ]
     whole = json.loads(baton("runs", "tools", str(run), "--json").stdout)
     assert [one["idempotency_key"] for one in whole] == 3 * ["key:3"]

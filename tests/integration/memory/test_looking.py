@@ -91,10 +91,10 @@ def test_explain_tells_what_a_run_has_read(words: Mind, baton: Baton) -> None:
     told = baton("runs", "explain", str(run)).stdout.splitlines()
 
     assert told == [
-        "0  read 2 memories for 'long tides', searched by text",
+        "0 reading  read 2 memories for 'long tides', searched by text",
         f"    {two}  0.50 by text  (forgotten since)",
         f"    {one}  0.50 by text  tides come twice a day",
-        "0  read past runs of ann: none",
+        "0 reading  read past runs of ann: none",
     ]
     as_json = json.loads(baton("runs", "explain", str(run), "--json").stdout)
     assert [one["kind"] for one in as_json] == ["step.recalled", "step.recalled"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from schemas.errors import DefinitionError, Fault, Permanent
+from orchestrator.credentials import own
+from schemas.errors import AgentError, DefinitionError, Fault, Permanent
 from schemas.limits import Limit
 from schemas.tools import Risk
 from workers.tools.call import ToolCall
@@ -19,6 +21,10 @@ from workers.tools.mcp.place import Offered, Place
 if TYPE_CHECKING:
     from workers.tools.mcp.session import Session
 
+LOOK = 10.0
+"""Seconds after which `baton doctor` waits for a server no longer."""
+SHOWN = 8
+"""Names of tools that it shows."""
 LONGEST = 64
 """Characters of a name that models take."""
 
@@ -54,6 +60,36 @@ class McpTools:
         return [
             self._tool(session, one) for one in offered.values() if not self.only or one.name in self.only
         ]
+
+    kind = "mcp"
+
+    @property
+    def what(self) -> str:
+        return f"{self.place.server} {self.place.url or ' '.join(self.place.command)}"
+
+    def look(self) -> str:
+        """For `baton doctor`: starts the server, or connects to it, on an event loop of its own."""
+        try:
+            names = [tool.name for tool in asyncio.run(self._looked())]
+        except TimeoutError:
+            raise AgentError(
+                f"the MCP server {self.place.server} said nothing for {LOOK:g} s", next_step=self._mend()
+            ) from None
+        except AgentError as error:
+            raise AgentError(str(error), next_step=self._mend()) from None
+        number = f"{len(names)} tool{'' if len(names) == 1 else 's'}"
+        shown = f"{', '.join(names[:SHOWN])}{', …' if len(names) > SHOWN else ''}"
+        return f"The MCP server {self.place.server} answers, with {number}: {shown}."
+
+    async def _looked(self) -> Sequence[Tool]:
+        async with asyncio.timeout(LOOK):
+            return await self.tools()
+
+    def _mend(self) -> str:
+        if self.place.url is not None:
+            parts = urlsplit(self.place.url)
+            return f"start the server at {parts.scheme}://{parts.netloc}{parts.path}, or mend its url or key"
+        return own(f"try by hand: {shlex.join(self.place.command)}")
 
     async def _session(self) -> Session:
         try:
