@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,20 +116,3 @@ def test_nothing_sleeps_in_the_tests() -> None:
     ]
 
     assert sleeping == []
-
-
-def test_every_folder_of_tests_collects() -> None:
-    """Two files of one name need their folders to be packages, and every file must import."""
-    folders = {path.parent for path in python_files("tests")}
-    assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
-
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-qq", "-p", "no:cacheprovider", "tests"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
