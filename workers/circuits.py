@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from orchestrator.breakers import Passage, Verdict
+from orchestrator.breakers import CircuitPass, Evidence
 from orchestrator.definitions.plan import Plan, parent_of
 from orchestrator.engine import Claimed, Note
 from schemas.breakers import Breaker
@@ -39,7 +39,7 @@ class AgentCircuits:
             passage = self._loop.submit(self._entered(agent, agent.spec.breaker)).result()
         except CircuitOpen as error:
             return _instead(agent, error) or failed(error)
-        verdict: Verdict = "unknown"
+        verdict: Evidence = "unknown"
         try:
             ended = act()
             verdict = of_attempt(ended.outcome)
@@ -61,7 +61,7 @@ class AgentCircuits:
             passage = await self._entered(agent, agent.spec.breaker)
         except CircuitOpen as error:
             return _instead(agent, error) or failed(error)
-        verdict: Verdict = "unknown"
+        verdict: Evidence = "unknown"
         try:
             ended = await act()
             verdict = of_attempt(ended.outcome)
@@ -69,10 +69,10 @@ class AgentCircuits:
             note = await self._left(passage, verdict, claimed)
         return _with(ended, note)
 
-    async def _entered(self, agent: Agent, breaker: Breaker) -> Passage:
+    async def _entered(self, agent: Agent, breaker: Breaker) -> CircuitPass:
         return await self._breakers.enter(f"agent {agent.name}", breaker)
 
-    async def _left(self, passage: Passage, verdict: Verdict, claimed: Claimed) -> Note | None:
+    async def _left(self, passage: CircuitPass, verdict: Evidence, claimed: Claimed) -> Note | None:
         return await self._breakers.leave(passage, verdict, claimed.run.id, claimed.path)
 
 

@@ -26,7 +26,7 @@ from schemas.waits import Asking
 from workers.asking import NOTHING, Question, is_storable, names
 from workers.calls import Call, Gate, Made, through
 from workers.endings import PutOff, SetAside
-from workers.guards.masking import Watch
+from workers.guards.masking import Mask
 from workers.guards.policy import PLAIN
 from workers.journal import Found, Journal
 from workers.memory.memories import Means, Memories
@@ -37,7 +37,7 @@ _around: ContextVar[frozenset[asyncio.Future[None]]] = ContextVar("around", defa
 """What is being done of which this is a part."""
 
 
-class Tooling(Protocol):
+class CallsTools(Protocol):
     """Whoever calls tools: `workers.tools.calling`."""
 
     def use(self, ctx: Any, tool: Any, arguments: Mapping[str, Any]) -> Any: ...
@@ -81,14 +81,14 @@ class Context:
     """Instead of those of a journal, where there is none."""
     _gates: tuple[Gate, ...] = ()
     """What its calls of models and tools pass."""
-    _tooling: Tooling | None = None
+    _tooling: CallsTools | None = None
     _means: Means | None = None
     _memories: Memories | None = None
     _is_async: bool = False
     _speaker: Speaker | None = None
     _is_shared: bool = False
     """Whether the call that it is given to is one of several steps."""
-    _watch: Watch = field(default_factory=lambda: Watch(PLAIN, inside=False))
+    _watch: Mask = field(default_factory=lambda: Mask(PLAIN, inside=False))
     """Masks what is stored of it."""
     _in_flight: set[asyncio.Future[None]] = field(default_factory=set)
     """What its agent does just now and will be kept."""
@@ -277,7 +277,7 @@ class Context:
         self.risk_reason = reason
 
     @property
-    def tooling(self) -> Tooling:
+    def tooling(self) -> CallsTools:
         """Raises `AgentError` where there is none: an agent that is called as a plain function."""
         if self._tooling is None:
             raise AgentError("this context has no tools: it was not made by a worker")

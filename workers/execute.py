@@ -26,10 +26,10 @@ from workers.context import Context
 from workers.cuts.fitting import given
 from workers.endings import Ended, SetAside, Superseded
 from workers.gates.breakers import Breakers
-from workers.guards.masking import Watch
+from workers.guards.masking import Mask
 from workers.guards.policy import PLAIN
 from workers.hands import Hands
-from workers.journal import Journal, Keeper
+from workers.journal import Journal, JournalKeeper
 from workers.loop import LoopThread
 from workers.memory.memories import Means
 from workers.outcomes import done, failed, late, set_aside, validated
@@ -41,7 +41,7 @@ UNHEARD = 5.0
 """Seconds that an attempt may run on after its run's deadline: nobody told it to stop."""
 
 
-class Records(Keeper, Writer, Protocol):
+class Records(JournalKeeper, Writer, Protocol):
     """Whoever keeps what attempts do and say, and may consume: the engine."""
 
     def declare_budget(self, agent: str, budget: Budget) -> None: ...
@@ -173,7 +173,7 @@ class Runner:
         The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not
         hear it ends by itself a little later.
         """
-        watch = Watch(agent.guard or PLAIN, inside=agent.guard is not None)
+        watch = Mask(agent.guard or PLAIN, inside=agent.guard is not None)
         journal = Journal(self._keeper, claimed, self._hands.journals, watch.kept)
         author = Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
         sharing = Sharing(self._shared, author, self._hands.sharing, watch.shared, agent.slice)
@@ -185,7 +185,7 @@ class Runner:
         return ctx, min(limit, left + UNHEARD)
 
     def _context(
-        self, agent: Agent, claimed: Claimed, journal: Journal, sharing: Sharing, watch: Watch, limit: float
+        self, agent: Agent, claimed: Claimed, journal: Journal, sharing: Sharing, watch: Mask, limit: float
     ) -> Context:
         return Context(
             run_id=claimed.run.id,

@@ -24,7 +24,7 @@ from workers.hands import Line
 T = TypeVar("T")
 
 
-class Keeper(Protocol):
+class JournalKeeper(Protocol):
     """Whoever keeps journals: the engine."""
 
     def read_journal(self, claimed: Claimed) -> dict[int, Entry]: ...
@@ -45,7 +45,7 @@ class Journal:
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: JournalKeeper,
         claimed: Claimed,
         hands: Line,
         clean: Callable[[str, str], str] = lambda name, text: text,

@@ -32,11 +32,11 @@ CIRCUITS = Outage(
     "Redis does not answer, so circuit breakers let everything through", "circuit breakers count again"
 )
 
-Verdict = Literal["good", "bad", "unknown"]
+Evidence = Literal["good", "bad", "unknown"]
 """How something ended; unknown counts as nothing."""
 
 
-class Passage(NamedTuple):
+class CircuitPass(NamedTuple):
     """The answer of a circuit to one who wants to pass."""
 
     name: str
@@ -53,11 +53,11 @@ class Passage(NamedTuple):
 class End(NamedTuple):
     """How something that had passed ended."""
 
-    passage: Passage
-    verdict: Verdict
+    passage: CircuitPass
+    verdict: Evidence
 
 
-class Change(NamedTuple):
+class CircuitChange(NamedTuple):
     """What an end did to its circuit."""
 
     became: Literal["opened", "reopened", "closed"]
@@ -75,7 +75,7 @@ class Circuits:
         self._made: Any = None
         self._told = False
 
-    def ask(self, wanted: Sequence[tuple[str, Breaker]]) -> list[Passage]:
+    def ask(self, wanted: Sequence[tuple[str, Breaker]]) -> list[CircuitPass]:
         """Whether these may be tried: each counts as tried if it may, and has to be told how it ended."""
         tokens = [uuid4().hex for _ in wanted]
         orders = [
@@ -84,13 +84,13 @@ class Circuits:
         ]
         answers = self._run(orders)
         if answers is None:
-            return [Passage(name, breaker, "blind") for name, breaker in wanted]
+            return [CircuitPass(name, breaker, "blind") for name, breaker in wanted]
         return [
-            Passage(name, breaker, word, epoch, token if word == "probe" else "", left / 1000)
+            CircuitPass(name, breaker, word, epoch, token if word == "probe" else "", left / 1000)
             for (name, breaker), token, (word, epoch, left, _) in zip(wanted, tokens, answers, strict=True)
         ]
 
-    def tell(self, ends: Sequence[End]) -> list[Change | None]:
+    def tell(self, ends: Sequence[End]) -> list[CircuitChange | None]:
         """How what was let through has ended; whether that changed its circuit."""
         counted = [
             end
@@ -112,7 +112,7 @@ class Circuits:
         found = dict(zip(map(id, counted), answers, strict=True))
         return [_change(found.get(id(end))) for end in ends]
 
-    def renew(self, passage: Passage) -> bool:
+    def renew(self, passage: CircuitPass) -> bool:
         """Say that a probe goes on. False if its lease was over, and another one may probe by now."""
         answers = self._run([self._order("renew", passage.name, passage.breaker, passage.token)])
         return answers is None or answers[0][0] == "probe"
@@ -199,10 +199,10 @@ def _key(name: str) -> str:
     return f"{PREFIX}{name}"
 
 
-def _change(answer: tuple[Any, str, int, int] | None) -> Change | None:
+def _change(answer: tuple[Any, str, int, int] | None) -> CircuitChange | None:
     if answer is None or answer[0] not in ("opened", "reopened", "closed"):
         return None
-    return Change(answer[0], answer[2], answer[3])
+    return CircuitChange(answer[0], answer[2], answer[3])
 
 
 def _view(name: str, fields: dict[bytes, bytes], now: float) -> CircuitView:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from orchestrator.client import Client
-    from orchestrator.evaluation.running import Runner
+    from orchestrator.evaluation.running import Evaluator
     from schemas.runs import RunFigures
     from schemas.workflows import Workflow
 
@@ -203,18 +203,18 @@ def _running(
     parallel: int,
     within: str | None,
     total: int,
-) -> AbstractContextManager[Runner]:
+) -> AbstractContextManager[Evaluator]:
     from contextlib import contextmanager
     from datetime import UTC, datetime
 
     from orchestrator.cli.inputs import labels, seconds
-    from orchestrator.evaluation.running import Runner
+    from orchestrator.evaluation.running import Evaluator
 
     called = name or f"{definition.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     labelled, limit = labels(label or []), seconds(within) if within is not None else None
 
     @contextmanager
-    def running() -> Iterator[Runner]:
+    def running() -> Iterator[Evaluator]:
         """With a progress bar, if anybody can see it; whoever interrupts is told how to go on."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -233,7 +233,7 @@ def _running(
                 )
 
             try:
-                yield Runner(
+                yield Evaluator(
                     client,
                     called,
                     labels=labelled,

@@ -59,11 +59,11 @@ def load(
     """Store the events of a file, each line `{"type": …, "payload": …}`, perhaps with `key` and `id`."""
     from orchestrator.cli.environment import connected
     from orchestrator.cli.inputs import read
-    from orchestrator.incoming.inbox import Line
+    from orchestrator.incoming.inbox import EventLine
 
     lines = (read(file if file == "-" else f"@{file}") or "").splitlines()
     # All of them are read before the first is stored.
-    given = [Line.parse(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    given = [EventLine.parse(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     with connected() as client:
         made = [client.emit(one.type, one.payload, key=one.key, id=one.id, tenant=tenant) for one in given]
     if json:

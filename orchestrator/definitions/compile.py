@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.definitions import exchanges
 from orchestrator.definitions.conditions import fault
 from orchestrator.definitions.plan import Plan, PlanNode
-from orchestrator.definitions.produced import Produced, Results, Shape, Value, one_of
+from orchestrator.definitions.produced import Produced, Shape, Unjoined, Value, one_of
 from orchestrator.definitions.structure import structural
 from orchestrator.definitions.wanted import wanted_by
 from schemas.agents import AgentSpec, JsonSchema
@@ -71,11 +71,11 @@ class _Check:
                 return self._pipeline(node, path, produced)
             case FanOut(branches=branches):
                 outputs = {k: self.node(b, below(path, k), produced).plain for k, b in branches.items()}
-                return self._join(node, path, Results(node, outputs))
+                return self._join(node, path, Unjoined(node, outputs))
             case Each(body=body):
                 item = self._item(node, path, produced)
                 output = self.node(body, below(path, "*"), item)
-                return self._join(node, path, Results(node, {"*": output.plain}))
+                return self._join(node, path, Unjoined(node, {"*": output.plain}))
             case Stage():
                 return self._stage(node, path, produced)
             case Route():
@@ -220,12 +220,12 @@ class _Check:
         if produced is None:
             return
         shape, schema = produced.shaped(wanted)
-        if isinstance(produced, Results) and shape is Shape.LIST and produced.partial:
+        if isinstance(produced, Unjoined) and shape is Shape.LIST and produced.partial:
             missing = "input takes a bare list, but a branch may be missing: take Gathered[...]"
             self.faults.append(Fault(where, missing))
         self.faults += [Fault(where, f"input {fault}") for fault in misfits(schema, wanted)]
 
-    def _join(self, node: FanOut | Each, path: str, results: Results) -> Produced:
+    def _join(self, node: FanOut | Each, path: str, results: Unjoined) -> Produced:
         if node.join is None:
             return results
         return self._leaf(Leaf(agent=node.join), below(path, "join"), results)
@@ -234,7 +234,7 @@ class _Check:
         if produced is None:
             return None
         where = f"{path} (each)"
-        schema = produced.listed() if isinstance(produced, Results) and not node.items else produced.plain
+        schema = produced.listed() if isinstance(produced, Unjoined) and not node.items else produced.plain
         if node.items is not None and schema:
             if node.items not in schema.get("properties", {}):
                 self.faults.append(Fault(where, f"its input has no field {node.items!r}"))

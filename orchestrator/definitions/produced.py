@@ -38,7 +38,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Results:
+class Unjoined:
     """The results of a fan-out or an each that nobody joined yet."""
 
     node: FanOut | Each
@@ -74,7 +74,7 @@ class Results:
         return object_of(fields | ({"gaps": GAPS} if gaps else {}))
 
 
-Produced = Value | Results
+Produced = Value | Unjoined
 
 
 def shape_of(wanted: JsonSchema, node: FanOut | Each) -> Shape:

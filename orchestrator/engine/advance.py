@@ -24,7 +24,7 @@ from orchestrator.engine import child_runs, patterns
 from orchestrator.engine.child_runs import Birth
 from orchestrator.engine.gather import listed_results
 from orchestrator.engine.ledger import Closing, Ledger, Row
-from orchestrator.engine.moves import Part, Place
+from orchestrator.engine.moves import EndedPart, Place
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.values import Ready, RunRef, error_text
 from orchestrator.store import advance_queries as sql
@@ -79,7 +79,7 @@ class Advance(Ledger):
                     self._looks[run.id, above] = Join(run, above)
                     self._freed[run.id, above] += 1
             case _:
-                patterns.part_ended(self, Place(run, above), node, Part(segment, output_ref, error))
+                patterns.part_ended(self, Place(run, above), node, EndedPart(segment, output_ref, error))
 
     def look(self, join: Join) -> None:
         """Look whether this fan-out is complete, though no branch of it was told to have ended here."""

@@ -33,7 +33,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Terms:
+class RoundTerms:
     """What the assignments of a round must meet."""
 
     supervisor: Supervise
@@ -56,14 +56,14 @@ def entered(moves: Moves, place: Place, node: Assigned, ref: str, delay: float |
     moves.open_part_on(place, given["worker"], worker, write(given["input"]), delay=delay)
 
 
-def terms(moves: Moves, place: Place, supervisor: Supervise) -> Terms:
+def terms(moves: Moves, place: Place, supervisor: Supervise) -> RoundTerms:
     """What the assignments of the round at `place` must meet now."""
     plan = place.run.plan
     inputs = {
         name: write(plan.input_schema_at(worker_path(place, supervisor, name))) for name in supervisor.workers
     }
     costs = {name: _declared(plan, worker) for name, worker in supervisor.workers.items()}
-    return Terms(
+    return RoundTerms(
         supervisor,
         _depth_left(plan, place.path),
         inputs,
@@ -78,7 +78,7 @@ def worker_path(place: Place, supervisor: Supervise, name: str) -> str:
     return place.below(f"work/0/{name}") + ("/do" if name in supervisor.alternatives else "")
 
 
-def judged(given: Any, terms: Terms) -> Work:
+def judged(given: Any, terms: RoundTerms) -> Work:
     """Which of the assignments that a planner returned are worked on, in their order, and why the others are not."""
     wanted = given.get("assignments") if isinstance(given, dict) else given
     if not isinstance(wanted, list):
@@ -106,7 +106,7 @@ def judged(given: Any, terms: Terms) -> Work:
     return work
 
 
-def _misfit(one: Assignment, terms: Terms) -> str:
+def _misfit(one: Assignment, terms: RoundTerms) -> str:
     """Why a worker cannot be given this; empty if it can."""
     worker = terms.supervisor.workers.get(one.worker)
     if worker is None:
@@ -123,7 +123,7 @@ def _misfit(one: Assignment, terms: Terms) -> str:
     return f"{one.worker!r} cannot take its input: {where}{fault.message[:_LONGEST]}"
 
 
-def _cost(one: Assignment, terms: Terms) -> Usage:
+def _cost(one: Assignment, terms: RoundTerms) -> Usage:
     """What the planner expects, or else what the worker's agent says."""
     declared = terms.costs.get(one.worker, Usage())
     return Usage(

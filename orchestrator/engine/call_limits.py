@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.engine.gates import CALLS, Bar, Gate
+from orchestrator.engine.gates import CALLS, Bar, GateRow
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.limits import gates_of
 from orchestrator.engine.patience import patiently
@@ -32,7 +32,7 @@ class CallBefore(NamedTuple):
     bars: tuple[Bar, ...]
 
 
-class Verdict(NamedTuple):
+class Admission(NamedTuple):
     """Whether a call may be made now, and if not, what it waits for."""
 
     passes: bool = False
@@ -49,13 +49,13 @@ class CallLimits(Ground):
     """Lets calls pass as far as limits let them."""
 
     @patiently
-    def admit_calls(self, calls: Sequence[CallBefore]) -> tuple[list[Verdict], list[Ready]]:
+    def admit_calls(self, calls: Sequence[CallBefore]) -> tuple[list[Admission], list[Ready]]:
         """Which of these may be made now, in one transaction; and steps that wait for a place that is free."""
         with self.pool.connection() as conn, conn.transaction():
             callers = conn.execute(sql.SELECT_CALLERS, _columns(calls) | {"worker": self.me.id}).fetchall()
             gates = gates_of(conn, {bar for call in calls for bar in call.bars})
             verdicts = [
-                _verdict([gates[bar] for bar in call.bars], waited) if runs else Verdict(stopped=True)
+                _verdict([gates[bar] for bar in call.bars], waited) if runs else Admission(stopped=True)
                 for call, (runs, waited) in zip(calls, callers, strict=True)
             ]
             _spend(conn, [call for call, one in zip(calls, verdicts, strict=True) if one.passes])
@@ -83,15 +83,15 @@ class CallLimits(Ground):
         return self.located(conn, [row[:2] for row in rows if row[0] is not None])
 
 
-def _verdict(gates: Sequence[Gate], waited: bool) -> Verdict:
+def _verdict(gates: Sequence[GateRow], waited: bool) -> Admission:
     closed = next((gate for gate in gates if not gate.opens(waited)), None)
     if closed is not None:
         due = closed.promise(CALLS)
         certain = closed.bar.interval is not None
-        return Verdict(limit=closed.bar.key, due_in=(due - closed.now).total_seconds(), certain=certain)
+        return Admission(limit=closed.bar.key, due_in=(due - closed.now).total_seconds(), certain=certain)
     for gate in gates:
         gate.take()
-    return Verdict(passes=True)
+    return Admission(passes=True)
 
 
 def _spend(conn: Conn, passed: Sequence[CallBefore]) -> None:

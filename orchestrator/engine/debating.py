@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from orchestrator.engine import budgets
 from orchestrator.engine.gather import Results
 from orchestrator.engine.json_texts import read, write
-from orchestrator.engine.moves import Moves, Part, Place
+from orchestrator.engine.moves import EndedPart, Moves, Place
 from orchestrator.engine.values import error_text
 from schemas.debates import Verdict
 from schemas.events import EventKind
@@ -54,7 +54,7 @@ class Ruling:
     scores: dict[str, float]
 
 
-def part_ended(moves: Moves, place: Place, node: Debate, part: Part) -> None:
+def part_ended(moves: Moves, place: Place, node: Debate, part: EndedPart) -> None:
     """The debaters have answered as far as they do, or the judge has ended."""
     if part.segment == "positions" and part.output_ref is None:
         moves.close(place, None, part.error)
@@ -114,7 +114,7 @@ def by_verdict(node: Debate, ballot: Ballot, answer: Any) -> tuple[Ruling | None
 
 
 def _ruling(
-    moves: Moves, place: Place, node: Debate, part: Part, ballot: Ballot
+    moves: Moves, place: Place, node: Debate, part: EndedPart, ballot: Ballot
 ) -> tuple[Ruling | None, str]:
     if part.segment == "positions":
         return by_votes(node, ballot)

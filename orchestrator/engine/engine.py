@@ -23,7 +23,7 @@ from orchestrator.engine.intake import Intake
 from orchestrator.engine.journals import Journals
 from orchestrator.engine.limits import Limits
 from orchestrator.engine.moves import Place
-from orchestrator.engine.onward import Stage
+from orchestrator.engine.onward import NextStage
 from orchestrator.engine.patience import UNSTORABLE, patiently
 from orchestrator.engine.reserving import Reserving, Rest, warn
 from orchestrator.engine.run_locks import sharing
@@ -52,7 +52,7 @@ class _Accepted(NamedTuple):
     """What the fence let pass: its run, and the stage that its worker goes on with."""
 
     run: RunRef
-    stage: Stage | None
+    stage: NextStage | None
     run_left: float | None
     """Seconds until the run's deadline."""
     accounts: list[UUID] | None
@@ -194,7 +194,7 @@ def _told(
     return Recorded(accepted=True, ready=tuple(advance.ready[before:]))
 
 
-def _next_columns(stages: Sequence[Stage | None]) -> dict[str, list[Any]]:
+def _next_columns(stages: Sequence[NextStage | None]) -> dict[str, list[Any]]:
     return {
         "next_paths": [stage and stage.path for stage in stages],
         "next_agents": [stage and stage.agent for stage in stages],

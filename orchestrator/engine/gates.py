@@ -46,7 +46,7 @@ class Bar(NamedTuple):
 
 
 @dataclass
-class Gate:
+class GateRow:
     """A gate as a claim that holds its row finds it, and leaves it."""
 
     bar: Bar

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orchestrator.engine.claims import Claims
 from orchestrator.engine.combine import Combiner
-from orchestrator.engine.gates import Bar, Gate, bars
+from orchestrator.engine.gates import Bar, GateRow, bars
 from orchestrator.engine.gather import resolve_all
 from orchestrator.engine.patience import patiently
 from orchestrator.engine.values import Claimed, Pointer, Ready, Refused, WorkerId
@@ -116,7 +116,7 @@ class Limits(Claims):
         return resolve_all(conn, run, plan, ref, plan.shape(path, ref.removeprefix("all:")))
 
 
-def gates_of(conn: Conn, wanted: set[Bar]) -> dict[Bar, Gate]:
+def gates_of(conn: Conn, wanted: set[Bar]) -> dict[Bar, GateRow]:
     """The gates as they stand, with their rows held to the end of the transaction."""
     if not wanted:
         return {}
@@ -129,10 +129,10 @@ def gates_of(conn: Conn, wanted: set[Bar]) -> dict[Bar, Gate]:
     spacings = [_ANY if bar.interval is None else bar.interval for bar in ordered]
     rows = conn.execute(sql.SELECT_GATES, {"keys": keys, "spacings": spacings}).fetchall()
     found = {row[0]: row[1:] for row in rows}
-    return {bar: Gate(bar, *found[bar.key]) for bar in ordered}
+    return {bar: GateRow(bar, *found[bar.key]) for bar in ordered}
 
 
-def _decide(startable: dict[Pointer, _Startable], gates: dict[Bar, Gate]) -> list[_PutOff]:
+def _decide(startable: dict[Pointer, _Startable], gates: dict[Bar, GateRow]) -> list[_PutOff]:
     """Pass the steps through their gates; those before which one is closed."""
     put_off = []
     for pointer, step in startable.items():

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from orchestrator.definitions.conditions import ConditionError, holds, number
 from orchestrator.engine import budgets
-from orchestrator.engine.moves import Moves, Part, Place
+from orchestrator.engine.moves import EndedPart, Moves, Place
 from schemas.events import EventKind
 from schemas.workflows import WARN_AT, Loop
 
 
-def round_ended(moves: Moves, place: Place, node: Loop, part: Part) -> None:
+def round_ended(moves: Moves, place: Place, node: Loop, part: EndedPart) -> None:
     """Go on, or end with the best there is. A failed round ends a loop that has a result; one without fails."""
     rounds = int(part.segment) + 1
     if part.output_ref is None:
@@ -49,7 +49,7 @@ def _is_enough(node: Loop, given: object, output: object, rounds: int) -> bool:
     return node.until is not None and holds(node.until, {"input": given, "output": output, "round": rounds})
 
 
-def _give_up(moves: Moves, place: Place, node: Loop, part: Part, rounds: int) -> None:
+def _give_up(moves: Moves, place: Place, node: Loop, part: EndedPart, rounds: int) -> None:
     best = _best(moves, place, node) if rounds > 1 else None
     if best is not None:
         told = {"message": f"round {rounds} failed: ends with the best result so far", "rounds": rounds}

@@ -27,7 +27,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Part:
+class EndedPart:
     """A part that ended: with a reference to its output, or with an error (JSON text)."""
 
     segment: str

@@ -11,14 +11,14 @@ from schemas.outcomes import Done
 from schemas.workflows import Leaf, Pipeline
 
 
-class Stage(NamedTuple):
+class NextStage(NamedTuple):
     """An agent's step in a pipeline."""
 
     path: str
     agent: str
 
 
-def wanted(finished: Finished) -> Stage | None:
+def wanted(finished: Finished) -> NextStage | None:
     """The next stage, if the worker that reports this would run it at once."""
     if finished.onward is None or not isinstance(finished.outcome, Done):
         return None
@@ -26,7 +26,7 @@ def wanted(finished: Finished) -> Stage | None:
     return stage if stage is not None and stage.agent in finished.onward.agents else None
 
 
-def claim_of(finished: Finished, stage: Stage, run_left: float | None) -> Claimed:
+def claim_of(finished: Finished, stage: NextStage, run_left: float | None) -> Claimed:
     """The claim of a stage that was opened together with this outcome; `run_left` in seconds."""
     assert finished.onward is not None  # noqa: S101  else no stage was wanted
     return replace(
@@ -39,7 +39,7 @@ def claim_of(finished: Finished, stage: Stage, run_left: float | None) -> Claime
     )
 
 
-def _after(plan: Plan, path: str) -> Stage | None:
+def _after(plan: Plan, path: str) -> NextStage | None:
     """The stage after this one in its pipeline, if there is one and it is an agent."""
     above, _, segment = path.rpartition("/")
     pipeline = plan.at(above).node if above else plan.workflow.body
@@ -47,4 +47,4 @@ def _after(plan: Plan, path: str) -> Stage | None:
         return None
     following = int(segment) + 1
     stage = pipeline.stages[following] if following < len(pipeline.stages) else None
-    return Stage(f"{above}/{following}".lstrip("/"), stage.agent) if isinstance(stage, Leaf) else None
+    return NextStage(f"{above}/{following}".lstrip("/"), stage.agent) if isinstance(stage, Leaf) else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from orchestrator.definitions.conditions import ConditionError, holds
 from orchestrator.engine import approving, assigning, debating, expecting, looping, routing, supervising
 from orchestrator.engine.json_texts import Unreadable
-from orchestrator.engine.moves import Moves, Part, Place
+from orchestrator.engine.moves import EndedPart, Moves, Place
 from orchestrator.engine.values import error_text
 from schemas.workflows import (
     Approve,
@@ -54,7 +54,7 @@ def entered(moves: Moves, place: Place, node: Node, ref: str, delay: float | Non
         moves.close(place, None, error_text(type(error).__name__, str(error)))
 
 
-def part_ended(moves: Moves, place: Place, node: Node, part: Part) -> None:
+def part_ended(moves: Moves, place: Place, node: Node, part: EndedPart) -> None:
     """A part of the composite has ended."""
     try:
         match node:
@@ -78,7 +78,7 @@ def part_ended(moves: Moves, place: Place, node: Node, part: Part) -> None:
         moves.close(place, None, error_text(type(error).__name__, str(error)))
 
 
-def _pipeline_went_on(moves: Moves, place: Place, node: Pipeline, part: Part) -> None:
+def _pipeline_went_on(moves: Moves, place: Place, node: Pipeline, part: EndedPart) -> None:
     following = int(part.segment) + 1
     if (
         part.output_ref is None
@@ -101,7 +101,7 @@ def _enter_stage(moves: Moves, place: Place, node: Stage, ref: str, delay: float
         moves.close(place, ref)
 
 
-def _stage_went_on(moves: Moves, place: Place, node: Stage, part: Part) -> None:
+def _stage_went_on(moves: Moves, place: Place, node: Stage, part: EndedPart) -> None:
     if part.output_ref is not None:
         moves.close(place, part.output_ref)
     elif part.segment == "do" and node.fallback is not None:

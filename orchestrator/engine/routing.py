@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.definitions.conditions import ConditionError, holds
-from orchestrator.engine.moves import Moves, Part, Place
+from orchestrator.engine.moves import EndedPart, Moves, Place
 from schemas.events import EventKind
 from schemas.outcomes import Choice
 from schemas.workflows import Leaf, Route, Rule
@@ -45,7 +45,7 @@ def entered(moves: Moves, place: Place, node: Route, ref: str, delay: float | No
         _go(moves, place, node, by_default(node, NO_RULE), ref, delay)
 
 
-def part_ended(moves: Moves, place: Place, node: Route, part: Part) -> None:
+def part_ended(moves: Moves, place: Place, node: Route, part: EndedPart) -> None:
     """The agent that was asked has answered, or the chosen way has ended."""
     if part.segment != "by":
         moves.close(place, part.output_ref, part.error)

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.engine import assigning, briefing, budgets
 from orchestrator.engine.json_texts import write
-from orchestrator.engine.moves import Moves, Part, Place
+from orchestrator.engine.moves import EndedPart, Moves, Place
 from schemas.events import EventKind
 from schemas.supervision import Review
 from schemas.workflows import Leaf, Round, Supervise
@@ -29,7 +29,7 @@ def round_entered(moves: Moves, place: Place, node: Round, ref: str, delay: floa
     moves.open_part_on(place, "plan", Leaf(agent=node.supervisor.planner), told, delay=delay)
 
 
-def part_of_round_ended(moves: Moves, place: Place, node: Round, part: Part) -> None:
+def part_of_round_ended(moves: Moves, place: Place, node: Round, part: EndedPart) -> None:
     """The plan becomes work, what was worked on is reviewed, and the review is what the round comes to."""
     if part.output_ref is None or part.segment == "review":
         moves.close(place, part.output_ref, part.error)
@@ -45,7 +45,7 @@ def part_of_round_ended(moves: Moves, place: Place, node: Round, part: Part) -> 
         moves.open_part_on(place, "review", Leaf(agent=node.supervisor.reviewer), told, ordinal=2)
 
 
-def round_ended(moves: Moves, place: Place, node: Supervise, part: Part) -> None:
+def round_ended(moves: Moves, place: Place, node: Supervise, part: EndedPart) -> None:
     """Go on, or end with the last review."""
     number = int(part.segment)
     if part.output_ref is None:

@@ -48,7 +48,7 @@ class WaitEnd(NamedTuple):
     """What the event `step.decided` says; None for no such event."""
 
 
-class Ended(NamedTuple):
+class EndedWaits(NamedTuple):
     """Which waits ended as they were to, and what may be sent; the others had ended before."""
 
     waits: frozenset[int]
@@ -59,7 +59,7 @@ class Waits(Ground):
     """Ends waits."""
 
     @unentangled
-    def end_waits(self, ends: Sequence[WaitEnd]) -> Ended:
+    def end_waits(self, ends: Sequence[WaitEnd]) -> EndedWaits:
         """End these waits, of any runs, in one transaction with all that follows."""
         with self.pool.connection() as conn:
             runs = conn.execute(sql.SELECT_RUNS_OF_WAITS, {"ids": [one.wait for one in ends]}).fetchall()
@@ -67,7 +67,7 @@ class Waits(Ground):
                 advance = Advance(conn, self.plans)
                 ended = end_waits(self.plans, advance, ends)
                 advance.settle()
-            return Ended(ended, advance.ready + self.settle(conn, advance.unsettled))
+            return EndedWaits(ended, advance.ready + self.settle(conn, advance.unsettled))
 
     @unentangled
     def expire_waits(self, *, most: int = 200) -> list[Ready]:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from orchestrator.evaluation.checks import Check, CheckError
-from orchestrator.evaluation.running import Job, Runner
+from orchestrator.evaluation.running import CaseRun, Evaluator
 from schemas.evaluations import Case, CaseResult, Change, Comparison, Evaluation, Measured
 from schemas.runs import RUN_ENDED, RunFigures, RunState
 from schemas.workflows import Workflow
@@ -19,7 +19,7 @@ _EQUAL = 1e-9
 
 
 def evaluate(
-    runner: Runner,
+    runner: Evaluator,
     output: Output,
     cases: Sequence[Case],
     check: Check,
@@ -29,7 +29,7 @@ def evaluate(
     """Run every case, twice if there is somebody to compare with, and judge what comes out."""
     definitions = [definition] if against is None else [definition, against]
     # Side by side, so that both find the pools equally busy.
-    jobs = [Job(one, case) for case in cases for one in definitions]
+    jobs = [CaseRun(one, case) for case in cases for one in definitions]
     stands = runner.run(jobs)
     measured = [
         Measured(

@@ -10,7 +10,7 @@ from orchestrator.definitions.plan import Plan
 from orchestrator.engine.routing import NO_RULE, Decision, by_answer, by_default, by_failure, by_rules
 from orchestrator.evaluation.cases import Look
 from orchestrator.evaluation.measuring import Output
-from orchestrator.evaluation.running import Job, Runner
+from orchestrator.evaluation.running import CaseRun, Evaluator
 from schemas.errors import NotFound
 from schemas.evaluations import Case, Routed, RouteEvaluation
 from schemas.runs import RUN_ENDED, RunFigures, RunState
@@ -42,14 +42,14 @@ def expects_a_way(node: Route) -> Look:
 
 
 def evaluate_route(
-    runner: Runner, output: Output, cases: Sequence[Case], definition: Workflow, path: str, node: Route
+    runner: Evaluator, output: Output, cases: Sequence[Case], definition: Workflow, path: str, node: Route
 ) -> RouteEvaluation:
     """Send every case its way, and compare that with the way it was to go."""
     decided = {case.id: by_rules(node, case.input) for case in cases}
     stands: Mapping[str, RunFigures | None] = {}
     if node.by is not None:
         question = asking(definition, node.by)
-        jobs = [Job(question, case) for case in cases if decided[case.id] is None]
+        jobs = [CaseRun(question, case) for case in cases if decided[case.id] is None]
         stands = {job.case.id: stand for job, stand in zip(jobs, runner.run(jobs), strict=True)}
     return RouteEvaluation(
         name=runner.name,

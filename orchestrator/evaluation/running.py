@@ -35,7 +35,7 @@ class Source(Protocol):
     def figures(self, runs: Sequence[UUID]) -> list[RunFigures]: ...
 
 
-class Job(NamedTuple):
+class CaseRun(NamedTuple):
     """One case for one definition."""
 
     workflow: Workflow
@@ -47,7 +47,7 @@ def nothing(_: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Runner:
+class Evaluator:
     """Runs jobs under the name of one evaluation.
 
     A run's idempotency key is made of that name, its definition and its case: whoever evaluates again under the same
@@ -66,7 +66,7 @@ class Runner:
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
 
-    def run(self, jobs: Sequence[Job]) -> list[RunFigures | None]:
+    def run(self, jobs: Sequence[CaseRun]) -> list[RunFigures | None]:
         """How each job's run stands in the end, in the order of the jobs; None for one that was not begun in time.
 
         Raises `IdempotencyConflict` if the name was used for a case with another input.
@@ -98,7 +98,7 @@ class Runner:
                 self.pause(max(_LOOK, 3 * (now - looked)))  # the attempts of wide runs take a while to add up
         return stands
 
-    def _submit(self, job: Job) -> UUID:
+    def _submit(self, job: CaseRun) -> UUID:
         labels = {**self.labels, "evaluation": self.name, "case": job.case.id}
         key = f"evaluation {self.name} {job.workflow.id} {job.case.id}"
         try:

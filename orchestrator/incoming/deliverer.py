@@ -16,8 +16,8 @@ from uuid import UUID
 from psycopg import DataError, IntegrityError
 
 from orchestrator.engine import Engine, Ready, Submission
-from orchestrator.incoming.gates import Gate
-from orchestrator.incoming.judging import Arrival, Faulty, Judge, State, Verdict
+from orchestrator.incoming.gates import StartGate
+from orchestrator.incoming.judging import Arrival, Faulty, Judge, Judgement, State
 from orchestrator.store import delivery_queries as sql
 from orchestrator.store import state_queries
 from orchestrator.store.connect import Conn
@@ -104,7 +104,7 @@ class Deliverer:
             keys = {"name": judge.name, "version": judge.version, "most": MOST}
             arrivals = [Arrival(*row) for row in conn.execute(sql.TAKE_DELIVERIES, keys).fetchall()]
             states = _States(conn, judge)
-            verdicts: dict[int, Verdict] = {}
+            verdicts: dict[int, Judgement] = {}
             groups: list[tuple[Arrival, str | None]] = []
             passed = []
             for one in arrivals:
@@ -115,7 +115,7 @@ class Deliverer:
                     else:
                         passed.append(one.number)
                 except Faulty as fault:
-                    verdicts[one.number] = Verdict("failed", reason=str(fault))
+                    verdicts[one.number] = Judgement("failed", reason=str(fault))
             at_once = self._gated(conn, judge, groups, verdicts)
             verdicts |= self._started(conn, judge, at_once, states)
             if passed:
@@ -128,7 +128,7 @@ class Deliverer:
         conn: Conn,
         judge: Judge,
         groups: Sequence[tuple[Arrival, str | None]],
-        verdicts: dict[int, Verdict],
+        verdicts: dict[int, Judgement],
     ) -> Sequence[tuple[Arrival, str | None]]:
         """Those of the events that may start something at once; the others are held back or dropped."""
         said = judge.subscription
@@ -141,29 +141,29 @@ class Deliverer:
             if state == "started":
                 at_once.append((one, key))
             elif state == "held":
-                verdicts[one.number] = Verdict("held", key or "")
+                verdicts[one.number] = Judgement("held", key or "")
             else:
-                verdicts[one.number] = Verdict("dropped", key, reason="it came too soon after another one")
+                verdicts[one.number] = Judgement("dropped", key, reason="it came too soon after another one")
         _move_gates(conn, judge.name, gates)
         return at_once
 
     def _started(
         self, conn: Conn, judge: Judge, events: Sequence[tuple[Arrival, str | None]], states: _States
-    ) -> dict[int, Verdict]:
+    ) -> dict[int, Judgement]:
         """Start a run for each of these events."""
-        verdicts: dict[int, Verdict] = {}
+        verdicts: dict[int, Judgement] = {}
         wanted = []
         for one, key in events:
             try:
                 wanted.append((one.number, key, judge.submission([one], key, states.of(one, key))))
             except Faulty as fault:
-                verdicts[one.number] = Verdict("failed", key, reason=str(fault))
+                verdicts[one.number] = Judgement("failed", key, reason=str(fault))
         answers = self._submitted(conn, judge, [run for _, _, run in wanted])
         for (number, key, _), answer in zip(wanted, answers, strict=True):
             if isinstance(answer, UUID):
-                verdicts[number] = Verdict("started", key, answer)
+                verdicts[number] = Judgement("started", key, answer)
             else:
-                verdicts[number] = Verdict("failed", key, reason=answer)
+                verdicts[number] = Judgement("failed", key, reason=answer)
         return verdicts
 
     # --- what is due --------------------------------------------------------------------------------------
@@ -225,20 +225,20 @@ def _group(one: Arrival, key: str | None) -> _Group:
 
 def _verdicts(
     held: Sequence[Arrival], chosen: Sequence[Arrival], key: str | None, answer: UUID | str
-) -> dict[int, Verdict]:
+) -> dict[int, Judgement]:
     taken = {one.number for one in chosen}
     verdicts = {}
     for one in held:
         if one.number not in taken:
-            verdicts[one.number] = Verdict("dropped", key, reason="another one of its key was taken")
+            verdicts[one.number] = Judgement("dropped", key, reason="another one of its key was taken")
         elif isinstance(answer, UUID):
-            verdicts[one.number] = Verdict("started", key, answer)
+            verdicts[one.number] = Judgement("started", key, answer)
         else:
-            verdicts[one.number] = Verdict("failed", key, reason=answer)
+            verdicts[one.number] = Judgement("failed", key, reason=answer)
     return verdicts
 
 
-def _settle(conn: Conn, judge: Judge, verdicts: Mapping[int, Verdict]) -> None:
+def _settle(conn: Conn, judge: Judge, verdicts: Mapping[int, Judgement]) -> None:
     for number, one in verdicts.items():
         if one.state == "failed":
             log.warning("subscription %s sets event %d aside: %s", judge.name, number, one.reason)
@@ -254,14 +254,14 @@ def _settle(conn: Conn, judge: Judge, verdicts: Mapping[int, Verdict]) -> None:
         conn.execute(sql.SETTLE_DELIVERIES, columns)
 
 
-def _lock_gates(conn: Conn, name: str, groups: set[_Group]) -> tuple[dict[_Group, Gate], float]:
+def _lock_gates(conn: Conn, name: str, groups: set[_Group]) -> tuple[dict[_Group, StartGate], float]:
     """The gates of these keys, which are ours from now on, and the time."""
     keys = {"name": name, "tenants": [tenant for tenant, _ in groups], "keys": [key for _, key in groups]}
     rows = conn.execute(sql.LOCK_GATES, keys).fetchall()
-    return {(tenant, key): Gate(*gate) for tenant, key, *gate, _ in rows}, max(row[-1] for row in rows)
+    return {(tenant, key): StartGate(*gate) for tenant, key, *gate, _ in rows}, max(row[-1] for row in rows)
 
 
-def _move_gates(conn: Conn, name: str, gates: Mapping[_Group, Gate]) -> None:
+def _move_gates(conn: Conn, name: str, gates: Mapping[_Group, StartGate]) -> None:
     columns: dict[str, Any] = {
         "name": name,
         "tenants": [tenant for tenant, _ in gates],

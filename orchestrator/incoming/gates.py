@@ -8,7 +8,7 @@ from schemas.subscriptions import MOST_HELD, Subscription, Take
 
 
 @dataclass
-class Gate:
+class StartGate:
     """One key of one subscription, as its row has it."""
 
     held: int = 0

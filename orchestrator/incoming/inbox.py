@@ -25,7 +25,7 @@ MAX_PAYLOAD = 1_000_000
 _TYPE: TypeAdapter[str] = TypeAdapter(EventType)
 
 
-class Line(Frozen):
+class EventLine(Frozen):
     """An event as a line of a file has it."""
 
     type: str
@@ -34,7 +34,7 @@ class Line(Frozen):
     id: str | None = None
 
     @classmethod
-    def parse(cls, number: int, text: str) -> Line:
+    def parse(cls, number: int, text: str) -> EventLine:
         """Raises `InputError` naming every fault."""
         try:
             return cls.model_validate_json(text)

@@ -132,7 +132,7 @@ class Judge:
         return jsonschema_rs.Draft202012Validator(self.plan.input_schema)
 
 
-class Verdict(NamedTuple):
+class Judgement(NamedTuple):
     """What became of one event."""
 
     state: str

@@ -21,7 +21,7 @@ _ADDRESS = "control.json"
 _LONGEST = 1024 * 1024  # bytes of one message
 
 
-class Control:
+class ControlSocket:
     """Answers requests with `handler` from a thread of its own, one after the other, until `close`.
 
     A `BatonError` of the handler is raised again in the process that asked.
@@ -77,12 +77,12 @@ class Control:
             return {"error": f"{type(error).__name__}: {error}", "next_step": ""}
 
 
-def serve(data_dir: Path | str, handler: Callable[[Message], Message]) -> Control:
+def serve(data_dir: Path | str, handler: Callable[[Message], Message]) -> ControlSocket:
     """Listen for requests to the stack in `data_dir`.
 
     Raises `Conflict` when another stack listens there.
     """
-    return Control(data_dir, handler)
+    return ControlSocket(data_dir, handler)
 
 
 def request(data_dir: Path | str, message: Message, timeout: float = 30.0) -> dict[str, Any]:

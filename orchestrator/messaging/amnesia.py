@@ -27,7 +27,7 @@ return redis.call('del', KEYS[1])
 """
 
 
-class Memory:
+class BrokerMemory:
     """The memory of one Redis, as one process sees it. Each method takes a client of that Redis."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from kombu.exceptions import ChannelError, EncodeError, KombuError, LimitExceede
 from redis.exceptions import RedisError
 
 from orchestrator.engine.values import Pointer, Ready
-from orchestrator.messaging.amnesia import Memory
+from orchestrator.messaging.amnesia import BrokerMemory
 from orchestrator.messaging.bell import ring
 from orchestrator.messaging.broker import wire_priority
 from orchestrator.messaging.canvas import fragments, pointer_of, publish, task_id
@@ -38,7 +38,7 @@ class Dispatcher:
     def __init__(self, app: Celery, leave: Callable[[Collection[Pointer]], object]) -> None:
         """`leave` writes down which steps could not be sent, so that a timer sends them soon."""
         self._app = app
-        self._memory = Memory()
+        self._memory = BrokerMemory()
         self._leave = leave
         self._this_thread = threading.local()
 

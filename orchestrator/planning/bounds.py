@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from orchestrator.planning.amounts import NOTHING, Amount, added, dearest
 from schemas.agents import AgentSpec
-from schemas.usage import Bounds as Declared
+from schemas.usage import Bounds
 from schemas.workflows import (
     Approve,
     Assigned,
@@ -30,7 +30,7 @@ from schemas.workflows import (
 
 
 @dataclass(frozen=True)
-class Bounds:
+class WorstCase:
     """The worst case of one run and of the child runs that it starts, known before it starts.
 
     Repetitions after the death of a worker come on top: they are counted per step when they happen.
@@ -60,7 +60,7 @@ class Bounds:
     """Child runs, those of child runs included."""
 
 
-def bounds(workflow: Workflow) -> Bounds:
+def bounds(workflow: Workflow) -> WorstCase:
     """The worst case of a run of `workflow`."""
     whole = _worst(workflow.body, workflow.agents)
     return replace(
@@ -77,7 +77,7 @@ def longest_attempts(agent: AgentSpec) -> float:
     return (retry.max + 1) * agent.timeout + waits
 
 
-def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
+def _worst(node: Node, agents: dict[str, AgentSpec]) -> WorstCase:
     match node:
         case Leaf(agent=name):
             return _calls(agents[name])
@@ -102,10 +102,10 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
             return _sum([_times(_worst(body, agents), most)])
         case Approve(name=name, expires=expires):
             seconds = expires or math.inf
-            return Bounds(1, 0, 0, 0, 0, seconds, Amount.of(f"approve {name}", seconds))
+            return WorstCase(1, 0, 0, 0, 0, seconds, Amount.of(f"approve {name}", seconds))
         case WaitFor(type=type_, within=within):
             seconds = within or math.inf
-            return Bounds(1, 0, 0, 0, 0, seconds, Amount.of(f"wait for {type_}", seconds))
+            return WorstCase(1, 0, 0, 0, 0, seconds, Amount.of(f"wait for {type_}", seconds))
         case Child():
             return _child(node)
         case Supervise(max_rounds=most):
@@ -120,7 +120,7 @@ def _worst(node: Node, agents: dict[str, AgentSpec]) -> Bounds:
             return _sum([_worst(node.positions, agents), *asked])
 
 
-def _child(node: Child) -> Bounds:
+def _child(node: Child) -> WorstCase:
     """A run of its own, and the step that starts it; one that is let go takes no time of the run that does."""
     run = bounds(node.workflow)
     seconds = run.seconds if node.wait else 0.0
@@ -128,11 +128,11 @@ def _child(node: Child) -> Bounds:
     return replace(run, steps=1 + run.steps, depth=0, seconds=seconds, time=time, runs=1 + run.runs)
 
 
-def _calls(agent: AgentSpec) -> Bounds:
+def _calls(agent: AgentSpec) -> WorstCase:
     """One call of an agent: what it declares is for one attempt, and every attempt is paid."""
-    attempts, declared = agent.retry.max + 1, agent.bounds or Declared()
+    attempts, declared = agent.retry.max + 1, agent.bounds or Bounds()
     seconds = longest_attempts(agent)
-    return Bounds(
+    return WorstCase(
         *(1, 1, attempts, 1, 0, seconds),
         time=Amount.of(agent.name, seconds),
         model_calls=Amount.of(agent.name, declared.model_calls) * attempts,
@@ -142,8 +142,12 @@ def _calls(agent: AgentSpec) -> Bounds:
 
 
 def _joined(
-    node: FanOut | Each, branches: list[Bounds], parallel: int, seconds: float, agents: dict[str, AgentSpec]
-) -> Bounds:
+    node: FanOut | Each,
+    branches: list[WorstCase],
+    parallel: int,
+    seconds: float,
+    agents: dict[str, AgentSpec],
+) -> WorstCase:
     """Branches beside each other, and then the join."""
     within = min(seconds, node.within or math.inf)
     together = _sum(branches, parallel, within)
@@ -165,9 +169,9 @@ def _makespan(jobs: list[float], slots: int) -> float:
     return min((sum(jobs) - longest) / slots + longest, math.ceil(len(jobs) / slots) * longest)
 
 
-def _dearest(ways: Sequence[Bounds]) -> Bounds:
+def _dearest(ways: Sequence[WorstCase]) -> WorstCase:
     """The worst of each kind, when only one of these is taken."""
-    return Bounds(
+    return WorstCase(
         steps=max(way.steps for way in ways),
         calls=max(way.calls for way in ways),
         attempts=max(way.attempts for way in ways),
@@ -182,7 +186,7 @@ def _dearest(ways: Sequence[Bounds]) -> Bounds:
     )
 
 
-def _times(one: Bounds, times: int) -> Bounds:
+def _times(one: WorstCase, times: int) -> WorstCase:
     """The same so many times, one after the other."""
     return replace(
         one,
@@ -198,14 +202,14 @@ def _times(one: Bounds, times: int) -> Bounds:
     )
 
 
-def _sum(parts: Sequence[Bounds], parallel: int | None = None, seconds: float | None = None) -> Bounds:
+def _sum(parts: Sequence[WorstCase], parallel: int | None = None, seconds: float | None = None) -> WorstCase:
     """All parts of one composite: one after the other, unless `parallel` and `seconds` say otherwise."""
     time = added(p.time for p in parts)
     if parallel is None or seconds is None:
         parallel, seconds = max(p.parallel for p in parts), sum(p.seconds for p in parts)
     else:
         time = time.scaled(seconds)
-    return Bounds(
+    return WorstCase(
         steps=1 + sum(p.steps for p in parts),
         calls=sum(p.calls for p in parts),
         attempts=sum(p.attempts for p in parts),

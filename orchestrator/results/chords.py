@@ -22,7 +22,7 @@ from celery.utils.log import get_logger
 
 from orchestrator.results.waiting import Waiter
 from orchestrator.store import chord_queries, result_queries
-from orchestrator.store.chord_queries import Part, PartRow
+from orchestrator.store.chord_queries import Header, PartRow
 from orchestrator.store.connect import Conn
 
 logger = get_logger(__name__)
@@ -136,9 +136,9 @@ class ChordKeeper(Waiter):
         work = result_queries.store_result
         self._count(request, part, lambda conn: work(conn, str(task_id), state, payload))
 
-    def _part(self, request: Any, state: str, encoded: Any, told: Sequence[Any] = ()) -> Part:
+    def _part(self, request: Any, state: str, encoded: Any, told: Sequence[Any] = ()) -> Header:
         index = request.group_index
-        return Part(
+        return Header(
             chord_id=str(request.group),
             task_id=str(request.id),
             group_index=result_queries.NO_INDEX if index is None else int(index),
@@ -146,7 +146,7 @@ class ChordKeeper(Waiter):
             payload=self.encode_bytes({"status": state, "result": encoded, "told": list(told)}),
         )
 
-    def _count(self, request: Any, part: Part, record: Callable[[Conn], object]) -> None:
+    def _count(self, request: Any, part: Header, record: Callable[[Conn], object]) -> None:
         counted, ready = self._ensure_retryable(
             self.with_connection, lambda conn: count_header(conn, part, record)
         )
@@ -228,7 +228,7 @@ class ChordKeeper(Waiter):
         return shaped
 
 
-def count_header(conn: Conn, part: Part, record: Callable[[Conn], object]) -> tuple[bool, bool]:
+def count_header(conn: Conn, part: Header, record: Callable[[Conn], object]) -> tuple[bool, bool]:
     """Record a header's result and count it, in one transaction.
 
     Returns (counted, ready): was it counted now rather than earlier, and must the caller fire the body?

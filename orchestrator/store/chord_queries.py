@@ -22,7 +22,7 @@ from typing import LiteralString, NamedTuple
 from orchestrator.store.connect import Conn
 
 
-class Part(NamedTuple):
+class Header(NamedTuple):
     """One finished header: which chord it belongs to, which place it has, and what it returned."""
 
     chord_id: str
@@ -89,7 +89,7 @@ COUNT_PART: LiteralString = """
 """
 
 
-def count_part(conn: Conn, part: Part) -> bool:
+def count_part(conn: Conn, part: Header) -> bool:
     """Count a header; False if it was counted before, or its chord is done."""
     return conn.execute(COUNT_PART, part._asdict()).rowcount == 1
 

@@ -24,7 +24,7 @@ LONGEST_ERROR = 4_000
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedCall:
     """A call that has ended."""
 
     run_id: UUID
@@ -51,7 +51,7 @@ class CallLog:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def write(self, call: Ended) -> None:
+    def write(self, call: EndedCall) -> None:
         """Write a call down, in one statement."""
         self._write(
             {

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 import redis
 
-from orchestrator.messaging.amnesia import LONGEST, MARK, TURN, Memory
+from orchestrator.messaging.amnesia import LONGEST, MARK, TURN, BrokerMemory
 from tests.agents.accountable import linger, muse, ponder, step
 from tests.chaos import broken
 from tests.chaos.arena import Arena, Pool, Servers
@@ -263,7 +263,7 @@ def broker(servers: Servers) -> Iterator[redis.Redis]:
 
 
 def test_a_mark_says_whether_the_broker_remembers(broker: redis.Redis) -> None:
-    mine, other = Memory(), Memory()
+    mine, other = BrokerMemory(), BrokerMemory()
     assert mine.is_lost(broker)
     assert not other.is_lost(broker)  # it is somebody's turn already
     assert mine.goes_on(broker)
@@ -275,11 +275,11 @@ def test_a_mark_says_whether_the_broker_remembers(broker: redis.Redis) -> None:
 
 def test_another_server_with_the_old_data_may_have_lost_the_latest(broker: redis.Redis) -> None:
     broker.set(MARK, "the server that was here before")
-    assert Memory().is_lost(broker)
+    assert BrokerMemory().is_lost(broker)
 
 
 def test_a_broker_that_forgets_again_meanwhile_has_to_be_restored_anew(broker: redis.Redis) -> None:
-    memory = Memory()
+    memory = BrokerMemory()
     assert memory.is_lost(broker)
     broker.flushall()
     assert not memory.goes_on(broker)
@@ -288,10 +288,10 @@ def test_a_broker_that_forgets_again_meanwhile_has_to_be_restored_anew(broker: r
 
 
 def test_the_turn_of_one_that_died_goes_to_another(broker: redis.Redis) -> None:
-    assert Memory().is_lost(broker)
+    assert BrokerMemory().is_lost(broker)
     assert 0 < broker.pttl(TURN) <= LONGEST
     broker.delete(TURN)
-    assert Memory().is_lost(broker)
+    assert BrokerMemory().is_lost(broker)
 
 
 def test_a_server_that_does_not_tell_its_name_is_marked_all_the_same(broker: redis.Redis) -> None:
@@ -304,7 +304,7 @@ def test_a_server_that_does_not_tell_its_name_is_marked_all_the_same(broker: red
         def info(self, section: str) -> Any:
             raise redis.ResponseError("NOPERM")
 
-    memory = Memory()
+    memory = BrokerMemory()
     assert memory.is_lost(Silent())
     assert memory.is_restored(Silent())
     assert not memory.is_lost(Silent())

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class Line:
+class Pipe:
     """The pipes to whoever has started this process. Nobody else writes to them: prints of a crew go to stderr."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Line:
 
 
 def main() -> None:
-    line = Line()
+    line = Pipe()
     inputs = json.loads(sys.stdin.readline())
     threading.Thread(target=line.listen, daemon=True).start()
     try:
@@ -72,7 +72,7 @@ def main() -> None:
     os._exit(0)
 
 
-def run(line: Line, target: str, inputs: dict[str, Any]) -> dict[str, Any]:
+def run(line: Pipe, target: str, inputs: dict[str, Any]) -> dict[str, Any]:
     sys.path.insert(0, os.getcwd())
     crew = made(target, inputs)
     events = hooked(line)
@@ -101,7 +101,7 @@ def made(target: str, inputs: dict[str, Any]) -> Any:
     return found if hasattr(found, "kickoff") else found.crew()
 
 
-def hooked(line: Line) -> Any:
+def hooked(line: Pipe) -> Any:
     """Ask before each call of a model, and tell of what happens."""
     from crewai.events import crewai_event_bus as events
     from crewai.events.types.agent_events import AgentExecutionStartedEvent

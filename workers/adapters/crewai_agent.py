@@ -16,7 +16,7 @@ from schemas.errors import BatonError, Fault, Permanent
 from schemas.usage import Price
 from workers.adapters.declared import Attempt, Options, declared
 from workers.adapters.mapping import answer
-from workers.adapters.meter import Meter, Passage, Tokens
+from workers.adapters.meter import Meter, MeteredCall, Tokens
 from workers.agent import Agent
 from workers.context import Context
 
@@ -142,7 +142,7 @@ class _Crew:
         self._meter = meter
         self._calls = calls
         self._asking: set[asyncio.Task[None]] = set()
-        self._passages: defaultdict[str, deque[Passage]] = defaultdict(deque)
+        self._passages: defaultdict[str, deque[MeteredCall]] = defaultdict(deque)
         """Calls under way, by their models: CrewAI does not tell which of them has ended."""
 
     async def run(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class _Crew:
         self._passages[name].append(passage)
         self._tell({"go": number})
 
-    def _of(self, name: str) -> Passage | None:
+    def _of(self, name: str) -> MeteredCall | None:
         under_way = self._passages[name]
         return under_way.popleft() if under_way else None
 

@@ -16,7 +16,7 @@ from schemas.errors import Fault, Permanent
 from schemas.usage import Price
 from workers.adapters.declared import Attempt, Options, declared
 from workers.adapters.mapping import answer, fits, prompt
-from workers.adapters.meter import Meter, Passage, Tokens
+from workers.adapters.meter import Meter, MeteredCall, Tokens
 from workers.agent import Agent
 from workers.context import Context
 
@@ -122,7 +122,7 @@ class _ModelCalls:
     def __init__(self, meter: Meter) -> None:
         self.loop = asyncio.get_running_loop()
         self._meter = meter
-        self._passages: dict[UUID, Passage] = {}
+        self._passages: dict[UUID, MeteredCall] = {}
         self._past: dict[UUID, tuple[str, int]] = {}
         """What is called past the gates."""
 

@@ -59,7 +59,7 @@ class Meter:
         self._agent = agent
         self._price = price
         self._numbers = itertools.count()
-        self._open: set[Passage] = set()
+        self._open: set[MeteredCall] = set()
         self._refused: BatonError | None = None
         self._failed: Exception | None = None
         """What the last call ended with: frameworks may tell of it as something else."""
@@ -115,15 +115,15 @@ class Meter:
         await passage.end(*read(result))
         return result
 
-    async def begin(self, model: str, said: int) -> Passage:
-        """Let a call pass that the framework makes itself; it tells the `Passage` how the call ended.
+    async def begin(self, model: str, said: int) -> MeteredCall:
+        """Let a call pass that the framework makes itself; it tells the `MeteredCall` how the call ended.
 
         Raises what the gates raise, and `Permanent` for a model without a known price.
         """
         if self._over:
             raise AgentError("the attempt that wants to call a model is over")
         try:
-            passage = Passage(self, self._next(model, said), said)
+            passage = MeteredCall(self, self._next(model, said), said)
             self._open.add(passage)
             await passage.begin()
         except BatonError as error:
@@ -158,7 +158,7 @@ class Meter:
         self.counted += used
         self.ctx.account(used, counted=counted)
 
-    def left(self, passage: Passage, failed: Exception | None = None) -> None:
+    def left(self, passage: MeteredCall, failed: Exception | None = None) -> None:
         self._open.discard(passage)
         self._failed = failed
 
@@ -206,7 +206,7 @@ class Meter:
         return float(genai_prices.calc_price(used, name, provider_id=provider or None).total_price)
 
 
-class Passage:
+class MeteredCall:
     """One call of a model on its way through the gates: they are entered in `begin`, and left in `end` or `fail`."""
 
     def __init__(self, meter: Meter, call: Call, said: int) -> None:

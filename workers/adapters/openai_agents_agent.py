@@ -24,7 +24,7 @@ from schemas.errors import Fault, Permanent
 from schemas.usage import Price
 from workers.adapters.declared import Attempt, Options, declared
 from workers.adapters.mapping import answer, prompt
-from workers.adapters.meter import Meter, Passage, Tokens
+from workers.adapters.meter import Meter, MeteredCall, Tokens
 from workers.agent import Agent
 from workers.context import Context
 
@@ -173,7 +173,7 @@ class _Heard(RunHooks[Any]):
     def __init__(self, meter: Meter, config: RunConfig) -> None:
         self._meter = meter
         self._config = config
-        self._passage: Passage | None = None
+        self._passage: MeteredCall | None = None
         self.tokens = Tokens(0, 0)
 
     async def on_llm_start(self, context: Any, agent: Any, system_prompt: Any, input_items: Any) -> None:

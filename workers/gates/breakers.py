@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 
-from orchestrator.breakers import Change, Circuits, End, Passage, Verdict
+from orchestrator.breakers import CircuitChange, CircuitPass, Circuits, End, Evidence
 from orchestrator.engine import Note
 from schemas.breakers import Breaker
 from schemas.errors import CallTimeout, CircuitOpen, Permanent, ToolError
@@ -43,7 +43,7 @@ class Breakers:
         self._telling = Together(partial(hands.call, circuits.tell))
         self._renewals: dict[str, asyncio.Task[None]] = {}
 
-    async def enter(self, name: str, breaker: Breaker) -> Passage:
+    async def enter(self, name: str, breaker: Breaker) -> CircuitPass:
         """Leave to try this, which has to be told how it ended: see `leave`. Raises `CircuitOpen`."""
         passage = await self._asking.put((name, breaker))
         if passage.state == "open":
@@ -56,7 +56,7 @@ class Breakers:
             self._renewals[passage.token] = asyncio.create_task(self._renew(passage))
         return passage
 
-    async def leave(self, passage: Passage, verdict: Verdict, run: UUID, path: str) -> Note | None:
+    async def leave(self, passage: CircuitPass, verdict: Evidence, run: UUID, path: str) -> Note | None:
         """Say how it ended; what the run should hear of it. Operators are told of a circuit that opens or closes."""
         renewal = self._renewals.pop(passage.token, None)
         if renewal is not None:
@@ -70,7 +70,7 @@ class Breakers:
             await self._hands.call(self._announce, f"breaker.{change.became}", run, path, told)
         return Note(EventKind.STEP_WARNING, told)
 
-    async def _renew(self, passage: Passage) -> None:
+    async def _renew(self, passage: CircuitPass) -> None:
         """Keep the place of a probe for as long as it takes."""
         while await self._hands.call(self._circuits.renew, passage):
             await asyncio.sleep(self._circuits.lease / 4)
@@ -95,7 +95,7 @@ class BreakerGate:
             yield
             return
         passage = await self._breakers.enter(f"{call.kind} {call.name}", call.breaker)
-        verdict: Verdict = "unknown"
+        verdict: Evidence = "unknown"
         try:
             yield
             verdict = "good"
@@ -108,7 +108,7 @@ class BreakerGate:
                 call.notes.append(note)
 
 
-def of_call(error: BaseException, deadline: float | None) -> Verdict:
+def of_call(error: BaseException, deadline: float | None) -> Evidence:
     """What the end of a call says of its tool or model."""
     match error:
         case CallTimeout():
@@ -124,7 +124,7 @@ def of_call(error: BaseException, deadline: float | None) -> Verdict:
     return "unknown"
 
 
-def of_attempt(outcome: Done | Failed | Waiting | Limited) -> Verdict:
+def of_attempt(outcome: Done | Failed | Waiting | Limited) -> Evidence:
     """What the end of an attempt says of its agent. What fails for good is about the input."""
     match outcome:
         case Done():
@@ -134,7 +134,7 @@ def of_attempt(outcome: Done | Failed | Waiting | Limited) -> Verdict:
     return "unknown"
 
 
-def _told(passage: Passage, change: Change) -> dict[str, Any]:
+def _told(passage: CircuitPass, change: CircuitChange) -> dict[str, Any]:
     name, breaker = passage.name, passage.breaker
     match change.became:
         case "opened":

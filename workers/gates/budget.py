@@ -39,7 +39,7 @@ STALE = 2.0
 _ONE = Usage(model_calls=1)
 
 
-class Keeper(Protocol):
+class Bookkeeper(Protocol):
     """Whoever keeps the books: the engine."""
 
     def reserve(self, wishes: Sequence[Wish]) -> list[Answer]: ...
@@ -53,7 +53,7 @@ class BudgetGate:
 
     def __init__(
         self,
-        keeper: Keeper,
+        keeper: Bookkeeper,
         send: Callable[[Sequence[Ready]], object],
         hands: Line,
         *,

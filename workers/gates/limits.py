@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from orchestrator.engine import Ready
-from orchestrator.engine.call_limits import CallBefore, Verdict
+from orchestrator.engine.call_limits import Admission, CallBefore
 from orchestrator.engine.gates import bars
 from workers.calls import Call
 from workers.endings import PutOff, Superseded
@@ -32,17 +32,17 @@ STALE = 2.0
 """Seconds after which permission counts no more: its process was stopped, and its attempt may be another's by now."""
 
 
-class Keeper(Protocol):
+class LimitKeeper(Protocol):
     """Whoever keeps to the limits: the engine."""
 
-    def admit_calls(self, calls: Sequence[CallBefore]) -> tuple[list[Verdict], list[Ready]]: ...
+    def admit_calls(self, calls: Sequence[CallBefore]) -> tuple[list[Admission], list[Ready]]: ...
     def give_back(self, calls: Sequence[CallBefore]) -> list[Ready]: ...
 
 
 class LimitGate:
     """Lets calls pass as the limits of their tools and models allow, all workers together."""
 
-    def __init__(self, keeper: Keeper, send: Callable[[Sequence[Ready]], object], hands: Line) -> None:
+    def __init__(self, keeper: LimitKeeper, send: Callable[[Sequence[Ready]], object], hands: Line) -> None:
         """`send` sends steps whose turn it is to their workers."""
         self._keeper = keeper
         self._send = send
@@ -82,7 +82,7 @@ class LimitGate:
                 raise PutOff(verdict.limit, verdict.due_in)
             await self._pause(verdict.limit, pause)
 
-    async def _verdict(self, call: CallBefore) -> Verdict:
+    async def _verdict(self, call: CallBefore) -> Admission:
         answer = self._asking.put(call)
         try:
             return await asyncio.shield(answer)
@@ -91,7 +91,7 @@ class LimitGate:
             answer.add_done_callback(partial(self._unwanted, call))
             raise
 
-    def _unwanted(self, call: CallBefore, answer: asyncio.Future[Verdict]) -> None:
+    def _unwanted(self, call: CallBefore, answer: asyncio.Future[Admission]) -> None:
         if not answer.cancelled() and answer.exception() is None and answer.result().passes:
             self._leaving.put(call)
 
@@ -126,7 +126,7 @@ class LimitGate:
 
     # --- on threads ---------------------------------------------------------------------------------------
 
-    def _admitted(self, calls: Sequence[CallBefore]) -> list[Verdict]:
+    def _admitted(self, calls: Sequence[CallBefore]) -> list[Admission]:
         verdicts, woken = self._keeper.admit_calls(calls)
         if woken:
             self._send(woken)

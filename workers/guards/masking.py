@@ -210,7 +210,7 @@ def masker_of(guard: Guard) -> Masker:
     return masker(guard.secrets != "allow", guard.kinds if guard.personal != "allow" else ())
 
 
-class Watch:
+class Mask:
     """The guard of one attempt: masks what is about to be stored, and notes that it did. Safe from many threads."""
 
     def __init__(self, guard: Guard, *, inside: bool) -> None:

@@ -61,7 +61,7 @@ class Means:
     """Where sync agents have it done."""
 
 
-class Attempt(Protocol):
+class Rememberer(Protocol):
     """The attempt in whose name it is: the context of an agent."""
 
     run_id: UUID
@@ -87,7 +87,7 @@ class Attempt(Protocol):
 class Memories:
     """What one attempt remembers and recalls, of its tenant and never of another."""
 
-    def __init__(self, attempt: Attempt, means: Means) -> None:
+    def __init__(self, attempt: Rememberer, means: Means) -> None:
         self._attempt = attempt
         self._means = means
         self._calls: Counter[int] = Counter()

@@ -37,7 +37,7 @@ from workers.models.named import Model
 from workers.models.recollection import Opening
 from workers.models.requests import Requests, Wording
 from workers.models.untrusted import instructed
-from workers.tools.calling import Caller, Places
+from workers.tools.calling import Caller, JournalPlaces
 from workers.tools.declared import Tool
 
 NOTHING = Opening()
@@ -64,7 +64,7 @@ class Conversation:
         self._conversed = Conversed(brain)
         self._cuts = list(cuts)
         self._caller: Caller = ctx.tooling.caller(ctx, brain.tool_timeout, hearsay)
-        self._places: defaultdict[str, deque[Places]] = defaultdict(deque)
+        self._places: defaultdict[str, deque[JournalPlaces]] = defaultdict(deque)
         self._calls = 0
         self.heard: list[ModelMessage] = []
         """All that was said before the last answer of the model."""
@@ -161,10 +161,10 @@ class Conversation:
         known = {one.name for one in (*parameters.function_tools, *parameters.output_tools)}
         for part in response.parts:
             if isinstance(part, ToolCallPart):
-                await self._placed(part, Places(self._ctx.place(), self._ctx.place()), known)
+                await self._placed(part, JournalPlaces(self._ctx.place(), self._ctx.place()), known)
         return response
 
-    async def _placed(self, part: ToolCallPart, places: Places, known: Collection[str]) -> None:
+    async def _placed(self, part: ToolCallPart, places: JournalPlaces, known: Collection[str]) -> None:
         """Set the place of a call aside, or write down that it cannot be one; pydantic-ai tells the model."""
         wrong = None if part.tool_name in known else "there is no such tool for this agent"
         given, unreadable = _arguments(part.args)

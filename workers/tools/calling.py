@@ -17,7 +17,7 @@ import pydantic_core
 from orchestrator.store.connect import Pool
 from orchestrator.tool_calls.cache import ToolCache
 from orchestrator.tool_calls.fences import Fences, Holder
-from orchestrator.tool_calls.log import CallLog, Ended
+from orchestrator.tool_calls.log import CallLog, EndedCall
 from schemas.errors import AgentError, AttemptTimeout, NotFound, Permanent, ToolError, ToolTimeout
 from schemas.tools import RISKS, TOOL_TIMEOUT, Risk
 from workers.asking import NOTHING, Question
@@ -38,7 +38,7 @@ Beside = Callable[[Awaitable[Any]], Awaitable[Any]]
 """How a call is awaited beside others."""
 
 
-class Places(NamedTuple):
+class JournalPlaces(NamedTuple):
     """Where a call stands in the journal, and what may be asked before it."""
 
     question: int
@@ -97,7 +97,7 @@ class Tooling:
         found = self.named(Named(tool)) if isinstance(tool, str) else tool_of(tool)
         if isinstance(found, list):
             raise Permanent(f"ctx.use: {'; '.join(map(str, found))}")
-        places = Places(ctx.place(), ctx.place())
+        places = JournalPlaces(ctx.place(), ctx.place())
         work = Caller(self, ctx, TOOL_TIMEOUT, keeps_errors=False).use(found, arguments, places)
         return work if ctx.is_async else _awaited(self._loop.submit(work))
 
@@ -106,7 +106,7 @@ class Tooling:
         holder = Holder(ctx.run_id, ctx.path, ctx.attempt)
         return Effects(self._fences, holder, self._hands, ctx._watch.shared)
 
-    def submit(self, call: Ended) -> Future[None]:
+    def submit(self, call: EndedCall) -> Future[None]:
         """Write down a call that has ended."""
         return self._hands.submit(self._log.write, call)
 
@@ -148,7 +148,7 @@ class Caller:
         return RISKS[min(least + self._ctx.risk_lift, len(RISKS) - 1)]
 
     async def use(
-        self, tool: Tool, arguments: Mapping[str, Any], places: Places, beside: Beside | None = None
+        self, tool: Tool, arguments: Mapping[str, Any], places: JournalPlaces, beside: Beside | None = None
     ) -> Any:
         """The result, as JSON data, from the journal or from the tool. Raises `ToolError`, to be told to a model."""
         try:
@@ -362,14 +362,14 @@ class Caller:
     async def _write(self, one: _Try, seconds: float, **outcome: Any) -> None:
         await self._tell(self._ended(one, seconds, **outcome))
 
-    async def _tell(self, call: Ended) -> None:
+    async def _tell(self, call: EndedCall) -> None:
         await asyncio.shield(asyncio.wrap_future(self._tooling.submit(call)))
 
     def _ended(
         self, one: _Try, seconds: float, result: Any = None, error: str | None = None, cached: bool = False
-    ) -> Ended:
+    ) -> EndedCall:
         ctx = self._ctx
-        return Ended(
+        return EndedCall(
             run_id=ctx.run_id,
             path=ctx.path,
             attempt=ctx.attempt,

@@ -31,7 +31,7 @@ class Landed(NamedTuple):
     """Whether another call has brought it."""
 
 
-class Failed(NamedTuple):
+class NoResult(NamedTuple):
     """Why the call that others waited for has no result."""
 
     error: str
@@ -54,7 +54,7 @@ class Flights:
     def __init__(self, cache: ToolCache, hands: Line) -> None:
         self._cache = cache
         self._hands = hands
-        self._here: dict[tuple[int, str], asyncio.Future[Landed | Failed | None]] = {}
+        self._here: dict[tuple[int, str], asyncio.Future[Landed | NoResult | None]] = {}
         """Those that somebody in this process waits for or makes, by event loop and key."""
 
     async def result(
@@ -73,15 +73,15 @@ class Flights:
             match flight.result():
                 case Landed(value):
                     return Landed(value, cached=True)
-                case Failed(error):
+                case NoResult(error):
                     raise ToolError(error)
         flight = self._here[place] = loop.create_future()
-        outcome: Landed | Failed | None = None
+        outcome: Landed | NoResult | None = None
         try:
             outcome = await self._looked(tool, key, until, timeout, make)
         except ToolError as error:
             if not isinstance(error, _Late):
-                outcome = Failed(str(error))
+                outcome = NoResult(str(error))
             raise
         finally:
             del self._here[place]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.tool_calls.log import Ended
+from orchestrator.tool_calls.log import EndedCall
 from workers.context import Context
 
 LONGEST_NAME = 200
@@ -20,9 +20,9 @@ class Refusal:
         self._given = given
         self._place = place
 
-    def ended(self, ctx: Context) -> Ended:
+    def ended(self, ctx: Context) -> EndedCall:
         """As it is written down; arguments and reason without secrets."""
-        return Ended(
+        return EndedCall(
             run_id=ctx.run_id,
             path=ctx.path,
             attempt=ctx.attempt,

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from orchestrator.breakers import Change, Circuits, End, Passage, Verdict
+from orchestrator.breakers import CircuitChange, CircuitPass, Circuits, End, Evidence
 from schemas.breakers import Breaker
 from tests.support import eventually
 
@@ -29,21 +29,21 @@ def circuits(broker: str) -> Iterator[Circuits]:
     made.close()
 
 
-def ask(circuits: Circuits, breaker: Breaker = QUICK, name: str = "tool bell") -> Passage:
+def ask(circuits: Circuits, breaker: Breaker = QUICK, name: str = "tool bell") -> CircuitPass:
     (passage,) = circuits.ask([(name, breaker)])
     return passage
 
 
-def ends(circuits: Circuits, *verdicts: Verdict, breaker: Breaker = QUICK) -> list[Change]:
+def ends(circuits: Circuits, *verdicts: Evidence, breaker: Breaker = QUICK) -> list[CircuitChange]:
     """Try once for each of these; what that changed."""
     changes = [circuits.tell([End(ask(circuits, breaker), verdict)])[0] for verdict in verdicts]
     return [change for change in changes if change is not None]
 
 
-def probe(circuits: Circuits, breaker: Breaker = QUICK) -> Passage:
+def probe(circuits: Circuits, breaker: Breaker = QUICK) -> CircuitPass:
     """The first probe after the circuit was open."""
 
-    def probes() -> Passage:
+    def probes() -> CircuitPass:
         passage = ask(circuits, breaker)
         assert passage.state == "probe"
         return passage
@@ -57,7 +57,7 @@ def probe(circuits: Circuits, breaker: Breaker = QUICK) -> Passage:
 def test_it_opens_with_half_of_enough_ends_being_failures(circuits: Circuits) -> None:
     assert ends(circuits, "good", "bad", "bad") == []
 
-    assert ends(circuits, "bad") == [Change("opened", 3, 4)]
+    assert ends(circuits, "bad") == [CircuitChange("opened", 3, 4)]
     passage = ask(circuits)
     assert passage.state == "open"
     assert 0 < passage.left <= 0.2
@@ -70,7 +70,7 @@ def test_fewer_failures_or_fewer_ends_do_not_open_it(circuits: Circuits) -> None
 
 
 def test_a_success_may_be_the_end_with_which_there_are_enough(circuits: Circuits) -> None:
-    assert ends(circuits, "bad", "bad", "bad", "good") == [Change("opened", 3, 4)]
+    assert ends(circuits, "bad", "bad", "bad", "good") == [CircuitChange("opened", 3, 4)]
 
 
 def test_what_is_unknown_counts_as_nothing(circuits: Circuits) -> None:
@@ -101,7 +101,7 @@ def test_many_are_asked_and_told_at_once(circuits: Circuits) -> None:
     changes = circuits.tell([End(one, "bad") for one in passages])
 
     # The two that come after it has opened are late.
-    assert changes == [None, None, None, Change("opened", 4, 4), None, None]
+    assert changes == [None, None, None, CircuitChange("opened", 4, 4), None, None]
 
 
 # --- half open ------------------------------------------------------------------------------------------------------
@@ -112,9 +112,9 @@ def test_one_probe_at_a_time_closes_it_or_opens_it_again(circuits: Circuits) -> 
     first = probe(circuits)
     assert [ask(circuits).state for _ in range(3)] == ["open"] * 3
 
-    assert circuits.tell([End(first, "bad")]) == [Change("reopened")]
+    assert circuits.tell([End(first, "bad")]) == [CircuitChange("reopened")]
     assert ask(circuits).state == "open"
-    assert circuits.tell([End(probe(circuits), "good")]) == [Change("closed")]
+    assert circuits.tell([End(probe(circuits), "good")]) == [CircuitChange("closed")]
 
     assert [ask(circuits).state for _ in range(3)] == ["closed"] * 3
     assert ends(circuits, "bad", "bad", "bad") == []  # it counts from nothing
@@ -144,7 +144,7 @@ def test_a_probe_keeps_its_place_as_long_as_it_says_so(circuits: Circuits) -> No
     second = probe(circuits)  # it has renewed no more
     assert not circuits.renew(first)
     assert circuits.tell([End(first, "good")]) == [None]
-    assert circuits.tell([End(second, "good")]) == [Change("closed")]
+    assert circuits.tell([End(second, "good")]) == [CircuitChange("closed")]
 
 
 def test_what_began_before_it_opened_changes_nothing_after_it_has_closed(circuits: Circuits) -> None:
@@ -166,7 +166,7 @@ def test_what_is_forgotten_is_closed(circuits: Circuits, broker: str) -> None:
         client.script_flush()
 
     assert ask(circuits, LONG).state == "closed"
-    assert ends(circuits, "bad", "bad", "bad", "bad", breaker=LONG) == [Change("opened", 4, 4)]
+    assert ends(circuits, "bad", "bad", "bad", "bad", breaker=LONG) == [CircuitChange("opened", 4, 4)]
 
 
 def test_a_probe_may_be_forgotten_while_it_is_under_way(circuits: Circuits, broker: str) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from uuid import UUID
 
-from orchestrator.tool_calls.log import CallLog, Ended
+from orchestrator.tool_calls.log import CallLog, EndedCall
 from tests.integration.cli.test_approvals import BUY
 from tests.integration.cli.test_moving_runs import Baton
 from tests.integration.cli.test_moving_runs import baton as baton
@@ -18,7 +18,7 @@ def test_the_calls_of_a_run_are_listed(baton: Baton, bench: Bench) -> None:
     assert "No tool was called in this run." in baton("runs", "tools", str(run)).stdout
     assert "baton runs ls" in baton("runs", "tools", str(UUID(int=7)), code=1).stderr
     log = CallLog(bench.pool)
-    call = Ended(run, "0", 1, 3, "order", "look_up", "search", "key:3", {"query": "tides"}, seconds=0.25)
+    call = EndedCall(run, "0", 1, 3, "order", "look_up", "search", "key:3", {"query": "tides"}, seconds=0.25)
     log.write(call)
     log.write(replace(call, tool="guess", result=["found"], cached=True, part_of=None))
     log.write(replace(call, error="out of\nstock", runs_on=True))

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.definitions.vocabulary import each, workflow
 from orchestrator.engine import Claimed, Engine, Finished, Pointer, WorkerId
-from orchestrator.engine.call_limits import CallBefore, Verdict
+from orchestrator.engine.call_limits import Admission, CallBefore
 from orchestrator.engine.gates import bars
 from orchestrator.engine.journals import Entry
 from orchestrator.engine.values import WorkerBeat
@@ -36,7 +36,7 @@ def before(claimed: Claimed, *limits: Limit, place: int = 0, tool: str = "bell")
     return CallBefore(claimed.run.id, claimed.path, claimed.attempt, place, given)
 
 
-def ask(bench: Bench, *calls: CallBefore, engine: Engine | None = None) -> list[Verdict]:
+def ask(bench: Bench, *calls: CallBefore, engine: Engine | None = None) -> list[Admission]:
     """Whether these may be made; steps that are woken by it are under way."""
     verdicts, woken = (engine or bench.engine).admit_calls(calls)
     bench.messages += woken
@@ -47,7 +47,7 @@ def passes(bench: Bench, *calls: CallBefore) -> int:
     return sum(one.passes for one in ask(bench, *calls))
 
 
-def put_off(bench: Bench, claimed: Claimed, verdict: Verdict, usage: Usage | None = None) -> None:
+def put_off(bench: Bench, claimed: Claimed, verdict: Admission, usage: Usage | None = None) -> None:
     """End an attempt that has to wait for long."""
     outcome = Limited(limit=verdict.limit, due_in=verdict.due_in, usage=usage or Usage())
     answer = bench.engine.record(Finished(claimed.run.id, claimed.path, claimed.attempt, outcome))

@@ -15,7 +15,7 @@ from orchestrator.engine import Finished, Submission, Submitted
 from orchestrator.evaluation.checks import load_check
 from orchestrator.evaluation.measuring import evaluate
 from orchestrator.evaluation.routing import evaluate_route, find_router
-from orchestrator.evaluation.running import STALLED, Job, Runner
+from orchestrator.evaluation.running import STALLED, CaseRun, Evaluator
 from orchestrator.identify import new_id
 from schemas.errors import IdempotencyConflict, NotFound
 from schemas.evaluations import Case
@@ -64,9 +64,9 @@ def upper(agent: str, value: Any, _: Any) -> Any:
     return value.upper()
 
 
-def runner(bench: Bench, act: Act = upper, name: str = "first", **more: Any) -> Runner:
+def runner(bench: Bench, act: Act = upper, name: str = "first", **more: Any) -> Evaluator:
     """Whenever it waits, the bench works."""
-    return Runner(_Source(bench), name, pause=lambda _: bench.drain(act), **more)
+    return Evaluator(_Source(bench), name, pause=lambda _: bench.drain(act), **more)
 
 
 def output(bench: Bench) -> Any:
@@ -101,7 +101,7 @@ def test_under_the_same_name_nothing_is_run_twice(bench: Bench) -> None:
 
 def test_what_was_not_finished_is_gone_on_with(bench: Bench) -> None:
     clock = iter([0.0, 0.0, *range(100, 200)])
-    short = Runner(
+    short = Evaluator(
         _Source(bench), "first", within=10, parallel=2, pause=lambda _: None, clock=lambda: next(clock)
     )
     cut = evaluate(short, output(bench), CASES, RIGHT, SHOUT)
@@ -120,7 +120,7 @@ def test_what_was_not_finished_is_gone_on_with(bench: Bench) -> None:
 def test_no_more_runs_are_under_way_than_allowed(bench: Bench) -> None:
     cases = [Case(id=str(n), input=str(n), line=n) for n in range(9)]
     counting = runner(bench, parallel=2)
-    counting.run([Job(SHOUT, case) for case in cases])
+    counting.run([CaseRun(SHOUT, case) for case in cases])
 
     assert counting.source.most == 2  # type: ignore[attr-defined]
     assert runs(bench) == 9
@@ -186,7 +186,7 @@ def test_what_failed_attempts_have_consumed_counts(bench: Bench) -> None:
                 )
                 assert recorded.accepted
 
-    told = evaluate(Runner(source, "first", pause=work), output(bench), CASES[:1], RIGHT, SHOUT)
+    told = evaluate(Evaluator(source, "first", pause=work), output(bench), CASES[:1], RIGHT, SHOUT)
     assert told.measured.usage == Usage(tokens=20, usd=0.5, model_calls=2)
 
 
@@ -215,8 +215,8 @@ def test_nothing_that_moves_is_told(bench: Bench) -> None:
         if told:
             bench.drain(upper)
 
-    (one,) = Runner(_Source(bench), "first", pause=pause, clock=lambda: now[0], on_stall=told.append).run(
-        [Job(SHOUT, CASES[0])]
+    (one,) = Evaluator(_Source(bench), "first", pause=pause, clock=lambda: now[0], on_stall=told.append).run(
+        [CaseRun(SHOUT, CASES[0])]
     )
     assert one is not None
     assert told == [one.id]
@@ -309,7 +309,7 @@ def test_a_decision_is_that_of_a_real_run(bench: Bench) -> None:
 def test_an_agent_that_does_not_answer_in_time_decided_nothing(bench: Bench) -> None:
     path, node = find_router(compile_workflow(DESK), None)
     clock = iter([0.0, 0.0, *range(100, 200)])
-    short = Runner(_Source(bench), "first", within=10, pause=lambda _: None, clock=lambda: next(clock))
+    short = Evaluator(_Source(bench), "first", within=10, pause=lambda _: None, clock=lambda: next(clock))
     (one,) = evaluate_route(short, output(bench), mails(technical_90="technical"), DESK, path, node).results
     assert (one.choice, one.by, one.reason) == (None, "nobody", "classify has not answered in time")
 

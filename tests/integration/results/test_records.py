@@ -13,7 +13,7 @@ from celery.result import AsyncResult
 from psycopg import sql
 
 from orchestrator.results import Backend
-from orchestrator.store.chord_queries import Part, count_part, open_chord
+from orchestrator.store.chord_queries import Header, count_part, open_chord
 
 
 def state_of(backend: Backend, task_id: str) -> tuple[str, Any]:
@@ -131,8 +131,8 @@ def rows(url: str) -> dict[str, int]:
     return counts
 
 
-def part(chord_id: str, task_id: str, index: int) -> Part:
-    return Part(chord_id, task_id, index, True, b'{"status": "SUCCESS", "result": 1}')
+def part(chord_id: str, task_id: str, index: int) -> Header:
+    return Header(chord_id, task_id, index, True, b'{"status": "SUCCESS", "result": 1}')
 
 
 def test_cleanup_deletes_what_expired_and_nothing_else(lonely: Celery, url: str) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from examples import support_triage
 from orchestrator.cli.app import app
-from orchestrator.evaluation.running import Runner
+from orchestrator.evaluation.running import Evaluator
 from schemas.settings import settings
 from tests.integration.worker.stack import Stack
 
@@ -130,10 +130,10 @@ def test_what_cannot_be_evaluated_is_said_before_anything_runs(stack: Stack, tmp
 def test_whoever_interrupts_an_evaluation_is_told_how_to_go_on(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: Runner, jobs: Any) -> Any:
+    def interrupted(self: Evaluator, jobs: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Runner, "run", interrupted)
+    monkeypatch.setattr(Evaluator, "run", interrupted)
     stopped = baton("eval", "ticket", CASES, "--check", CHECK, "--name", "nightly", code=130)
 
     assert "Its runs go on. Go on with it: the same, with --name nightly" in stopped.stderr

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from orchestrator import each, fan_out, workflow
-from orchestrator.planning.bounds import Bounds, bounds, longest_attempts
+from orchestrator.planning.bounds import WorstCase, bounds, longest_attempts
 from orchestrator.planning.mermaid import mermaid
 from schemas.workflows import WINDOW, Workflow
 from tests.unit.cli import apps
@@ -23,14 +23,14 @@ def test_an_agent_takes_all_attempts_and_the_longest_waits() -> None:
 
 
 def test_a_pipeline_adds_up() -> None:
-    assert bounds(apps.line) == Bounds(
+    assert bounds(apps.line) == WorstCase(
         steps=2, calls=2, attempts=4, parallel=1, depth=1, seconds=DRAFT + CHECK
     )
 
 
 def test_a_fan_out_with_two_slots_takes_two_rounds_at_most() -> None:
     # Branches of 33, 20 and 53 s on two slots: Graham's bound (106 - 53) / 2 + 53, then the join.
-    assert bounds(apps.wide) == Bounds(
+    assert bounds(apps.wide) == WorstCase(
         steps=1 + 2 + 3 + 1,
         calls=5,
         attempts=3 + 1 + 4 + 2,
@@ -42,7 +42,7 @@ def test_a_fan_out_with_two_slots_takes_two_rounds_at_most() -> None:
 
 def test_an_each_counts_as_many_branches_as_it_admits() -> None:
     # 100 items, 10 at a time, would take 10 x 33 s, but the join goes on after 60 s.
-    assert bounds(apps.many) == Bounds(
+    assert bounds(apps.many) == WorstCase(
         steps=1 + 1 + 100 + 1,
         calls=102,
         attempts=1 + 300 + 2,
@@ -69,7 +69,7 @@ def test_the_timeout_of_the_run_bounds_everything() -> None:
 def test_nested_fan_outs_multiply() -> None:
     inner = each(apps.check, max_items=10)
     nested = workflow("nested", fan_out(a=inner, b=inner, parallel=1))
-    assert bounds(nested) == Bounds(steps=23, calls=20, attempts=20, parallel=10, depth=3, seconds=40)
+    assert bounds(nested) == WorstCase(steps=23, calls=20, attempts=20, parallel=10, depth=3, seconds=40)
 
 
 NODE = re.compile(r'    +(n\d+)(\(\[".*"\]\)|\[".*"\]|\(\(".*"\)\))')

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import Permanent, ToolError
-from workers.tools.builtin.limits import Limits
+from workers.tools.builtin.limits import SandboxLimits
 
 PROCESSES = 16
 """Processes and threads of a program, with the two that make its sandbox."""
@@ -56,7 +56,7 @@ os._exit(0)
 """
 
 
-async def run(code: str, limits: Limits) -> tuple[Any, str]:
+async def run(code: str, limits: SandboxLimits) -> tuple[Any, str]:
     """The last value and what was printed. Raises `ToolError`, and `Permanent` where there can be no sandbox."""
     mark = secrets.token_hex(16)
     given = {"code": code, "mark": mark, "limits": _limits(limits)}
@@ -77,7 +77,7 @@ async def run(code: str, limits: Limits) -> tuple[Any, str]:
     return found.get("result"), output
 
 
-async def _said(command: list[str], given: bytes, limits: Limits) -> bytes:
+async def _said(command: list[str], given: bytes, limits: SandboxLimits) -> bytes:
     """What the program has said, when it has ended in time. Nothing of it is left, however this is left."""
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -113,7 +113,7 @@ async def _said(command: list[str], given: bytes, limits: Limits) -> bytes:
     return said
 
 
-def _limits(limits: Limits) -> dict[str, int]:
+def _limits(limits: SandboxLimits) -> dict[str, int]:
     return {
         "RLIMIT_AS": limits.memory,
         "RLIMIT_CPU": math.ceil(limits.seconds),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Limits(NamedTuple):
+class SandboxLimits(NamedTuple):
     seconds: float
     memory: int
     """Bytes."""

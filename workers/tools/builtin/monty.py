@@ -17,13 +17,13 @@ from pydantic_monty import (
 )
 
 from schemas.errors import AgentError, ToolError
-from workers.tools.builtin.limits import Limits
+from workers.tools.builtin.limits import SandboxLimits
 
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[AsyncMonty]] = WeakKeyDictionary()
 """Processes that are ready, as many as there are processors. They end with this one, or with their pool."""
 
 
-async def run(code: str, limits: Limits) -> tuple[Any, str]:
+async def run(code: str, limits: SandboxLimits) -> tuple[Any, str]:
     """The last value and what was printed. Raises `ToolError`. A program that is given up is killed."""
     allowed = ResourceLimits(max_feed_duration_secs=limits.seconds, max_memory=limits.memory)
     printed = CollectString(max_bytes=limits.max_bytes)

@@ -11,7 +11,7 @@ import pydantic_core
 from pydantic import BaseModel
 
 from schemas.errors import DefinitionError, Fault, Permanent, ToolError
-from workers.tools.builtin.limits import Limits
+from workers.tools.builtin.limits import SandboxLimits
 from workers.tools.builtin.options import Options
 from workers.tools.builtin.storable import storable, storable_data
 from workers.tools.declared import Tool, tool
@@ -19,7 +19,7 @@ from workers.tools.declared import Tool, tool
 WAITING = 10.0
 """Seconds that a program may wait for a free sandbox, and for this machine."""
 
-Sandbox = Callable[[str, Limits], Awaitable[tuple[Any, str]]]
+Sandbox = Callable[[str, SandboxLimits], Awaitable[tuple[Any, str]]]
 """Runs a program: the value of its last expression, and what it has printed. Raises `ToolError`."""
 
 
@@ -57,7 +57,7 @@ def run_python(
         faults.append(Fault("", "timeout, memory and max_bytes must be positive"))
     if faults:
         raise DefinitionError(f"tool {name!r}", faults)
-    limits = Limits(timeout, memory, max_bytes, user)
+    limits = SandboxLimits(timeout, memory, max_bytes, user)
 
     async def run(code: str) -> Ran:
         sandbox = await asyncio.to_thread(_loaded, engine)

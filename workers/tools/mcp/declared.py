@@ -16,10 +16,10 @@ from schemas.limits import Limit
 from schemas.tools import Risk
 from workers.tools.call import ToolCall
 from workers.tools.declared import Tool, schema_tool
-from workers.tools.mcp.place import Offered, Place
+from workers.tools.mcp.place import McpServer, Offered
 
 if TYPE_CHECKING:
-    from workers.tools.mcp.session import Session
+    from workers.tools.mcp.session import McpSession
 
 LOOK = 10.0
 """Seconds after which `baton doctor` waits for a server no longer."""
@@ -33,7 +33,7 @@ LONGEST = 64
 class McpTools:
     """A `Toolset`: its tools are known only when somebody looks."""
 
-    place: Place
+    place: McpServer
     only: tuple[str, ...]
     prefix: str
     risk: Risk | Mapping[str, Risk] | None
@@ -91,14 +91,14 @@ class McpTools:
             return f"start the server at {parts.scheme}://{parts.netloc}{parts.path}, or mend its url or key"
         return own(f"try by hand: {shlex.join(self.place.command)}")
 
-    async def _session(self) -> Session:
+    async def _session(self) -> McpSession:
         try:
             session_of = await asyncio.to_thread(_loaded)
         except ModuleNotFoundError as error:
             raise Permanent(f"{error.name} is missing: pip install 'baton-agents[mcp]'") from error
         return session_of(self.place)
 
-    def _tool(self, session: Session, offered: Offered) -> Tool:
+    def _tool(self, session: McpSession, offered: Offered) -> Tool:
         async def call(told: ToolCall, arguments: Mapping[str, Any]) -> Any:
             return await session.call(offered.name, arguments, told.idempotency_key, self.max_bytes)
 
@@ -160,7 +160,7 @@ def mcp_tools(
         faults.append(Fault("", "timeout and max_bytes must be positive"))
     if faults:
         raise DefinitionError(f"MCP server {server!r}", faults)
-    place = Place(server, tuple(command), tuple(env), cwd, url, key)
+    place = McpServer(server, tuple(command), tuple(env), cwd, url, key)
     shown = f"{server}_" if prefix is None else prefix
     return McpTools(place, tuple(only), shown, risk, tuple(limits), timeout, max_bytes)
 
@@ -175,7 +175,7 @@ def _faults_of(url: str) -> list[Fault]:
     return faults
 
 
-def _loaded() -> Callable[[Place], Session]:
+def _loaded() -> Callable[[McpServer], McpSession]:
     """Load the SDK, which takes a moment, and only where an agent needs it."""
     from workers.tools.mcp.session import session_of
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
-class Place:
+class McpServer:
     """Where a server is: a command that is started, or a URL."""
 
     server: str

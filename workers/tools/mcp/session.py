@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from orchestrator.local.leash import leashed
 from schemas.errors import AgentError, Permanent, ToolError
 from workers.tools.builtin.storable import storable_data
-from workers.tools.mcp.place import Offered, Place
+from workers.tools.mcp.place import McpServer, Offered
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +42,18 @@ PAGES = 50
 GONE = {mcp_types.CONNECTION_CLOSED, mcp_types.INVALID_REQUEST}
 """Errors after which a session is of no use: the server has ended, or knows nothing of it."""
 
-_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Place, Session]] = WeakKeyDictionary()
+_sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[McpServer, McpSession]] = WeakKeyDictionary()
 
 
-def session_of(place: Place) -> Session:
+def session_of(place: McpServer) -> McpSession:
     """The session with this server on the running event loop, which may not be open yet."""
-    return _sessions.setdefault(asyncio.get_running_loop(), {}).setdefault(place, Session(place))
+    return _sessions.setdefault(asyncio.get_running_loop(), {}).setdefault(place, McpSession(place))
 
 
-class Session:
+class McpSession:
     """What is said to one server, and what is known of it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: McpServer) -> None:
         self._place = place
         self._opening: asyncio.Future[_Life] | None = None
         self._offered: list[Offered] = []
@@ -126,7 +126,7 @@ def _is_open(opening: asyncio.Future[_Life]) -> bool:
 class _Life:
     """One open session, from hello to its end."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: McpServer) -> None:
         self._place = place
         self.client: Client
         self.over = asyncio.Event()
@@ -165,7 +165,7 @@ def _first(error: Exception) -> Exception:
     return error
 
 
-def _unreachable(place: Place, error: Exception) -> AgentError:
+def _unreachable(place: McpServer, error: Exception) -> AgentError:
     if isinstance(error, AgentError):
         return error
     reason = f"it said nothing for {OPENING:g} s" if isinstance(error, TimeoutError) else str(error)
@@ -173,7 +173,7 @@ def _unreachable(place: Place, error: Exception) -> AgentError:
 
 
 @asynccontextmanager
-async def _transport(place: Place) -> AsyncIterator[Any]:
+async def _transport(place: McpServer) -> AsyncIterator[Any]:
     if place.url is None:
         async with _started(place) as streams:
             yield streams
@@ -186,7 +186,7 @@ async def _transport(place: Place) -> AsyncIterator[Any]:
         yield streams
 
 
-def _started(place: Place) -> AbstractAsyncContextManager[Any]:
+def _started(place: McpServer) -> AbstractAsyncContextManager[Any]:
     """The command as a child of this worker, on a leash: it ends when the worker does, however that ends."""
     program = shutil.which(place.command[0])
     if program is None:

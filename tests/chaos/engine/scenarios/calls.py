@@ -15,7 +15,7 @@ from orchestrator.engine.reserving import Granted, Paid, Wish
 from orchestrator.standing_budgets import StandingBudgets
 from orchestrator.tool_calls.cache import Hit, Mine, ToolCache
 from orchestrator.tool_calls.fences import Behind, Fences, Holder, Open
-from orchestrator.tool_calls.log import CallLog, Ended
+from orchestrator.tool_calls.log import CallLog, EndedCall
 from schemas.limits import Limit
 from schemas.outcomes import Done, Limited
 from schemas.usage import Budget, Usage
@@ -246,7 +246,7 @@ def logging(stage: Stage) -> Story:
     """A call of a tool is written down, once."""
     run, claimed = _claimed(stage)
     log = CallLog(stage.pool)
-    ended = Ended(run, claimed.path, claimed.attempt, 0, "a", "x", None, "key", {}, result=1)
+    ended = EndedCall(run, claimed.path, claimed.attempt, 0, "a", "x", None, "key", {}, result=1)
     answer = yield lambda: log.write(ended)
     written = stage.query("SELECT count(*) FROM tool_calls WHERE run_id = %s", run)[0][0]
     assert written == 1 or (isinstance(answer, Exception) and written == 0)
