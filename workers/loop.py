@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+ENDING = 2.0
+"""Seconds that may pass while a loop ends; its thread does not hold its process up."""
+
 FUNCTIONS = 32
 """Threads of functions that users give and that are not async: embedders, judges, batches."""
+
+
+_closers: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Callable[[], Awaitable[object]]]] = (
+    WeakKeyDictionary()
+)
+
+
+def before_end(close: Callable[[], Awaitable[object]]) -> None:
+    """Let this be awaited before the running loop ends, such as the end of connections that belong to it."""
+    _closers.setdefault(asyncio.get_running_loop(), []).append(close)
 
 
 class LoopThread:
@@ -47,5 +64,36 @@ class LoopThread:
                 self._loop = asyncio.new_event_loop()
                 self._loop.set_default_executor(ThreadPoolExecutor(FUNCTIONS, thread_name_prefix="function"))
                 self._pid = os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="agents", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="agents", daemon=True)
+                self._thread.start()
             return self._loop
+
+    def end(self) -> None:
+        """Close what belongs to the loop, and stop what still runs on it. It begins anew if it is asked again."""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is None or self._pid != os.getpid():
+            return
+        ended = asyncio.run_coroutine_threadsafe(_ended(loop), loop)
+        try:
+            ended.result(ENDING)
+        except TimeoutError:
+            log.warning("what agents hold does not end: the process goes on without it")
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        self._thread.join(ENDING)
+        if not loop.is_running():
+            loop.close()
+
+
+async def _ended(loop: asyncio.AbstractEventLoop) -> None:
+    for close in _closers.pop(loop, []):
+        try:
+            await close()
+        except Exception as error:  # noqa: BLE001  the others are closed all the same
+            log.warning("a connection did not end well: %s", error)
+    running = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    await loop.shutdown_asyncgens()

@@ -210,6 +210,8 @@ class WorkerProcess:
             self.drain.give_back()  # while the heart still says that they are ours: no loss is counted
         if self.heart is not None:
             self.heart.stop()
+        if "loop" in self.__dict__:
+            self.loop.end()
         if self.drain is not None:
             self.drain.conclude(exit_code)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,6 +23,7 @@ from orchestrator.credentials import own
 from schemas.errors import Permanent
 from schemas.usage import Usage
 from workers.calls import MOST_OUTPUT
+from workers.loop import before_end
 from workers.models.named import Model
 from workers.models.providers import missing
 
@@ -33,10 +36,22 @@ _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Model, Client]] = We
 
 def client_of(model: Model) -> Client:
     """Its client on this event loop. Raises `Permanent` if it cannot be one."""
-    made = _clients.setdefault(asyncio.get_running_loop(), {})
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        _clients[loop] = {}
+        before_end(partial(_close, _clients[loop]))
+    made = _clients[loop]
     if model not in made:
         made[model] = _made(model)
     return made[model]
+
+
+async def _close(made: dict[Model, Client]) -> None:
+    """Close their connections: pydantic-ai does it for agents that are entered, and ours live longer than those."""
+    while made:
+        inner: Any = getattr(made.popitem()[1], "client", None)
+        if inspect.iscoroutinefunction(close := getattr(inner, "close", None)):
+            await close()
 
 
 def _made(model: Model) -> Client:

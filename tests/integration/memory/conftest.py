@@ -40,7 +40,8 @@ class Mind(Desk):
     ) -> None:
         super().__init__(url)
         self.memory = LongMemory(self.pool, setup, vectors=vectors)
-        loop, hands = LoopThread(), Hands()
+        self.loop = loop = LoopThread()
+        hands = Hands()
         means = Means(
             self.memory, Episodes(self.pool, self.engine.plans), setup or memory(), hands.sharing, loop
         )

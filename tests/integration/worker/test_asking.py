@@ -49,7 +49,7 @@ class Desk(Bench):
         super().__init__(url)
         self.threads = None if forked else ThreadPoolExecutor(8)
         self.hands = Hands()
-        loop = LoopThread()
+        self.loop = loop = LoopThread()
         self.agents: dict[str, Agent] = {}
         self.runner = Runner(
             loop,
@@ -108,6 +108,7 @@ class Desk(Bench):
         self.work()
 
     def close(self) -> None:
+        self.loop.end()
         if self.threads is not None:
             self.threads.shutdown()
         super().close()

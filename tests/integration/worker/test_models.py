@@ -232,7 +232,8 @@ def test_another_model_stands_in_for_one_that_does_not_answer(
     assert "scripted" not in logged[0]
     (told,) = warned(desk, run)
     assert told["message"].startswith("openai:strong answered instead of openai:cheap: cheap at ")
-    assert spent(desk, run).model_calls == 1
+    # What was cut off may have to be paid.
+    assert spent(desk, run).model_calls == (2 if isinstance(trouble, Reply) else 1)
 
 
 def test_a_server_that_is_not_there_has_a_stand_in_and_a_bad_request_has_none(desk: Desk) -> None:
