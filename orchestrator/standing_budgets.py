@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from orchestrator.engine.accounts import put_budget
 from orchestrator.engine.limits import GRACE
 from orchestrator.store import budget_queries as sql
 from orchestrator.store.connect import Conn, Pool
@@ -27,19 +28,12 @@ class StandingBudgets:
     def put(self, scope: Scope, name: str, budget: Budget, *, per: Per = "day") -> StandingBudget:
         """Set what a tenant, an agent or everybody (`all`, without a name) may consume in an hour, a day or a month.
 
-        It holds from the next model call on; what was consumed in the window counts if a budget stood there already.
-        Raises `InputError`, `Unavailable`.
+        It holds from the next model call on; what was paid for in the window before counts, and seconds of work count
+        from then on. Raises `InputError`, `Unavailable`.
         """
         _check(scope, name, budget, per)
-        keys = {
-            "scope": scope,
-            "name": name,
-            "per": per,
-            "terms": budget.model_dump_json(exclude_none=True),
-            "origin": "operator",
-        }
         with self._pool.connection() as conn:
-            conn.execute(sql.PUT_BUDGET, keys)
+            put_budget(conn, scope, name, per, budget, "operator")
             (found,) = _read(conn, f"{per}:{scope}:{name}")
         return found
 
@@ -55,6 +49,12 @@ class StandingBudgets:
             raise NotFound(
                 f"there is no budget of {scope} {name}".rstrip() + f" per {per}", next_step="baton budgets ls"
             )
+
+    @translated()
+    def agents(self) -> set[str]:
+        """The agents of all workflows that were ever submitted here. Raises `Unavailable`."""
+        with self._pool.connection() as conn:
+            return {name for (name,) in conn.execute(sql.SELECT_AGENTS).fetchall()}
 
     @translated()
     def all(self) -> list[StandingBudget]:

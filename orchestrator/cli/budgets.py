@@ -35,12 +35,18 @@ def put(
     per: Per = "day",
     json: options.Json = False,
 ) -> None:
-    """Set a budget; it holds from the next model call on."""
+    """Set a budget; it holds from the next model call on. What its window has cost before counts."""
     from orchestrator.cli.environment import connected
     from orchestrator.standing_budgets import budget_of
+    from schemas.errors import Fault, InputError
 
+    if (usd, tokens, calls, seconds) == (None, None, None, None):
+        fault = Fault("", "say how much: --usd, --tokens, --calls or --seconds")
+        raise InputError("A budget", [fault], next_step=_example(scope, name))
     budget = budget_of(usd=usd, tokens=tokens, model_calls=calls, seconds=seconds)
     with connected() as client:
+        if scope == "agent":
+            _doubt(name, client.budgets.agents())
         made = client.budgets.put(scope, name, budget, per=per)
     if json:
         print_json(made)
@@ -119,6 +125,22 @@ def costs(
         calls = sum(one.model_calls for one in found)
         rows.append(("all", f"{sum(one.usd for one in found):.6f}", *total, calls))
     print_table([by.upper(), "USD", "INPUT", "OUTPUT", "CALLS"], rows, empty="Nothing was paid for.")
+
+
+def _example(scope: str, name: str) -> str:
+    return " ".join(["baton budgets set", *([scope, name] if name else [scope]), "--usd 20"])
+
+
+def _doubt(name: str, known: set[str]) -> None:
+    """Say that nobody knows an agent: its budget may be set before its first run, but a slip of the pen is none."""
+    from orchestrator.cli.environment import loaded
+    from orchestrator.loading import unknown
+    from schemas.settings import settings
+
+    if name not in known and settings().app:
+        known |= set(loaded().agents)
+    if name not in known:
+        typer.secho(f"warning: {unknown('agent', name, known, next_step='')}", fg="yellow", err=True)
 
 
 def _whose(one: StandingBudget) -> str:

@@ -48,6 +48,19 @@ def opens(closes_at: datetime | None) -> str:
     return "" if closes_at is None else f"; it opens again at {closes_at:%Y-%m-%d %H:%M} UTC"
 
 
+def put_budget(conn: Conn, scope: str, name: str, per: str, budget: Budget, origin: str) -> None:
+    """Set a budget. A new one has spent what its window has cost so far, but for seconds of work, which count from now.
+
+    What an operator has set stands, whatever the code of an agent says.
+    """
+    terms = budget.model_dump_json(exclude_none=True)
+    keys = {"scope": scope, "name": name, "per": per, "terms": terms, "origin": origin}
+    with conn.transaction():
+        if conn.execute(sql.PUT_BUDGET, keys).fetchone() == (True,):
+            conn.execute(sql.HOLD_COSTS)
+            conn.execute(sql.COUNT_BEFORE, {"account": f"{per}:{scope}:{name}"})
+
+
 def used_up(conn: Conn, begun: Sequence[Claimed]) -> dict[Pointer, str]:
     """Those of these steps that are not to be begun, and why.
 

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.engine.accounts import DUST, UNITS, named, opens, told, waited_for
+from orchestrator.engine.accounts import DUST, UNITS, named, opens, put_budget, told, waited_for
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.limits import GRACE
 from orchestrator.engine.patience import patiently
@@ -136,15 +136,8 @@ class Reserving(Ground):
     @patiently
     def declare_budget(self, agent: str, budget: Budget) -> None:
         """What the code of an agent says that it may consume in a day; what an operator has set stands."""
-        keys = {
-            "scope": "agent",
-            "name": agent,
-            "per": "day",
-            "terms": budget.model_dump_json(exclude_none=True),
-            "origin": "code",
-        }
         with self.pool.connection() as conn:
-            conn.execute(sql.PUT_BUDGET, keys)
+            put_budget(conn, "agent", agent, "day", budget, "code")
 
     def count_rest(self, conn: Conn, rests: Sequence[Rest]) -> list[str]:
         """Count what attempts told besides their calls, in the transaction that records them; the accounts it is in."""

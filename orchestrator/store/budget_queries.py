@@ -299,6 +299,44 @@ INSERT INTO budgets AS b (account, scope, name, per, terms, origin)
 VALUES (%(per)s || ':' || %(scope)s || ':' || %(name)s, %(scope)s, %(name)s, %(per)s, %(terms)s::jsonb, %(origin)s)
 ON CONFLICT (account) DO UPDATE SET terms = excluded.terms, origin = excluded.origin
 WHERE excluded.origin = 'operator' OR b.origin = 'code' AND b.terms <> excluded.terms
+RETURNING xmax = 0 AS is_new
+"""
+
+# Nothing is paid for between the look at what was and the commit of what counts from then on.
+HOLD_COSTS: LiteralString = "LOCK TABLE costs IN SHARE MODE"
+
+# What its window has cost before there was this budget, as far as that has not been counted for an earlier one. Costs
+# of runs that were pruned are known by day, and seconds of work by nobody.
+COUNT_BEFORE: LiteralString = """
+INSERT INTO budget_windows AS w (account, opens_at, stripe, tokens, usd, model_calls, seconds)
+SELECT b.account, o.at, 16, greatest(0, p.tokens - k.tokens), greatest(0, p.usd - k.usd),
+       greatest(0, p.model_calls - k.model_calls), 0
+FROM budgets b CROSS JOIN LATERAL date_trunc(b.per, clock_timestamp(), 'UTC') AS o(at)
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(tokens), 0) AS tokens, coalesce(sum(usd), 0) AS usd,
+           coalesce(sum(model_calls), 0) AS model_calls
+    FROM (
+        SELECT c.tokens, c.usd, c.model_calls FROM costs c JOIN runs r ON r.id = c.run_id
+        WHERE c.at >= o.at AND CASE b.scope WHEN 'tenant' THEN r.tenant WHEN 'agent' THEN c.agent ELSE '' END = b.name
+        UNION ALL
+        SELECT d.tokens, d.usd, d.model_calls FROM cost_days d
+        WHERE b.per <> 'hour' AND d.day >= (o.at AT TIME ZONE 'UTC')::date
+          AND CASE b.scope WHEN 'tenant' THEN d.tenant WHEN 'agent' THEN d.agent ELSE '' END = b.name
+    ) paid
+) p
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(tokens), 0) AS tokens, coalesce(sum(usd), 0) AS usd,
+           coalesce(sum(model_calls), 0) AS model_calls
+    FROM budget_windows WHERE account = b.account AND opens_at = o.at
+) k
+WHERE b.account = %(account)s
+ON CONFLICT (account, opens_at, stripe) DO UPDATE
+SET tokens = w.tokens + excluded.tokens, usd = w.usd + excluded.usd, model_calls = w.model_calls + excluded.model_calls
+"""
+
+# Of every workflow that was ever submitted here.
+SELECT_AGENTS: LiteralString = """
+SELECT DISTINCT a.name FROM definitions d CROSS JOIN LATERAL json_object_keys(d.body -> 'agents') AS a(name)
 """
 
 DELETE_BUDGET: LiteralString = "DELETE FROM budgets WHERE account = %(account)s RETURNING account"

@@ -46,7 +46,8 @@ def test_a_budget_is_set_listed_and_removed(baton: Baton, bench: Bench) -> None:
 
 def test_what_is_no_budget_is_said_in_one_sentence(baton: Baton) -> None:
     for words, reason in [
-        (("set", "tenant", "acme"), "say how much: usd, tokens, model_calls or seconds"),
+        (("set", "tenant", "acme"), "A budget: say how much: --usd, --tokens, --calls or --seconds"),
+        (("set", "tenant", "acme"), "baton budgets set tenant acme --usd 20"),
         (("set", "tenant", "--usd", "1"), "a tenant or an agent has one, `all` has none"),
         (("set", "all", "acme", "--usd", "1"), "a tenant or an agent has one, `all` has none"),
         (("set", "all", "--usd", "-1"), "usd: Input should be greater than 0"),
@@ -54,6 +55,45 @@ def test_what_is_no_budget_is_said_in_one_sentence(baton: Baton) -> None:
     ]:
         result = baton("budgets", *words, code=1)
         assert reason in " ".join(result.stderr.split())
+
+
+def test_a_budget_that_is_set_in_its_window_has_spent_what_that_has_cost(baton: Baton, bench: Bench) -> None:
+    for _ in range(2):
+        paid(bench, 5.0, tenant="acme")
+    paid(bench, 5.0)
+    # Of what was paid for in another window nothing counts, and of a pruned run what its day has cost
+    bench.query("UPDATE costs SET at = at - interval '40 days' WHERE ctid = (SELECT min(ctid) FROM costs)")
+    bench.query(
+        "INSERT INTO cost_days SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date - n, 'w', 'a', 'm', 'acme', '', 7,"
+        " 0, n + 1, 0 FROM unnest(ARRAY[0, 40]) AS n"
+    )
+
+    assert (
+        "may consume 10 USD per day; 60 % are used"
+        in baton("budgets", "set", "tenant", "acme", "--usd", "10").stdout
+    )
+    assert (
+        "may consume 20 USD per day; 55 % are used"
+        in baton("budgets", "set", "agent", "a", "--usd", "20").stdout
+    )
+    assert "50 % are used" in baton("budgets", "set", "all", "--usd", "22", "--per", "month").stdout
+
+    # And counts on from there, once, also when it is set again or was away for a while
+    paid(bench, 1.0, tenant="acme")
+    assert "70 % are used" in baton("budgets", "set", "tenant", "acme", "--usd", "10").stdout
+    baton("budgets", "rm", "tenant", "acme")
+    paid(bench, 1.0, tenant="acme")
+    assert "80 % are used" in baton("budgets", "set", "tenant", "acme", "--usd", "10").stdout
+
+
+def test_a_budget_of_an_agent_that_nobody_knows_is_set_with_a_warning(baton: Baton, bench: Bench) -> None:
+    bench.submit(workflow("line", named("writer")), 1)
+
+    told = baton("budgets", "set", "agent", "writter", "--usd", "1")
+
+    assert "warning: There is no agent 'writter'; did you mean 'writer'?" in " ".join(told.stderr.split())
+    assert "agent writter may consume 1 USD per day" in told.stdout
+    assert baton("budgets", "set", "agent", "writer", "--usd", "1").stderr == ""
 
 
 def test_costs_are_told_as_they_were_paid_and_survive_their_runs(

@@ -200,3 +200,29 @@ def test_what_is_no_standing_budget_is_refused(bench: Bench) -> None:
     with pytest.raises(NotFound):
         standing.remove("agent", "a")
     assert standing.all() == []
+
+
+def test_a_budget_that_is_set_while_calls_are_paid_for_counts_each_of_them_once(bench: Bench) -> None:
+    # Given many calls that end while a budget is set, removed and set again
+    run = bench.submit(workflow("w", each(A, parallel=WIDTH)), list(range(WIDTH)))
+    standing, together, calls = StandingBudgets(bench.pool), threading.Barrier(WIDTH + 1), 12
+
+    def pay(number: int) -> None:
+        engine = Engine(bench.pool, WorkerId(uuid4(), f"w{number}"))
+        claimed = engine.claim(Pointer(run, f"0/{number}"))
+        assert isinstance(claimed, Claimed)
+        together.wait()
+        for _ in range(calls):
+            engine.settle_calls([paid(wish(claimed, 10), 10)])
+
+    with ThreadPoolExecutor(WIDTH) as threads:
+        paying = [threads.submit(pay, number) for number in range(WIDTH)]
+        together.wait()
+        standing.put("all", "", Budget(tokens=10_000))
+        standing.remove("all", "")
+        standing.put("all", "", Budget(tokens=10_000))
+        for one in paying:
+            one.result()
+
+    # Then its account says what they have cost
+    assert of(bench, "all") == 10 * WIDTH * calls
