@@ -168,6 +168,10 @@ def agent(
 
     def make(target: AgentFunction) -> Agent:
         agent_name = name or target.__name__
+        if batch is not None and not isinstance(batch, Batch):
+            raise DefinitionError(
+                f"agent {agent_name!r}", [Fault("batch", f"it is Batch(size=...), not {batch!r}")]
+            )
         takes_context, given, returned = _signature(target, agent_name, batched=batch is not None)
         sight = Sight(given.json_schema(by_alias=False), typed=True, intent=takes_context)
         faults = [
@@ -179,8 +183,8 @@ def agent(
         ]
         if faults:
             raise DefinitionError(f"agent {agent_name!r}", faults)
-        spec = AgentSpec(
-            name=agent_name,
+        spec = spec_of(
+            agent_name,
             description=inspect.getdoc(target) or "",
             input_schema=given.json_schema(mode="validation"),
             output_schema=returned.json_schema(mode="serialization"),
@@ -211,6 +215,18 @@ def agent(
         )
 
     return make(function) if function is not None else make
+
+
+def spec_of(name: str, **fields: Any) -> AgentSpec:
+    """The agent as data. Raises `DefinitionError`."""
+    try:
+        return AgentSpec(name=name, **fields)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False)
+        faults = [
+            Fault("/".join(map(str, one["loc"])), f"{one['msg']}, not {one['input']!r}") for one in found
+        ]
+        raise DefinitionError(f"agent {name!r}", faults) from None
 
 
 def stand_in_of(what: str, output: TypeAdapter[Any], breaker: Breaker | None, fallback: Any) -> str | None:

@@ -43,7 +43,7 @@ def state_faults(declared: Sequence[str] | None) -> Iterator[Fault]:
     """What is wrong with a declaration."""
     if declared is None:
         return
-    if isinstance(declared, str) or not all(isinstance(one, str) and one for one in declared):
+    if not isinstance(declared, list | tuple) or not all(isinstance(one, str) and one for one in declared):
         yield Fault("state", f"it is a list of names, such as ['findings', 'draft.*'], not {declared!r}")
 
 

@@ -14,6 +14,8 @@ def limit_faults(limits: Sequence[Limit], where: str = "limits") -> list[Fault]:
     """Keys that are no expressions, and two limits of which only one could be meant."""
     if isinstance(limits, Limit):
         return [Fault(where, "write a list: [Limit(...)]")]
+    if not isinstance(limits, list | tuple) or not all(isinstance(one, Limit) for one in limits):
+        return [Fault(where, f"it is a list of Limit(...), not {limits!r}")]
     faults = []
     seen = set()
     for index, limit in enumerate(limits):
@@ -29,7 +31,9 @@ def limit_faults(limits: Sequence[Limit], where: str = "limits") -> list[Fault]:
 
 
 def budget_faults(budget: Budget | None) -> list[Fault]:
-    """A budget that limits nothing."""
-    return (
-        [Fault("budget", "say how much: usd, tokens, model_calls or seconds")] if budget == Budget() else []
-    )
+    """What is no budget, or one that limits nothing."""
+    if budget is not None and not isinstance(budget, Budget):
+        return [Fault("budget", f"it is Budget(usd=...), not {budget!r}")]
+    if budget == Budget():
+        return [Fault("budget", "say how much: usd, tokens, model_calls or seconds")]
+    return []

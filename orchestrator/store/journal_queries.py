@@ -14,9 +14,17 @@ _TOLD: LiteralString = """
                    (a.usage ->> 'model_calls')::numeric) > 0))
 """
 
+# What consumed nothing is told with whatever outcome came after it.
+_NOTED: LiteralString = """
+OR j.value -> 'usage' IS NULL AND EXISTS (
+    SELECT FROM attempts a WHERE a.run_id = j.run_id AND a.path = j.path AND a.attempt >= j.attempt
+      AND a.usage IS NOT NULL)
+"""
+
 SELECT_JOURNAL: LiteralString = (
     "SELECT j.position, j.name, j.value::text, "
     + _TOLD
+    + _NOTED
     + "FROM journal j WHERE j.run_id = %(run)s AND j.path = %(path)s ORDER BY j.position"
 )
 

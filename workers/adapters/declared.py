@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypedDict, Unpack
 
 from orchestrator.definitions.limits import budget_faults, limit_faults
-from schemas.agents import AgentSpec, Retry
+from schemas.agents import Retry
 from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
 from schemas.usage import Bounds, Budget, Price
 from workers.adapters.meter import Meter
-from workers.agent import Agent, json_adapter
+from workers.agent import Agent, json_adapter, spec_of
 from workers.context import Context
 from workers.cuts.declared import ContextBudget, Sight, context_faults
 from workers.cuts.fitting import given, shown
@@ -70,8 +70,8 @@ def declared(
     ]
     if faults:
         raise DefinitionError(what, faults)
-    spec = AgentSpec(
-        name=name,
+    spec = spec_of(
+        name,
         input_schema=takes.json_schema(mode="validation"),
         output_schema=gives.json_schema(mode="serialization"),
         is_async=True,

@@ -10,14 +10,14 @@ from typing import Any, Literal
 from orchestrator.credentials import hold
 from orchestrator.definitions.conditions import fault
 from orchestrator.definitions.limits import budget_faults, limit_faults
-from schemas.agents import AgentSpec, Retry
+from schemas.agents import Retry
 from schemas.breakers import Breaker
 from schemas.errors import DefinitionError, Fault, Permanent
 from schemas.limits import Limit
 from schemas.reach import Reached
 from schemas.tools import TOOL_TIMEOUT
 from schemas.usage import Bounds, Budget, Price
-from workers.agent import Agent, json_adapter, stand_in_of
+from workers.agent import Agent, json_adapter, spec_of, stand_in_of
 from workers.asking import NOTHING
 from workers.context import Context
 from workers.cuts.declared import ContextBudget, Sight, Summarise, context_faults
@@ -186,8 +186,8 @@ def llm_agent(
             raise Permanent(f"{error.name} is missing: pip install 'baton-agents[llm]'") from error
         return await converse(brain, ctx, value)
 
-    spec = AgentSpec(
-        name=name,
+    spec = spec_of(
+        name,
         description=description,
         input_schema=takes.json_schema(mode="validation"),
         output_schema=gives.json_schema(mode="serialization"),

@@ -169,6 +169,29 @@ def test_what_is_no_guard_is_refused_when_it_is_declared(guard: Any) -> None:
         llm_agent("one", model="openai:gpt-5", input=str, output=str, instructions="", guard=guard)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("batch", 3, r"it is Batch\(size=...\), not 3"),
+        ("retry", 3, "instance of Retry, not 3"),
+        ("bounds", 5, "instance of Bounds, not 5"),
+        ("breaker", 1, "instance of Breaker, not 1"),
+        ("timeout", -1, "should be greater than 0, not -1"),
+        ("rate_limit", "often", "should match pattern"),
+        ("limits", 3, r"it is a list of Limit\(...\), not 3"),
+        ("limits", ["60/m"], r"it is a list of Limit\(...\), not"),
+        ("budget", 3, r"it is Budget\(usd=...\), not 3"),
+        ("state", 3, "it is a list of names"),
+    ],
+)
+def test_any_other_option_is_refused_in_the_same_way(option: str, value: Any, reason: str) -> None:
+    with pytest.raises(DefinitionError, match=f"agent 'one' cannot work:\n  - {option}: .*{reason}"):
+
+        @agent(**{option: value})
+        async def one(_: Any) -> str:
+            return ""
+
+
 # --- inputs -----------------------------------------------------------------------------------------------
 
 
