@@ -115,6 +115,7 @@ class Facts:
     """Runs that were accepted."""
     failures: tuple[str, ...] = field(default=("lost", "released", "failed"))
     """How attempts end that did not get to keep what they had begun."""
+    _done_by: set[tuple[str, StepKey, int, int]] = field(default_factory=set)
 
     @cached_property
     def answered(self) -> list[Deed]:
@@ -169,11 +170,32 @@ class Facts:
         left: float | None,
         asked: int = 0,
     ) -> Deed:
-        mine = [one for one in self.attempts[step] if one.worker == self.workers.get(node)]
-        began = [one for one in mine if one.started <= at]
-        number = began[-1].attempt if began else None
-        ends = [one for one in (left, began[-1].finished if began else None) if one is not None]
-        return Deed(what, step, place, number, tenant, node, at, min(ends, default=at), asked)
+        began = [
+            one for one in self.attempts[step] if one.worker == self.workers.get(node) and one.started <= at
+        ]
+        whose = self._whose(began, what, step, place, at, asked)
+        if whose is None:
+            return Deed(what, step, place, None, tenant, node, at, at, asked)
+        until = whose.finished if left is None else min(left, whose.finished)
+        return Deed(what, step, place, whose.attempt, tenant, node, at, until, asked)
+
+    def _whose(
+        self, began: Sequence[Attempt], what: str, step: StepKey, place: int, at: float, asked: int
+    ) -> Attempt | None:
+        """The attempt that did this: the one that has kept it, or else one that was taken back and has not done it yet.
+
+        A worker that goes on after it was stopped may have the step again, beside what it had begun before.
+        """
+        stopped = [one for one in began[:-1] if one.state in ("lost", "released")]
+        if not stopped:
+            return began[-1] if began else None
+        entry = self.answers.get((step, place)) if what == "model" else self.done.get((step, place))
+        if entry is not None and (entry.asked == asked if what == "model" else at <= entry.at):
+            return next((one for one in began if one.attempt == entry.attempt), began[-1])
+        free = [one for one in stopped if (what, step, place, one.attempt) not in self._done_by]
+        found = (free or stopped)[0]
+        self._done_by.add((what, step, place, found.attempt))
+        return found
 
 
 def gather(

@@ -208,19 +208,20 @@ def each_answer_is_paid_once(facts: Facts) -> Iterator[str]:
     kept = Counter(
         (entry.step, entry.attempt, sum(tokens(turn))) for (_, turn), entry in facts.answers.items()
     )
-    given = Counter((one.step, one.attempt or 0, sum(tokens(one.place))) for one in facts.answered)
     for key, count in (kept - booked).items():
         yield f"{count} answers of {key} are kept, and nobody has counted them"
-    for key, count in (booked - given).items():
-        yield f"{count} costs of {key} too many: nobody was asked"
+    paid = Counter((cost.step, cost.tokens) for cost in seen)
+    given = Counter((one.step, sum(tokens(one.place))) for one in facts.answered)
+    for told, count in (paid - given).items():
+        yield f"{count} costs of {told} too many: nobody was asked"
     for cost in seen:
         if not any(math.isclose(cost.usd, usd(turn)) for turn in range(3)):
             yield f"a call of {cost.step} cost {cost.usd}"
 
 
 def what_nobody_saw_was_cut_off(facts: Facts) -> Iterator[str]:
-    booked = Counter((cost.step, cost.attempt) for cost in facts.costs)
-    given = Counter((one.step, one.attempt or 0) for one in facts.answered)
+    booked = Counter(cost.step for cost in facts.costs)
+    given = Counter(one.step for one in facts.answered)
     for cost in facts.costs:
         end = facts.end_of(cost.step, cost.attempt)
         if not cost.is_seen and (end is None or end.state not in facts.failures):
