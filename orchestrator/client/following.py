@@ -16,6 +16,7 @@ from orchestrator.people.approvals import Approvals
 from orchestrator.store.connect import Pool
 from orchestrator.store.refusals import translated
 from orchestrator.watching.feed import Feed
+from orchestrator.watching.held import lets_go_on
 from orchestrator.watching.views import RunEnd, Views
 from schemas.errors import ResultTimeout, RunFailed
 from schemas.events import Event
@@ -78,9 +79,8 @@ class Follower:
     def _still_going(self, run_id: UUID, timeout: float | None) -> ResultTimeout:
         run = self.read(partial(self._views.summary, run_id))
         if run.state is RunState.PAUSED:
-            return ResultTimeout(
-                f"run {run_id} is paused: {run.pause_reason}", next_step=f"baton runs resume {run_id}"
-            )
+            reason = run.pause_reason or ""
+            return ResultTimeout(f"run {run_id} is paused: {reason}", next_step=lets_go_on(run_id, reason))
         if asked := self._people.approvals(run_id=run_id, limit=1):
             whom = " or ".join(asked[0].audience) or "somebody"
             return ResultTimeout(

@@ -20,6 +20,7 @@ from orchestrator.intake.bulk import Selection
 from orchestrator.store import dead_letter_queries, wait_queries
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn, Pool
+from orchestrator.watching.held import lets_go_on
 from orchestrator.watching.replay import Replay, Step
 from orchestrator.watching.totals import (
     RUN,
@@ -313,7 +314,7 @@ def _notes(
         for letter, path in dead
     )
     if run["state"] == RunState.PAUSED:
-        resume = () if dead else (f"let it go on: baton runs resume {run['id']}",)
+        resume = () if dead else (f"let it go on: {lets_go_on(run['id'], run['pause_reason'] or '')}",)
         return (f"paused: {run['pause_reason']}", *aside, *resume)
     waiting = Counter(s.agent for s in steps if s.state is StepState.READY and s.agent is not None)
     return aside + tuple(

@@ -159,6 +159,7 @@ def test_a_pause_reaches_the_whole_tree_and_resuming_too(bench: Bench) -> None:
     bench.engine.pause(runs[0], "look at this")
 
     assert [state(bench, run) for run in runs] == ["paused"] * 3
+    assert f"let it go on: baton runs resume {runs[0]}" in bench.view(runs[2]).notes
     # What runs may finish; what follows is held
     assert bench.finish(running).ready == ()
     with pytest.raises(Conflict, match=f"run {runs[0]} is"):

@@ -67,7 +67,8 @@ def test_nothing_said_does_not_mean_all(client: Client, verb: str) -> None:
 def test_paused_runs_are_resumed_together_failed_ones_only_when_asked_for(
     client: Client, worker: Engine
 ) -> None:
-    paused, broken, aside = (client.submit(ONE, 1).id for _ in range(3))
+    handles = [client.submit(ONE, 1) for _ in range(3)]
+    paused, broken, aside = (handle.id for handle in handles)
     claimed = worker.claim(Pointer(broken, "0"))
     assert isinstance(claimed, Claimed)
     worker.record(failed(claimed))
@@ -80,6 +81,9 @@ def test_paused_runs_are_resumed_together_failed_ones_only_when_asked_for(
     assert client.resume_many(workflow="one") == [paused]
     assert client.resume_many(workflow="one", state=RunState.FAILED) == [broken]
     assert states(client) == {paused: "queued", broken: "running", aside: "paused"}
+    with pytest.raises(ResultTimeout) as told:
+        handles[2].result(timeout=0.1)
+    assert told.value.next_step.startswith("baton dead show ")
 
 
 def test_who_waits_for_a_paused_run_is_told_so(client: Client) -> None:
