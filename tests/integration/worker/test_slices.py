@@ -17,6 +17,8 @@ from orchestrator.loading import load
 from orchestrator.store.schema import upgrade
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
+from tests.agents import briefing
+from tests.integration.worker.stack import Stack
 from tests.integration.worker.test_asking import Desk, attempts
 from tests.integration.worker.test_context import LONG, cuts
 from tests.integration.worker.test_thinking import provided, writer
@@ -484,3 +486,15 @@ def test_what_was_cut_is_told_in_one_event_each(desk: Desk) -> None:
 
     (event,) = [one for one in desk.events(run) if one.kind is EventKind.STEP_CUT]
     assert event.data["message"] == "input was truncated: about 500 tokens, now 50"
+
+
+# --- real workers -----------------------------------------------------------------------------------------
+
+
+def test_a_forked_worker_finds_the_agent_that_summarises_in_its_app(alone: Stack) -> None:
+    alone.worker("briefed", pool="prefork", concurrency=1, BATON_APP="tests.agents.briefing")
+
+    run = alone.submit(briefing.briefing, LONG)
+
+    assert run.result(40) == "briefed was given 0000 "
+    assert "step.cut" in alone.kinds(run, "0")
