@@ -46,8 +46,9 @@ class Claims(Ground):
             },
         ).fetchall()
         won = {Pointer(row[0], row[1]): self._claimed(conn, row) for row in rows}
-        if rows and rows[0][-2]:  # somebody has a budget
-            for pointer, reason in used_up(conn, list(won.values())).items():
+        metered = [won[Pointer(row[0], row[1])] for row in rows if row[-2]]
+        if metered:
+            for pointer, reason in used_up(conn, metered).items():
                 won[pointer] = replace(won[pointer], used_up=reason)
         return [won.pop(p) if p in won else self._refused(conn, p) for p in pointers]
 

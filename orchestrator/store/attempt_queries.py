@@ -33,8 +33,8 @@ WITH claimed AS (
     ) r
     WHERE s.run_id = r.id AND s.path = r.path AND s.state || '' = 'ready' AND s.ready_at IS NOT NULL
       AND (s.due_at IS NULL OR s.due_at <= clock_timestamp())
-    RETURNING s.run_id, s.path, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow, r.tenant,
-              r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
+    RETURNING s.run_id, s.path, s.agent, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow,
+              r.tenant, r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
               CASE WHEN s.input_ref = 'run' OR r.id <> ALL (%(known)s::uuid[]) THEN r.input END AS intent
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
@@ -56,7 +56,11 @@ SELECT c.run_id, c.path, c.attempt, c.retries, c.definition_id, c.workflow, c.te
                                                  AND src.path = substr(c.input_ref, 4))
              ELSE (SELECT src.output FROM steps src WHERE src.run_id = c.run_id
                    AND src.path = substr(c.input_ref, strpos(c.input_ref, ':') + 1)) END)::text AS input,
-       EXISTS (SELECT FROM budgets) AS metered,
+       -- Whether anybody but its run has a budget that it counts in.
+       EXISTS (SELECT FROM budgets WHERE account = ANY (ARRAY[
+           'hour:all:', 'day:all:', 'month:all:',
+           'hour:tenant:' || c.tenant, 'day:tenant:' || c.tenant, 'month:tenant:' || c.tenant,
+           'hour:agent:' || c.agent, 'day:agent:' || c.agent, 'month:agent:' || c.agent])) AS metered,
        -- A claim that a crash of the server forgets is claimed again: it need not wait for the disk.
        set_config('synchronous_commit', 'off', true)
 FROM claimed c

@@ -182,15 +182,26 @@ def test_a_budget_that_limits_nothing_is_none() -> None:
         langgraph("graph", object(), input=Text, output=Text, budget=Budget())
 
 
-def test_where_nobody_has_a_budget_none_is_looked_for(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_looks_for_no_budget_where_none_counts(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     def looked(*_: Any) -> Any:
         raise AssertionError("budgets were looked for")
 
+    till.standing.put("tenant", "other", TENANT)
+    till.standing.put("agent", "other", TENANT, per="hour")
     monkeypatch.setattr("orchestrator.engine.claims.used_up", looked)
-    monkeypatch.setattr("orchestrator.engine.engine.used_up", looked)
     one = spender()
 
     assert till.to_end(till.begin(fan_out(a=one, b=one), one)).state is RunState.COMPLETED
+
+
+@pytest.mark.parametrize(("scope", "name"), [("tenant", "default"), ("agent", "spender"), ("all", "")])
+@pytest.mark.parametrize("per", ["hour", "day", "month"])
+def test_every_budget_that_counts_is_looked_for(till: Till, scope: Any, name: str, per: Any) -> None:
+    till.standing.put(scope, name, Budget(tokens=60), per=per)
+    one = spender()
+    till.to_end(till.begin(one))
+
+    assert till.to_end(till.begin(one)).state is RunState.FAILED
 
 
 def test_many_that_tell_at_a_time_are_each_counted_and_none_follows(till: Till) -> None:
