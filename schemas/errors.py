@@ -31,7 +31,7 @@ A class's docstring is its default message. `next_step` is the command or act th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 
 class BatonError(Exception):
@@ -191,3 +191,12 @@ class AttemptTimeout(AgentError):
     """The attempt ran longer than the agent's timeout."""
 
     says_all = True
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, what that was raised from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

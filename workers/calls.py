@@ -15,6 +15,9 @@ from schemas.usage import Budget, Usage
 
 NONE = Usage()
 
+PASSING = {408, 409, 425, 429}
+"""Answers of a provider that may be others next time, as may all from 500."""
+
 MOST_OUTPUT = 4_096
 """Tokens of an answer that budgets set aside where nobody says how long it can be."""
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from orchestrator.credentials import own
-from schemas.errors import AgentError, Permanent
-
-PASSING = {408, 409, 425, 429}
-"""Answers of a provider that may be others next time, as may all from 500."""
+from schemas.errors import AgentError, Permanent, causes
+from workers.calls import PASSING
 
 
 def told(error: Exception) -> AgentError | None:
@@ -16,17 +12,9 @@ def told(error: Exception) -> AgentError | None:
 
     None for anything else.
     """
-    for one in _chain(error):
+    for one in causes(error):
         status = getattr(one, "status_code", None)
         if isinstance(status, int):
             refused = 400 <= status < 500 and status not in PASSING
             return (Permanent if refused else AgentError)(own(str(one)))
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

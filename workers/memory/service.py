@@ -12,10 +12,8 @@ import httpx
 
 from schemas.errors import AgentError, Permanent
 from schemas.usage import Price, Usage
+from workers.calls import PASSING
 from workers.memory.declared import Embedded
-
-PASSING = {408, 409, 425, 429}
-"""Answers of a service that may be others next time, as may all from 500."""
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
 """A client keeps its connections, which belong to an event loop."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
 
 from orchestrator.credentials import own
-from schemas.errors import AgentError, Permanent
+from schemas.errors import AgentError, Permanent, causes
+from workers.calls import PASSING
 from workers.models.named import Model
 
-PASSING = {408, 409, 425, 429}
-"""Answers of a provider that may be others next time, as may all from 500."""
 ITS_OWN = {401, 402, 403, 404}
 """Answers for good that tell of the provider and the account there, not of the request: another model may do."""
 SAID = 300
@@ -103,17 +101,9 @@ def _short(text: str) -> str:
 
 def _unreached(error: BaseException) -> str | None:
     """What the system says of a connection that could not be made, if that is what went wrong."""
-    for one in _chain(error):
+    for one in causes(error):
         if isinstance(one, ConnectionError) and one.errno:
             return os.strerror(one.errno)
         if isinstance(one, OSError) and one.strerror:
             return one.strerror
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from itertools import pairwise
 from threading import Barrier
 from typing import Any
@@ -23,8 +21,8 @@ from orchestrator.store.connect import Pool
 from schemas.limits import Limit
 from schemas.outcomes import Limited
 from schemas.usage import Usage
+from tests.integration.engine.attackers import besiege
 from tests.integration.engine.bench import Bench, done, named
-from tests.support import eventually
 
 WORK = workflow("work", each(named("work")))
 ONE = Limit(concurrency=1)
@@ -296,39 +294,18 @@ def attack(url: str, run: UUID, together: Barrier, limits: tuple[Limit, ...], ho
             engine.record_all([done(one, 1) for one in ended])
 
 
-def attacked(bench: Bench, url: str, run: UUID, limits: tuple[Limit, ...], *, kill: int) -> None:
-    """Four processes at once; so many of them are killed while they call, and buried."""
+def create_log(bench: Bench) -> None:
+    """The table in which attackers write down their calls."""
     bench.query(
         "CREATE TABLE called (path text, attempt int, place int, began timestamptz, ended timestamptz)"
     )
-    spawn = multiprocessing.get_context("spawn")
-    together = spawn.Barrier(4)
-    them = [spawn.Process(target=attack, args=(url, run, together, limits, 0.02)) for _ in range(4)]
-    for one in them:
-        one.start()
-    recovery = Recovery(bench.engine, bench, patience=0.0)  # type: ignore[arg-type]
-    victims = them[:kill]
-
-    def over_all() -> None:
-        calling = bench.query(
-            "SELECT DISTINCT w.name FROM steps s JOIN workers w ON w.id = s.worker_id WHERE s.state = 'running'"
-        )
-        names = {name for (name,) in calling}
-        for one in [one for one in victims if f"attacker-{one.pid}" in names]:
-            os.kill(one.pid or 0, signal.SIGKILL)
-            victims.remove(one)
-        recovery.sweep()
-        assert not any(one.is_alive() for one in them)
-
-    eventually(over_all, timeout=60)
-    assert not victims, "nobody was killed while it called"
-    assert [one.exitcode for one in them[kill:]] == [0] * (4 - kill)
 
 
 def test_processes_that_attack_a_concurrency_never_exceed_it(bench: Bench, migrated: str) -> None:
     run = bench.submit(WORK, list(range(30)))
 
-    attacked(bench, migrated, run, (Limit(concurrency=3),), kill=2)
+    create_log(bench)
+    besiege(bench, attack, migrated, run, (Limit(concurrency=3),), kill=2)
 
     # What a killed process had begun ended with its attempt, at the latest.
     rows = bench.query(
@@ -358,7 +335,8 @@ def test_processes_that_attack_a_rate_never_exceed_it(bench: Bench, migrated: st
     bench.query(
         "CREATE TRIGGER granted BEFORE UPDATE OF free_at ON limits FOR EACH ROW EXECUTE FUNCTION granted()"
     )
-    attacked(bench, migrated, run, (Limit(rate="40/s"), Limit(concurrency=9)), kill=1)
+    create_log(bench)
+    besiege(bench, attack, migrated, run, (Limit(rate="40/s"), Limit(concurrency=9)), kill=1)
 
     at = sorted(moment for (moment,) in bench.query("SELECT at FROM grants"))
     assert len(at) >= 40

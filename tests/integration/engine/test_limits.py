@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Sequence
 from itertools import pairwise
 from threading import Barrier
@@ -21,6 +19,7 @@ from orchestrator.recovery import RARELY, Recovery
 from orchestrator.store.connect import Pool
 from schemas.errors import DefinitionError
 from schemas.limits import Limit
+from tests.integration.engine.attackers import besiege
 from tests.integration.engine.bench import Bench, done, named
 from tests.support import eventually
 from workers import agent
@@ -340,33 +339,6 @@ def attack(url: str, run: UUID, together: Barrier, limits: tuple[Limit, ...], ho
             engine.make_room(Pointer(run, one.path))
 
 
-def attacked(bench: Bench, url: str, run: UUID, limits: tuple[Limit, ...], *, kill: int = 0) -> None:
-    """Four processes at once; so many of them are killed while they work, and buried."""
-    spawn = multiprocessing.get_context("spawn")
-    together = spawn.Barrier(4)
-    them = [spawn.Process(target=attack, args=(url, run, together, limits, 0.02)) for _ in range(4)]
-    for one in them:
-        one.start()
-    recovery = Recovery(bench.engine, bench, patience=0.0)  # type: ignore[arg-type]
-    victims = them[:kill]
-
-    def over_all() -> None:
-        running = bench.query(
-            "SELECT DISTINCT w.name FROM steps s JOIN workers w ON w.id = s.worker_id"
-            " WHERE s.state = 'running'"
-        )
-        names = {name for (name,) in running}
-        for one in [one for one in victims if f"attacker-{one.pid}" in names]:
-            os.kill(one.pid or 0, signal.SIGKILL)
-            victims.remove(one)
-        recovery.sweep()
-        assert not any(one.is_alive() for one in them)
-
-    eventually(over_all, timeout=60)
-    assert not victims, "nobody was killed while it worked"
-    assert [one.exitcode for one in them[kill:]] == [0] * (4 - kill)
-
-
 def most_at_a_time(bench: Bench, run: UUID) -> int:
     """The most attempts that ever ran together, as their rows tell."""
     rows = bench.query("SELECT started_at, finished_at FROM attempts WHERE run_id = %s AND path <> '0'", run)
@@ -382,7 +354,7 @@ def most_at_a_time(bench: Bench, run: UUID) -> int:
 def test_processes_that_attack_a_concurrency_never_exceed_it(bench: Bench, migrated: str, kill: int) -> None:
     run = bench.submit(WORK, list(range(60)))
 
-    attacked(bench, migrated, run, (Limit(concurrency=3),), kill=kill)
+    besiege(bench, attack, migrated, run, (Limit(concurrency=3),), kill=kill)
 
     assert most_at_a_time(bench, run) == 3
     # on a busy machine the others may have done it all before the last process was there
@@ -394,7 +366,7 @@ def test_processes_that_attack_a_concurrency_never_exceed_it(bench: Bench, migra
 def test_processes_that_attack_a_rate_never_exceed_it(bench: Bench, migrated: str, kill: int) -> None:
     run = bench.submit(WORK, list(range(60)))
 
-    attacked(bench, migrated, run, (Limit(rate="40/s", burst=3),), kill=kill)
+    besiege(bench, attack, migrated, run, (Limit(rate="40/s", burst=3),), kill=kill)
 
     starts = sorted(at for (at,) in bench.query("SELECT started_at FROM attempts WHERE path <> '0'"))
     assert len(starts) >= 60
