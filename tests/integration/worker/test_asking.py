@@ -89,7 +89,7 @@ class Desk(Bench):
         ((soon,),) = self.query(
             "SELECT EXISTS (SELECT FROM steps WHERE state = 'ready' AND due_at < now() + interval '0.1 s')"
         )
-        return bool(soon and eventually(self.fire))
+        return bool(soon) and eventually(lambda: self.fire() > 0)
 
     def attempt(self, claimed: Claimed) -> None:
         """One attempt of the agent of a claimed step."""
