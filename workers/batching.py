@@ -66,7 +66,7 @@ class Batches:
     async def result(self, ctx: Context, value: Any) -> Any:
         """The result for this step, once its batch was called. Raises what the call gave or raised for it."""
         loop = asyncio.get_running_loop()
-        ctx._is_shared = True
+        ctx._keeping.is_shared = True
         size = max(1, self._batch.size // SHRINK ** (ctx.attempt - 1))
         gathering = self._gatherings.setdefault(loop, {}).setdefault(size, _Gathering(size))
         given: asyncio.Future[Any] = loop.create_future()
@@ -104,7 +104,7 @@ class Batches:
         except PutOff as put_off:
             # What the call has to wait for, all of its steps wait for.
             for one in wanted:
-                one.ctx._put_off = put_off
+                one.ctx._keeping.put_off = put_off
             outcomes = [put_off] * len(wanted)
         for one, outcome in zip(wanted, outcomes, strict=True):
             if one.given.done():

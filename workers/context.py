@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,19 +19,16 @@ from schemas.events import EventKind
 from schemas.state import Scope
 from schemas.tools import RISKS, Risk
 from schemas.usage import MOST, Usage
-from schemas.waits import Asking
 from workers.asking import NOTHING, Question, is_storable, names
 from workers.calls import Call, Gate, Made, through
-from workers.endings import PutOff, SetAside
+from workers.endings import PutOff
 from workers.guards.masking import Mask
 from workers.guards.policy import PLAIN
-from workers.journal import Found, Journal
+from workers.journal import Found
+from workers.keeping import Keeping
 from workers.memory.memories import Means, Memories
-from workers.state import Session, Sharing, State, block, sharing_of
+from workers.state import Session, Sharing, State, sharing_of
 from workers.telling import Speaker
-
-_around: ContextVar[frozenset[asyncio.Future[None]]] = ContextVar("around", default=frozenset())
-"""What is being done of which this is a part."""
 
 
 class CallsTools(Protocol):
@@ -76,26 +70,15 @@ class Context:
     """Levels by which each of its calls counts as riskier than its tool says; see `lift_risk`."""
     _notes: list[Note] = field(default_factory=list)
     _sharing: Sharing | None = None
-    _journal: Journal | None = None
-    _places: Iterator[int] = field(default_factory=itertools.count)
-    """Instead of those of a journal, where there is none."""
+    _keeping: Keeping = field(default_factory=Keeping)
     _gates: tuple[Gate, ...] = ()
     """What its calls of models and tools pass."""
     _tooling: CallsTools | None = None
     _means: Means | None = None
     _memories: Memories | None = None
-    _is_async: bool = False
     _speaker: Speaker | None = None
-    _is_shared: bool = False
-    """Whether the call that it is given to is one of several steps."""
     _watch: Mask = field(default_factory=lambda: Mask(PLAIN, inside=False))
     """Masks what is stored of it."""
-    _in_flight: set[asyncio.Future[None]] = field(default_factory=set)
-    """What its agent does just now and will be kept."""
-    _asked: Asking | None = None
-    """What this attempt ends with."""
-    _put_off: PutOff | None = None
-    """Or what it has to wait for."""
 
     @property
     def remaining(self) -> float:
@@ -215,7 +198,7 @@ class Context:
         """
         if not is_storable(key):
             raise Permanent(f"ctx.once({key!r}): a key has no NUL characters and no lone surrogates")
-        return self._journaled(f"once {key}", block, TypeAdapter(type).validate_python)
+        return self._keeping.journaled(f"once {key}", block, TypeAdapter(type).validate_python)
 
     def ask_human(
         self,
@@ -250,7 +233,7 @@ class Context:
         )
         if not is_storable(key):
             raise Permanent(f"ctx.ask_human(key={key!r}): a key has no NUL characters and no lone surrogates")
-        return self._journaled(f"ask {key}", asked, asked.answered)
+        return self._keeping.journaled(f"ask {key}", asked, asked.answered)
 
     def use(self, tool: Any, /, **arguments: Any) -> Any:
         """Call a tool, once in the life of this step, as a model would: the result as JSON data.
@@ -286,7 +269,7 @@ class Context:
     @property
     def is_async(self) -> bool:
         """Whether the agent awaits what it asks of its context."""
-        return self._is_async
+        return self._keeping.is_async
 
     def masked(self, value: Any) -> Any:
         """This, as it may be stored where agents read it again: see `workers.guards`."""
@@ -294,7 +277,7 @@ class Context:
 
     def place(self) -> int:
         """Set the next place of the journal aside, for what is done in an order of its own: see `kept`."""
-        return next(self._places) if self._journal is None else self._journal.next()
+        return self._keeping.place()
 
     async def kept(
         self,
@@ -304,9 +287,7 @@ class Context:
         read: Callable[[Found], Any],
     ) -> Any:
         """As `once`, for an agent that has the place already and wants to know whose account it goes on."""
-        if self._journal is None:
-            return read(Found(await self._without_journal(act), owed=True))
-        return await self._awaited(self._journal, place, name, act, read)
+        return await self._keeping.kept(place, name, act, read)
 
     async def through(self, call: Call, act: Callable[[], Awaitable[Made]], *, waits: bool = True) -> Made:
         """Make this call of a model or a tool when the gates of the cluster let it pass.
@@ -318,90 +299,10 @@ class Context:
             return await through(self._gates, call, act)
         except PutOff as put_off:
             if waits:
-                self._put_off = self._put_off or put_off
+                self._keeping.put_off = self._keeping.put_off or put_off
             raise
         finally:
             self._notes += call.notes
-
-    @property
-    def _is_set_aside(self) -> bool:
-        return self._asked is not None or self._put_off is not None
-
-    def _journaled(self, name: str, act: Callable[[], Any] | Question, read: Callable[[Any], Any]) -> Any:
-        journal = self._journal
-        if journal is None:
-            return self._without_journal(act)
-        position = journal.next()
-        if self._is_async:
-            return self._awaited(journal, position, name, act, lambda found: read(found.value))
-        found = journal.recall(position, name)
-        if found is None:
-            if isinstance(act, Question):
-                self._set_aside(act, position, name)
-            with block(position):
-                result = act()
-            found = journal.keep(position, name, result)
-        return read(found.value)
-
-    async def _awaited(
-        self,
-        journal: Journal,
-        position: int,
-        name: str,
-        act: Callable[[], Any] | Question,
-        read: Callable[[Found], Any],
-    ) -> Any:
-        found = await journal.aside(journal.recall, position, name)
-        if found is None:
-            found = await self._done(journal, position, name, act)
-        return read(found)
-
-    async def _done(
-        self, journal: Journal, position: int, name: str, act: Callable[[], Any] | Question
-    ) -> Found:
-        """Do it. If that sets the attempt aside, what is done beside it ends first, and is kept."""
-        if self._is_set_aside:
-            raise SetAside
-        flight, around = asyncio.get_running_loop().create_future(), _around.get()
-        token = _around.set(around | {flight})
-        self._in_flight.add(flight)
-        try:
-            if isinstance(act, Question):
-                self._set_aside(act, position, name)
-            with block(position):
-                result = act()
-                if inspect.isawaitable(result):
-                    result = await result
-            return await journal.aside(journal.keep, position, name, result)
-        except SetAside as error:
-            self._landed(around)  # they end with it
-            ending = error
-        finally:
-            _around.reset(token)
-            self._landed({flight})
-        if self._in_flight:
-            await asyncio.wait(set(self._in_flight))
-        raise ending
-
-    def _landed(self, flights: Iterable[asyncio.Future[None]]) -> None:
-        for flight in flights:
-            self._in_flight.discard(flight)
-            if not flight.done():
-                flight.set_result(None)
-
-    def _set_aside(self, question: Question, position: int, name: str) -> NoReturn:
-        """End this attempt. Of several questions at a time the first is asked; the others when it is answered."""
-        if self._is_shared:
-            raise Permanent("an agent with batch=... cannot ask: its call is that of other steps, too")
-        if self._asked is None:
-            self._asked = question.asking(position, name)
-        raise SetAside
-
-    def _without_journal(self, act: Callable[[], Any] | Question) -> Any:
-        """In a test that calls the plain function there is nothing to remember, and nobody to ask."""
-        if isinstance(act, Question):
-            raise Permanent("nobody can be asked here: this context belongs to no step")
-        return act()
 
 
 def _as_json(verb: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from workers.guards.masking import Mask
 from workers.guards.policy import PLAIN
 from workers.hands import Hands
 from workers.journal import Journal, JournalKeeper
+from workers.keeping import Keeping
 from workers.loop import LoopThread
 from workers.memory.memories import Means
 from workers.outcomes import done, failed, late, set_aside, validated
@@ -199,11 +200,10 @@ class Runner:
             agent=agent.name,
             agents=self._agents,
             _sharing=sharing,
-            _journal=journal,
+            _keeping=Keeping(journal, is_async=agent.spec.is_async),
             _gates=self._gates,
             _tooling=self._tooling,
             _means=self._means,
-            _is_async=agent.spec.is_async,
             _speaker=Speaker(self._telling, _name(claimed), watch.spoken),
             _watch=watch,
         )
@@ -273,7 +273,7 @@ async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
     except asyncio.CancelledError:
         raise
     except BaseException:
-        if ctx._is_set_aside:  # whatever became of it on its way, in a task group say
+        if ctx._keeping.is_set_aside:  # whatever became of it on its way, in a task group say
             raise SetAside from None
         raise
     return _unless_it_asked(ctx, result)
@@ -285,7 +285,7 @@ async def _given(agent: Agent, ctx: Context, value: Any) -> Any:
     except SystemExit as error:
         raise _not_its_own(error) from error
     except Exception:
-        if ctx._is_set_aside:  # whatever became of it on its way
+        if ctx._keeping.is_set_aside:  # whatever became of it on its way
             raise SetAside from None
         raise
 
@@ -309,7 +309,7 @@ def _called(agent: Agent, ctx: Context, value: Any) -> Any:
     except SoftTimeLimitExceeded:
         raise
     except BaseException:
-        if ctx._is_set_aside:  # whatever became of it on its way
+        if ctx._keeping.is_set_aside:  # whatever became of it on its way
             raise SetAside from None
         raise
     return _unless_it_asked(ctx, result)
@@ -317,7 +317,7 @@ def _called(agent: Agent, ctx: Context, value: Any) -> Any:
 
 def _unless_it_asked(ctx: Context, result: Any) -> Any:
     """An agent that goes on after its question, having caught what ended its attempt, goes on without an answer."""
-    if ctx._is_set_aside:
+    if ctx._keeping.is_set_aside:
         raise SetAside
     return result
 

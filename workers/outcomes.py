@@ -54,7 +54,7 @@ def done(agent: Agent, ctx: Context, result: Any) -> Ended:
 
 def set_aside(ctx: Context) -> Ended:
     """With what its step waits for."""
-    asking, waits = ctx._asked, ctx._put_off
+    asking, waits = ctx._keeping.asked, ctx._keeping.put_off
     if asking is None:
         assert waits is not None  # noqa: S101  nobody else sets a step aside
         return _ended(ctx, Limited(limit=waits.limit, due_in=waits.due_in, usage=ctx.usage))

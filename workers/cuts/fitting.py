@@ -177,16 +177,17 @@ async def _summary(by: Summariser, ctx: Context, text: str) -> Any:
 @contextmanager
 def _lent(ctx: Context, by: Summariser) -> Iterator[None]:
     """While another agent works in this attempt, it does so under its own name, and sees what it has declared."""
-    agent, intent, is_async, is_shared = ctx.agent, ctx.intent, ctx._is_async, ctx._is_shared
+    keeping = ctx._keeping
+    agent, intent, is_async, is_shared = ctx.agent, ctx.intent, keeping.is_async, keeping.is_shared
     sharing, shown_state = ctx._sharing, ctx.shown_state
     slice = sharing.slice if sharing is not None else Slice(agent)
-    ctx.agent, ctx.intent, ctx._is_async = by.name, None, True
+    ctx.agent, ctx.intent, keeping.is_async = by.name, None, True
     if sharing is not None:
         sharing.slice = Slice(by.name, by.spec.state)
     try:
         yield
     finally:
-        ctx.agent, ctx.intent, ctx._is_async, ctx._is_shared = agent, intent, is_async, is_shared
+        ctx.agent, ctx.intent, keeping.is_async, keeping.is_shared = agent, intent, is_async, is_shared
         ctx.shown_state = shown_state
         if sharing is not None:
             sharing.slice = slice

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +18,7 @@ from workers.context import Context
 from workers.guards.injection import NONE, Suspicion, judged, suspicion
 from workers.guards.policy import Guard
 from workers.journal import Found
+from workers.keeping import Keeping
 from workers.models.untrusted import mark, wrapped
 from workers.tools.declared import Tool
 
@@ -110,12 +110,10 @@ class Hearsay:
             usage=Usage(),
             _counted=Usage(),
             _notes=[],
-            _journal=None,
-            _places=itertools.count(),
+            _keeping=Keeping(is_async=agent.spec.is_async),
             _sharing=None,
             _means=None,
             _memories=None,
-            _is_async=agent.spec.is_async,
         )
         verdict = await _called(agent.invoke, ctx, agent.input.validate_python(text))
         return judged(agent.output.validate_python(verdict)), ctx.usage, ctx._counted

@@ -22,6 +22,7 @@ from tests.integration.engine.bench import Bench, Boom, named
 from workers.context import Context
 from workers.hands import Hands
 from workers.journal import Journal
+from workers.keeping import Keeping
 from workers.state import Sharing
 
 A, B, C = (named(name) for name in "abc")
@@ -354,7 +355,7 @@ def test_what_is_written_in_a_block_that_is_not_done_again_has_numbers_of_its_ow
     for _ in range(3):
         claimed = bench.claim(run, "0")
         ctx = context(bench, claimed)
-        ctx._journal, ctx._is_async = Journal(bench.engine, claimed, HANDS.journals), awaited
+        ctx._keeping = Keeping(Journal(bench.engine, claimed, HANDS.journals), is_async=awaited)
         if awaited:
             asyncio.run(counted(ctx))
         else:
