@@ -27,7 +27,6 @@ from workers.models.brain import MAX_CALLS, Brain
 from workers.models.named import KeyOf, Model
 from workers.slices import SESSION, state_faults
 from workers.tools.declared import Allowed, Declared, allowed_of, entry_of
-from workers.tools.mcp.declared import McpTools
 
 
 def llm_agent(
@@ -227,7 +226,7 @@ def _bounds(calls: int, context: ContextBudget | None) -> Bounds:
 
 def _reaches(models: Sequence[Model], tools: Sequence[Allowed]) -> tuple[Reached, ...]:
     keys = [KeyOf(model) for model in models if model.variables]
-    return (*keys, *(one for one in tools if isinstance(one, McpTools)))
+    return (*keys, *(one for one in tools if isinstance(one, Reached)))
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:

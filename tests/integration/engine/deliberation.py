@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from schemas.workflows import Debate, Supervise
@@ -60,6 +60,8 @@ def supervised(node: Supervise, task: Any, act: Act, work: Work, deep: Collectio
             "gaps": open_gaps,
             "feedback": reviews[-1]["feedback"] if reviews else "",
         }
+        done: list[dict[str, Any]] = []
+        now = open_gaps
         try:
             plan = act(node.planner, brief)
             done, missing = _worked(node, number, plan["assignments"], work, deep)
@@ -68,7 +70,7 @@ def supervised(node: Supervise, task: Any, act: Act, work: Work, deep: Collectio
         except Boom:
             if not reviews:
                 raise
-            return _end(reviews, "failed", open_gaps)
+            return _end(reviews, "failed", now, done)
         before, found, gaps, open_gaps = found, found + done, gaps + missing, now
         known = [finding for one in reviews for finding in one["findings"]]
         reviews.append(review)
@@ -87,10 +89,12 @@ def _made_good(gap: dict[str, Any], found: list[dict[str, Any]]) -> bool:
     return any(one["input"] == gap["input"] and one["round"] > gap["round"] for one in found)
 
 
-def _end(reviews: list[dict[str, Any]], ended: str, gaps: list[dict[str, Any]]) -> Any:
+def _end(
+    reviews: list[dict[str, Any]], ended: str, gaps: list[dict[str, Any]], unreviewed: Sequence[Any] = ()
+) -> Any:
     last = reviews[-1]
     told = {"accepted": last["accept"], "ended": ended, "rounds": len(reviews), "gaps": gaps}
-    return {"answer": last["answer"], "feedback": last["feedback"], **told}
+    return {"answer": last["answer"], "feedback": last["feedback"], "found": list(unreviewed), **told}
 
 
 def _worked(

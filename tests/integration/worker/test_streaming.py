@@ -23,8 +23,10 @@ from workers.attempts import Attempt
 from workers.scripted import Asked, Reply, answer, call, refuse, text
 from workers.telling import TRIES, Telling
 
-LONG = "".join(f"word{number:04} " for number in range(200))
-"""Words: groups of digits are held back, since they may belong to one number."""
+LONG = "".join(f"word{number:04} " for number in range(200)).translate(
+    str.maketrans("0123456789", "abcdefghij")
+)
+"""Words without digits: these are held back until it is clear that they belong to no number that is masked."""
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_what_breaks_off_is_said_again_as_another_try(desk: Desk) -> None:
     assert desk.end(run).output == LONG[:400]
     assert said(desk, run, **{"try": 2}) == LONG[:400]
     assert LONG.startswith(said(desk, run, **{"try": 1}))
-    assert spent(desk, run).model_calls == 1
+    assert spent(desk, run).model_calls == 2  # of the first one nobody saw the end: it counts
 
 
 @pytest.mark.parametrize("trouble", [refuse(429, retry_after=0.01), refuse(500)], ids=["limited", "broken"])
