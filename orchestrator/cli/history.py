@@ -39,7 +39,8 @@ def events(
 def fork(
     run: options.Run,
     step: Annotated[
-        str, typer.Option("--from", metavar="STEP", help="Its path, as `runs events` shows it: 0/review/2.")
+        str,
+        typer.Option("--from", metavar="STEP", help="Its path, as `runs show --paths` shows it: 0/review/2."),
     ],
     given: Annotated[
         str | None,

@@ -28,13 +28,13 @@ def parse_moment(text: str) -> int | datetime:
         raise InputError("--at", [fault], next_step="baton runs events RUN") from None
 
 
-def show_moment(view: RunMoment, *, json: bool) -> None:
+def show_moment(view: RunMoment, *, json: bool, paths: bool = False) -> None:
     """Print the run as its events tell it, with what its agents had produced by then."""
     if json:
         print_json(view)
         return
     head = Text(f"event {view.event.number} of {view.events}  ", style="bold")
     console().print(Text.assemble(head, event_line(view.event)), soft_wrap=True)
-    unfolded().print(picture(view, now=view.event.at))
+    unfolded().print(picture(view, now=view.event.at, paths=paths))
     if view.state is RunState.COMPLETED:
         print_output(view.output)

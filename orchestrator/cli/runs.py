@@ -72,6 +72,9 @@ def show(
             metavar="EVENT", help="As it was after this event (see `runs events`), or at this time."
         ),
     ] = None,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Also each step's path, which `runs fork --from` takes.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Show a run with its steps, what holds it up, and what it produced."""
@@ -86,14 +89,14 @@ def show(
 
         moment = parse_moment(at)
         with connected() as client:
-            show_moment(client.run_at(resolve(client, run), moment), json=json)
+            show_moment(client.run_at(resolve(client, run), moment), paths=paths, json=json)
         return
     with connected() as client:
         view = client.run(resolve(client, run))
     if json:
         print_json(view)
         return
-    unfolded().print(picture(view, now=datetime.now(UTC)))
+    unfolded().print(picture(view, now=datetime.now(UTC), paths=paths))
     if view.state is RunState.COMPLETED:
         print_output(view.output)
     elif view.state is RunState.FAILED:

@@ -74,9 +74,9 @@ def fitted(view: RunView, *, now: datetime, height: int) -> RenderableType:
     return _Unwrapped(_render(view, steps, now, next(fits, 1)))
 
 
-def picture(view: RunView, *, now: datetime, branches: int = BRANCHES) -> RenderableType:
-    """The run with its steps and notes."""
-    return _render(view, _Steps(view), now, branches)
+def picture(view: RunView, *, now: datetime, branches: int = BRANCHES, paths: bool = False) -> RenderableType:
+    """The run with its steps and notes; with `paths` each step says the path that commands know it by."""
+    return _render(view, _Steps(view, paths=paths), now, branches)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ class _Unwrapped:
 class _Steps:
     """The steps of a run, by the step that encloses them, in the order a person reads them."""
 
-    def __init__(self, view: RunView) -> None:
+    def __init__(self, view: RunView, *, paths: bool = False) -> None:
+        self.paths = paths
         found: dict[str, list[StepView]] = defaultdict(list)
         for step in view.steps:
             if step.path:  # the run itself may be a step too
@@ -220,8 +221,9 @@ def _label(step: StepView, steps: _Steps, now: datetime) -> Text:
         f"  {_cut(as_json(steps.outputs[step.path]), _LONGEST_OUTPUT)}" if step.path in steps.outputs else ""
     )
     name = (_name(step, steps), "bold")
+    path = f"  {step.path}" if steps.paths else ""
     return Text.assemble(
-        (f"{_ICONS[step.state]} ", style), name, (f" {what} ", "dim"), (state, style), output
+        (f"{_ICONS[step.state]} ", style), name, (f" {what} ", "dim"), (state, style), output, (path, "dim")
     )
 
 

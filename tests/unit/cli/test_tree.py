@@ -44,6 +44,19 @@ def test_a_pipeline_is_read_from_top_to_bottom_with_times_and_attempts() -> None
     ]
 
 
+def test_a_step_tells_its_path_to_whoever_wants_to_name_it() -> None:
+    view = run(
+        step("0", StepState.OPEN, kind=StepKind.FAN_OUT),
+        step("0/legal", StepState.DONE, agent="legal", took=1.0),
+    )
+
+    assert text_of(view, paths=True).splitlines() == [
+        f"research-report  running  90 s  {RUN}",
+        "└── ◐ #0 fan-out open · 1/1 done · 90 s  0",
+        "    └── ✔ legal agent.legal done · 1.0 s  0/legal",
+    ]
+
+
 def test_what_was_consumed_stands_where_it_was_consumed() -> None:
     usage = Usage(tokens=12_000, usd=0.0123, model_calls=1)
     totals = Totals(attempts=3, usage=usage, began_at=START, seconds=4)
