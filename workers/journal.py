@@ -20,6 +20,7 @@ from orchestrator.engine.journals import Entry
 from schemas.errors import JournalMismatch, Permanent
 from workers.endings import Superseded
 from workers.hands import Line
+from workers.storable import holds_nul
 
 T = TypeVar("T")
 
@@ -104,6 +105,6 @@ def _json(name: str, value: Any) -> str:
         json.loads(text, parse_constant=_no_number)  # what comes back must be what Python can read
     except (pydantic_core.PydanticSerializationError, ValueError) as error:
         raise Permanent(f"what {name!r} gave has no JSON form: {error}") from None
-    if "\\u0000" in text:
+    if holds_nul(text):
         raise Permanent(f"what {name!r} gave holds a NUL character, which Postgres cannot store")
     return text

@@ -37,6 +37,7 @@ from workers.models.named import Model
 from workers.models.recollection import Opening
 from workers.models.requests import Requests, Wording
 from workers.models.untrusted import instructed
+from workers.storable import unstorable
 from workers.tools.calling import Caller, JournalPlaces
 from workers.tools.declared import Tool
 
@@ -66,6 +67,8 @@ class Conversation:
         self._caller: Caller = ctx.tooling.caller(ctx, brain.tool_timeout, hearsay)
         self._places: defaultdict[str, deque[JournalPlaces]] = defaultdict(deque)
         self._calls = 0
+        self.is_new = False
+        """Whether its model was asked by this attempt, and not only read from the journal."""
         self.heard: list[ModelMessage] = []
         """All that was said before the last answer of the model."""
         self.tools: set[str] = set()
@@ -90,6 +93,7 @@ class Conversation:
             retries=brain.corrections,
             tools=[self._offered(tool) for tool in tools],
         )
+        agent.output_validator(self._storable)
         # The journal's count is the one that counts.
         result = await agent.run(
             None if said else past.passages + asked,
@@ -97,6 +101,13 @@ class Conversation:
             usage_limits=UsageLimits(request_limit=None),
         )
         return result.output
+
+    def _storable(self, output: Any) -> Any:
+        """The output, if it can be kept; else the model hears why not."""
+        wrong = unstorable(self._brain.answers.dump_python(output, mode="json"))
+        if wrong is not None:
+            raise ModelRetry(f"it holds {wrong}: leave that out")
+        return output
 
     def _offered(self, tool: Tool) -> ModelTool[None]:
         async def call(run: RunContext[None], **arguments: Any) -> Any:
@@ -141,11 +152,11 @@ class Conversation:
         self, messages: list[ModelMessage], settings: ModelSettings | None, parameters: ModelRequestParameters
     ) -> ModelResponse:
         """The model's next response, from the journal or from its provider."""
+        self.heard = messages
         if self._calls == self._brain.max_calls:
             raise WentRound(f"{self._model.id} was called {self._calls} times without giving an answer")
         self._calls += 1
         self._hearsay.caution()
-        self.heard = messages
         if self._calls == WARN_AT:
             self._ctx.warn(f"{self._model.id} is called for the {WARN_AT}th time", calls=self._calls)
 
@@ -154,6 +165,7 @@ class Conversation:
         cuts, self._cuts = self._cuts + cuts, []
 
         async def act() -> dict[str, Any]:
+            self.is_new = True
             wording = Wording(fitting, settings, parameters)
             return {**await self._requests.answered(place, wording), "cuts": cuts}
 

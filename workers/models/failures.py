@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
+from pydantic import ValidationError
+from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior
 
 from orchestrator.credentials import own
 from schemas.errors import AgentError, Permanent, causes
 from workers.calls import PASSING
 from workers.models.named import Model
+from workers.tools.declared import said
 
 ITS_OWN = {401, 402, 403, 404}
 """Answers for good that tell of the provider and the account there, not of the request: another model may do."""
@@ -52,6 +55,21 @@ def failure(model: Model, error: Exception, url: str | None) -> ModelFailed | Mo
     failed = ModelFailed(told, retry_after=error.retry_after if isinstance(error, ModelAPIError) else None)
     failed.passing, failed.cause = status == 429, cause
     return failed
+
+
+def misfit(error: UnexpectedModelBehavior, corrections: int) -> str:
+    """What the last answer got wrong that was not corrected, in one line, to stand behind a sentence."""
+    cause = error.__cause__
+    if cause is None:
+        return f": {_short(str(error))}"
+    wrong = next((said(one) for one in causes(cause) if isinstance(one, ValidationError)), None)
+    tool = _WRONG_TOOL.match(str(error))
+    which = f"; its calls of {tool[1]} were wrong" if tool else ""
+    return f"{which} after {corrections} correction{'' if corrections == 1 else 's'}: {_short(wrong or str(cause))}"
+
+
+_WRONG_TOOL = re.compile(r"Tool ('[^']*') exceeded")
+"""How pydantic-ai begins to say that a model called a tool wrongly too often."""
 
 
 def address(url: str) -> str:

@@ -23,6 +23,7 @@ from workers.models.failures import ModelFailed, ModelRefused, failure
 from workers.models.named import Model
 from workers.models.speech import pieces
 from workers.models.standing_in import STAND_INS
+from workers.storable import storable_data
 
 AGAIN = 2
 """How often a request is repeated before the attempt fails, and the step's own retry goes on at this call."""
@@ -125,7 +126,9 @@ class Requests:
                 call.unseen = NONE
             raise failure(model, error, client_of(model).base_url) from None
         usage = usage_of(model, turn.wording.messages, response)
-        return Made(RESPONSE.dump_python(response, mode="json"), usage, response.usage.output_tokens)
+        return Made(
+            storable_data(RESPONSE.dump_python(response, mode="json")), usage, response.usage.output_tokens
+        )
 
     async def _requested(self, model: Model, turn: Turn) -> ModelResponse:
         if not self._brain.stream:

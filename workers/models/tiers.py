@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from workers.cuts.told import Told, tokens_of
 from workers.models.brain import Brain
 from workers.models.clients import check_price, client_of
 from workers.models.conversation import Conversation, WentRound
+from workers.models.failures import misfit
 from workers.models.hearsay import Hearsay
 from workers.models.named import Model
 from workers.models.recollection import Opening, closing, opening
@@ -59,22 +61,29 @@ async def _climb(brain: Brain, ctx: Context, value: Any, asked: str, past: Openi
     done: Sequence[ModelMessage] = ()
     hearsay = Hearsay(brain.guard, ctx)
     hearsay.given(past.passages + asked)
-    for model in brain.models:
-        conversation, is_last = Conversation(brain, ctx, model, hearsay, cuts), model is brain.models[-1]
+    models = deque(brain.models)
+    while models:
+        model = models.popleft()
+        conversation, is_last = Conversation(brain, ctx, model, hearsay, cuts), not models
         cuts = []
         try:
             output = await conversation.run(asked, done, past)
         except (UnexpectedModelBehavior, WentRound) as error:
-            failure = _failure(model, error)
-            if is_last:
+            failure = _failure(brain, model, error)
+            if is_last and conversation.is_new:
                 raise failure from None
+            if (
+                is_last
+            ):  # that was an earlier attempt's end: whoever resumed the run wants the model asked again
+                models.append(model)
             doubt: str | None = str(failure)
         else:
             doubt = None if is_last else _doubt(brain, value, output)
         if doubt is None:
             _tell(brain, ctx, model, reasons)
             return output
-        reasons[model.name] = doubt
+        if not is_last:
+            reasons[model.name] = doubt
         done = _settled(conversation.heard, conversation.tools)
     raise AssertionError("the last model has neither answered nor failed")
 
@@ -114,8 +123,7 @@ def _settled(messages: Sequence[ModelMessage], tools: Collection[str]) -> Sequen
     return ()
 
 
-def _failure(model: Model, error: UnexpectedModelBehavior | WentRound) -> Permanent:
+def _failure(brain: Brain, model: Model, error: UnexpectedModelBehavior | WentRound) -> Permanent:
     if isinstance(error, WentRound):
         return error
-    cause = f"{error} ({error.__cause__})" if error.__cause__ else str(error)
-    return Permanent(own(f"{model.id} gave no answer that fits: {cause}"))
+    return Permanent(own(f"{model.id} gave no answer that fits{misfit(error, brain.corrections)}"))

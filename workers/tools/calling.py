@@ -26,6 +26,7 @@ from workers.context import Context
 from workers.endings import PutOff, Superseded
 from workers.hands import Line
 from workers.loop import LoopThread
+from workers.storable import storable
 from workers.tools.call import ToolCall
 from workers.tools.declared import Allowed, AskFirst, Named, Tool, tool_of
 from workers.tools.effects import Effects, Unclear
@@ -165,7 +166,7 @@ class Caller:
             except ToolError as error:
                 if not self._keeps_errors:
                     raise
-                entry = {"error": str(error)}
+                entry = {"error": storable(str(error))}
             return await self._listener.weigh(tool, entry)
 
         kept = self._ctx.kept(places.call, f"tool {tool.name}", act, lambda found: found)

@@ -17,6 +17,7 @@ from schemas.errors import DefinitionError, Fault, ToolError
 from schemas.limits import Limit
 from schemas.tools import RISKS, DeclaredTool, MayCall, Risk, ToolSpec
 from workers.asking import names
+from workers.storable import storable_data, unstorable
 from workers.tools.call import ToolCall
 from workers.tools.identity import made_of
 
@@ -336,11 +337,14 @@ def _checker(arguments: type[BaseModel]) -> Callable[[Mapping[str, Any]], dict[s
 def _giver(name: str, result: TypeAdapter[Any]) -> Callable[[Any], Any]:
     def give(returned: Any) -> Any:
         try:
-            return result.dump_python(result.validate_python(returned), mode="json")
+            found = storable_data(result.dump_python(result.validate_python(returned), mode="json"))
         except ValidationError as error:
             raise ToolError(f"tool {name} returned what it does not declare: {said(error)}") from None
         except (pydantic_core.PydanticSerializationError, UnicodeError) as error:
             raise ToolError(f"tool {name} returned what has no JSON form: {error}") from None
+        if (wrong := unstorable(found)) is not None:
+            raise ToolError(f"tool {name} returned what has no JSON form: it holds {wrong}")
+        return found
 
     return give
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.tool_calls.log import EndedCall
 from workers.context import Context
+from workers.storable import storable
 
 LONGEST_NAME = 200
 """Characters of the name of a tool that a model has made up."""
@@ -16,7 +17,7 @@ class Refusal:
 
     def __init__(self, tool: str, given: Any, place: int, reason: str) -> None:
         self.tool = tool[:LONGEST_NAME]
-        self.reason = reason
+        self.reason = storable(reason)
         self._given = given
         self._place = place
 

@@ -131,8 +131,11 @@ def test_one_that_gives_nothing_that_fits_is_followed_by_a_better_one(desk: Desk
 
 
 def test_one_that_goes_round_in_circles_too_and_the_last_one_fails_for_good(desk: Desk) -> None:
+    looked: list[str] = []
+
     def look() -> str:
-        return "nothing"
+        looked.append("once more")
+        return f"nothing, {len(looked)} times"
 
     with provided(lambda asked: call("look")) as provider:
         run = ask(desk, tiers(provider, tools=[look], max_calls=2, retry=Retry(max=3)))
@@ -140,6 +143,8 @@ def test_one_that_goes_round_in_circles_too_and_the_last_one_fails_for_good(desk
     end = desk.end(run)
     assert (end.state, asked(provider)) == (RunState.FAILED, ["cheap", "cheap", "strong", "strong"])
     assert "strong was called 2 times without giving an answer" in str(end.error)
+    # The better one is shown all that was done, that after the last call of the other too
+    assert "nothing, 2 times" in provider.log[2].said
 
 
 def test_a_better_model_goes_on_from_what_tools_have_done(desk: Desk) -> None:

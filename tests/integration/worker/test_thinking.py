@@ -25,7 +25,7 @@ from tests.integration.worker.stack import Stack
 from tests.integration.worker.test_asking import Desk
 from tests.support import Databases, eventually
 from workers import Agent, Retry, ToolCall, ToolError, ask_first, llm_agent
-from workers.scripted import Reply, Script, ScriptedProvider, answer, call, refuse, text
+from workers.scripted import Asked, Reply, Script, ScriptedProvider, answer, call, refuse, text
 
 PRICE = Price(input=1, output=10)
 SECRET = "sk-scripted-0123456789"
@@ -150,8 +150,86 @@ def test_a_model_that_never_fits_fails_for_good_after_so_many_corrections(desk: 
 
     end = desk.end(run)
     assert (end.state, len(provider.log)) == (RunState.FAILED, 2)
-    assert "scripted gave no answer that fits" in str(end.error)
+    assert end.error is not None
+    assert end.error.message == (
+        "scripted gave no answer that fits after 1 correction: lines: Input should be a valid array"
+    )
     assert spent(desk, run).model_calls == 2
+
+
+def test_a_run_that_is_resumed_asks_a_model_again_that_gave_nothing_that_fits(desk: Desk) -> None:
+    # Given a model that looked something up, and then never gave an answer
+    looked: list[str] = []
+
+    def look(at: str) -> str:
+        looked.append(at)
+        return f"seen {at}"
+
+    def said(asked: Asked) -> Reply:
+        if asked.turn == 0:
+            return call("look", at="tides")
+        return answer({"lines": ["ok"] if len(provider.log) > 6 else 7})
+
+    with provided(said) as provider:
+        run = ask(desk, writer(provider, tools=[look], corrections=1))
+        assert (desk.end(run).state, len(provider.log)) == (RunState.FAILED, 3)
+
+        # When it is resumed, then it goes on from what was looked up, and has as many tries again
+        for asked in (5, 7):
+            desk.messages += desk.engine.resume(run)
+            desk.work()
+            assert len(provider.log) == asked
+
+    assert desk.end(run).output == {"lines": ["ok"]}
+    assert looked == ["tides"]
+    assert "seen tides" in provider.log[-1].said
+    assert [event.kind for event in desk.events(run)].count(EventKind.STEP_FAILED) == 2
+
+
+@pytest.mark.parametrize(
+    ("turn", "reason"),
+    [
+        (answer({"lines": ["a\0b"]}), "it holds a NUL character"),
+        (answer({"lines": [], "share": float("nan")}), "it holds a number that is none"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_cannot_be_stored_goes_back_with_the_reason(
+    desk: Desk, turn: Reply, reason: str, stream: bool
+) -> None:
+    class Shared(Report):
+        share: float = 0.0
+
+    with provided([turn, answer({"lines": ["ab"]})]) as provider:
+        run = ask(desk, writer(provider, output=Shared, stream=stream))
+
+    assert desk.end(run).output == {"lines": ["ab"], "share": 0.0}
+    assert reason in told(provider, 1)
+    assert spent(desk, run).model_calls == 2
+
+
+def test_what_cannot_be_stored_of_texts_and_results_is_replaced(desk: Desk) -> None:
+    def look(at: str) -> str:
+        if at == "moon":
+            raise ToolError("no \ud800 there")
+        return f"{at}: a\0b\ud800c"
+
+    def count() -> float:
+        return float("inf")
+
+    script = [
+        Reply("let\0me\ud800see", call("look", at="ti\0des").calls),
+        call("look", at="moon"),
+        call("count"),
+        text("a \\u0000 is a NUL"),
+    ]
+    with provided(script) as provider:
+        run = ask(desk, writer(provider, output=str, tools=[look, count], corrections=3))
+
+    assert desk.end(run).output == "a \\u0000 is a NUL"
+    assert "ti\ufffddes: a\ufffdb?c" in provider.log[1].used[0].told
+    assert "no ? there" in provider.log[2].used[1].told
+    assert "tool count returned what has no JSON form" in provider.log[3].used[2].told
 
 
 def test_what_a_model_gets_wrong_with_tools_it_hears(desk: Desk) -> None:

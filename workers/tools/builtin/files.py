@@ -14,8 +14,8 @@ from typing import Unpack
 from pydantic import BaseModel
 
 from schemas.errors import DefinitionError, Fault, Permanent, ToolError
+from workers.storable import storable
 from workers.tools.builtin.options import Options
-from workers.tools.builtin.storable import storable
 from workers.tools.declared import Tool, tool
 
 CLOSED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

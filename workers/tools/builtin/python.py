@@ -11,9 +11,9 @@ import pydantic_core
 from pydantic import BaseModel
 
 from schemas.errors import DefinitionError, Fault, Permanent, ToolError
+from workers.storable import storable, storable_data
 from workers.tools.builtin.limits import SandboxLimits
 from workers.tools.builtin.options import Options
-from workers.tools.builtin.storable import storable, storable_data
 from workers.tools.declared import Tool, tool
 
 WAITING = 10.0

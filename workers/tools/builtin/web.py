@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Literal, Unpack
 from pydantic import BaseModel
 
 from schemas.errors import DefinitionError, Fault, ToolError, ToolTimeout
+from workers.storable import storable
 from workers.tools.builtin.addresses import PORTS, Host, Reach, host_of
 from workers.tools.builtin.options import GRACE, Options
-from workers.tools.builtin.storable import storable
 from workers.tools.call import ToolCall
 from workers.tools.declared import Tool, tool
 

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from orchestrator.local.leash import leashed
 from schemas.errors import AgentError, Permanent, ToolError
-from workers.tools.builtin.storable import storable_data
+from workers.storable import storable_data
 from workers.tools.mcp.place import McpServer, Offered
 
 log = logging.getLogger(__name__)
