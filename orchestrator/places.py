@@ -14,6 +14,11 @@ class Places(NamedTuple):
     database_url: str
     broker_url: str
 
+    @property
+    def breakers_url(self) -> str:
+        """Where circuit breakers stand, if it is a Redis; the broker may be none."""
+        return settings().breakers_url or self.broker_url
+
 
 def find(database_url: str | None = None, broker_url: str | None = None) -> Places:
     """The URLs given, else those of the environment, else those of the servers that `baton up` runs here.

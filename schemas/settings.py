@@ -20,6 +20,9 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     """`redis://host:port/0` (or `amqp://…`); unset, the servers of `data_dir` are used."""
 
+    breakers_url: str | None = None
+    """The Redis of the circuit breakers; unset, the broker, if that is one."""
+
     app: str = ""
     """Modules that hold agents and workflows, separated by commas, e.g. `examples.text_digest`."""
 

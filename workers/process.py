@@ -141,7 +141,7 @@ class WorkerProcess:
 
     @cached_property
     def breakers(self) -> Breakers:
-        return Breakers(Circuits(self.places.broker_url), self.engine.notify, self.hands.circuits)
+        return Breakers(Circuits(self.places.breakers_url), self.engine.notify, self.hands.circuits)
 
     @cached_property
     def tooling(self) -> Tooling:

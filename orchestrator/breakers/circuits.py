@@ -69,9 +69,9 @@ class CircuitChange(NamedTuple):
 class Circuits:
     """Asks and tells circuits, many at a time; safe from many threads."""
 
-    def __init__(self, broker_url: str, *, lease: float = LEASE) -> None:
+    def __init__(self, url: str, *, lease: float = LEASE) -> None:
         self.lease = lease
-        self._url = broker_url if broker_url.startswith(("redis://", "rediss://")) else None
+        self._url = url if url.startswith(("redis://", "rediss://")) else None
         self._made: Any = None
         self._told = False
 
@@ -136,7 +136,7 @@ class Circuits:
 
     @property
     def reachable(self) -> bool:
-        """Whether the broker is a Redis at all."""
+        """Whether they stand in a Redis at all."""
         return self._url is not None
 
     def close(self) -> None:
@@ -161,7 +161,9 @@ class Circuits:
         if self._url is None:
             if not self._told:
                 self._told = True
-                log.warning("circuit breakers need Redis as the broker: here they let everything through")
+                log.warning(
+                    "circuit breakers need a Redis, BATON_BREAKERS_URL: here they let everything through"
+                )
             return None
         if not CIRCUITS.worth_a_try():
             return None

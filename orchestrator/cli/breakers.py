@@ -63,9 +63,12 @@ def _circuits() -> Iterator[Circuits]:
     from orchestrator.places import find
     from schemas.errors import Unavailable
 
-    circuits = Circuits(find().broker_url)
+    circuits = Circuits(find().breakers_url)
     if not circuits.reachable:
-        raise Unavailable("circuit breakers need Redis as the broker", next_step="set BATON_BROKER_URL")
+        raise Unavailable(
+            "circuit breakers need a Redis, and the broker is none",
+            next_step="set BATON_BREAKERS_URL=redis://host:6379/0",
+        )
     try:
         yield circuits
     except (redis.RedisError, OSError) as error:

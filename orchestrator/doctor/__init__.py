@@ -17,7 +17,7 @@ def examine() -> list[Finding]:
     if urls.database_url:
         findings += postgres.check(urls.database_url, pool_size=given.pool_size)
     if urls.broker_url:
-        findings += redis.check(urls.broker_url)
+        findings += redis.check(urls.broker_url, given.breakers_url)
         findings += queues.check(urls.broker_url)
     findings += application.check(given.app, urls.database_url, urls.broker_url)
     return findings

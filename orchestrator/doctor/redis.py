@@ -11,9 +11,32 @@ from orchestrator.doctor.places import is_redis
 _OLDEST = (6, 0)
 
 
-def check(url: str) -> list[Finding]:
-    """All checks of the broker at `url`."""
-    return _redis(url) if is_redis(url) else [_other(url)]
+def check(url: str, breakers_url: str | None = None) -> list[Finding]:
+    """All checks of the broker at `url`, and of the Redis of the circuit breakers where that is another one."""
+    if is_redis(url):
+        return _redis(url)
+    return [_other(url), *_breakers(breakers_url)]
+
+
+def _breakers(url: str | None) -> Iterator[Finding]:
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    if not url:
+        yield warn(
+            "breakers",
+            "The broker is no Redis, so circuit breakers let everything through.",
+            "set BATON_BREAKERS_URL=redis://host:6379/0, if your agents have any",
+        )
+        return
+    try:
+        with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
+            client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        sentence = f"The Redis of the circuit breakers does not let us in: {first_line(error)}."
+        yield fail("breakers", sentence, "start the server, or mend BATON_BREAKERS_URL")
+    else:
+        yield ok("breakers", "The Redis of the circuit breakers answers.")
 
 
 def _redis(url: str) -> list[Finding]:

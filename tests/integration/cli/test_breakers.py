@@ -37,10 +37,21 @@ def test_circuits_are_listed_and_reset(baton: Baton) -> None:
     assert "next:  baton breakers ls" in refused
 
 
+@pytest.mark.usefixtures("opened")
+def test_they_stand_in_a_redis_of_their_own_where_the_broker_is_none(
+    baton: Baton, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATON_BROKER_URL", "amqp://127.0.0.1:1//")
+    monkeypatch.setenv("BATON_BREAKERS_URL", broker)
+    settings.cache_clear()
+
+    assert [one["name"] for one in told(baton("breakers", "ls", "--json"))] == ["tool search"]
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("amqp://127.0.0.1:1//", "circuit breakers need Redis as the broker"),
+        ("amqp://127.0.0.1:1//", "circuit breakers need a Redis, and the broker is none"),
         ("redis://127.0.0.1:1/0", "Redis cannot be reached"),
     ],
 )

@@ -131,8 +131,19 @@ def test_no_redis_at_the_port() -> None:
 
 
 def test_no_rabbitmq_at_the_port() -> None:
-    (finding,) = redis.check(f"amqp://guest:guest@127.0.0.1:{free_port()}//")
+    finding, _ = redis.check(f"amqp://guest:guest@127.0.0.1:{free_port()}//")
     assert finding.level is Level.FAIL
+
+
+def test_breakers_beside_another_broker_want_a_redis_of_their_own(own_redis: str) -> None:
+    rabbit = f"amqp://guest:guest@127.0.0.1:{free_port()}//"
+
+    assert bad(redis.check(rabbit))[1:] == [
+        "The broker is no Redis, so circuit breakers let everything through."
+    ]
+    assert len(bad(redis.check(rabbit, own_redis))) == 1
+    assert "mend BATON_BREAKERS_URL" in redis.check(rabbit, f"redis://127.0.0.1:{free_port()}/0")[1].fix
+    assert "mend BATON_BREAKERS_URL" in redis.check(rabbit, rabbit)[1].fix
 
 
 def test_messages_of_another_program(own_redis: str) -> None:
