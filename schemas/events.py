@@ -25,6 +25,8 @@ class EventKind(StrEnum):
     RUN_FORKED = "run.forked"
     RUN_BUDGET_WARNING = "run.budget_warning"
     """Of a budget that it consumes, its own or another, 80 % are used up."""
+    RUN_BUDGET_EXHAUSTED = "run.budget_exhausted"
+    """Of a budget that it consumes, its own or another, nothing is left: steps that consume are not begun."""
     STEP_COPIED = "step.copied"
     """Steps that a forked run began with."""
     STEP_OPENED = "step.opened"

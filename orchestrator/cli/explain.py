@@ -40,6 +40,7 @@ def explain(
         EventKind.STEP_RECALLED,
         EventKind.STEP_FORGOTTEN,
         EventKind.RUN_BUDGET_WARNING,
+        EventKind.RUN_BUDGET_EXHAUSTED,
     )
     with connected() as client:
         run_id = resolve(client, run)

@@ -2,7 +2,8 @@
 
 A model's call is refused by itself (`orchestrator.engine.reserving`). Other agents tell what they have consumed when it
 is gone: what they tell is counted, and once it is as much as a budget allows, none of their steps is begun. A step
-whose agent consumes nothing is, for it may give what there is so far: a join, a fallback, a synthesis.
+whose agent consumes nothing is, for it may give what there is so far. Everything takes time: a budget in seconds lets
+only those steps begin which end what was begun, a join say. It is the same for the budgets of runs and of all others.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from orchestrator.engine.values import Claimed, Pointer
 from orchestrator.store import budget_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.usage import Bounds, Budget
-from schemas.workflows import Leaf
+from schemas.workflows import Debate, Joining, Leaf, Round, Stage
 
 UNITS = {"tokens": "tokens", "usd": "USD", "model_calls": "model calls"}
 """What calls consume, in words."""
@@ -72,21 +73,24 @@ def used_up(conn: Conn, begun: Sequence[Claimed]) -> dict[Pointer, str]:
     for run, path, account, terms, closes_at, tells, *figures in conn.execute(
         sql.SELECT_USED_UP, keys
     ).fetchall():
-        pointer = Pointer(run, path)
+        step = steps[Pointer(run, path)]
         spent = dict(zip((*UNITS, "seconds"), figures, strict=True))
-        reason = _reason(Budget.model_validate(terms), spent, consumes=tells or _consumes(steps[pointer]))
-        if reason:
-            reasons.setdefault(pointer, f"{named(account)} is used up: {reason}{opens(closes_at)}")
+        consumes = tells or _consumes(step)
+        works = consumes or not _ends_what_was_begun(step)
+        why = reason(Budget.model_validate(terms), spent, consumes=consumes, works=works)
+        if why:
+            reasons.setdefault(Pointer(run, path), f"{named(account)} is used up: {why}{opens(closes_at)}")
     return reasons
 
 
-def _reason(terms: Budget, spent: Mapping[str, Any], *, consumes: bool) -> str:
-    if terms.seconds is not None and spent["seconds"] >= terms.seconds:
-        return f"{spent['seconds']:.1f} of {terms.seconds:g} seconds"
+def reason(terms: Budget, spent: Mapping[str, Any], *, consumes: bool = True, works: bool = True) -> str:
+    """What of it is used up, in words, for a step that consumes or takes time that counts; empty if nothing is."""
     for unit, word in UNITS.items():
         limit = getattr(terms, unit)
         if consumes and limit is not None and spent[unit] >= limit - DUST:
             return f"{told(spent[unit])} of {told(limit)} {word}"
+    if works and terms.seconds is not None and spent["seconds"] >= terms.seconds:
+        return f"{spent['seconds']:.1f} of {terms.seconds:g} seconds"
     return ""
 
 
@@ -96,3 +100,18 @@ def _consumes(claimed: Claimed) -> bool:
     assert isinstance(node, Leaf)  # noqa: S101  only agents are claimed
     said = claimed.run.plan.workflow.agents[node.agent].bounds or Bounds()
     return bool(said.tokens or said.usd or said.model_calls)
+
+
+def _ends_what_was_begun(claimed: Claimed) -> bool:
+    """Whether it makes one result of what others have come to, or stands in for one of them: a single step."""
+    above, _, segment = claimed.path.rpartition("/")
+    match claimed.run.plan.at(above).node if above else None:
+        case Joining():
+            return segment == "join"
+        case Stage():
+            return segment == "else"
+        case Round():
+            return segment == "review"
+        case Debate():
+            return segment == "judge"
+    return False

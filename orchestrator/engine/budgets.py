@@ -11,7 +11,7 @@ from schemas.usage import Budget, Usage
 
 def spent(moves: Moves, run: RunRef) -> Usage:
     """What the run has consumed; not looked up where nothing limits it."""
-    return moves.spent(run) if run.plan.workflow.budget != Budget() else Usage()
+    return moves.spent(run).usage if run.plan.workflow.budget != Budget() else Usage()
 
 
 def shortage(budget: Budget, spent: Usage, promised: Usage, cost: Usage) -> str:
@@ -26,17 +26,13 @@ def shortage(budget: Budget, spent: Usage, promised: Usage, cost: Usage) -> str:
 
 def used_up(moves: Moves, run: RunRef) -> str:
     """Which part of its budget a run has used up; empty if none."""
-    return shortage(run.plan.workflow.budget, spent(moves, run), Usage(), Usage())
-
-
-def exceeded(moves: Moves, run: RunRef) -> str:
-    """Which part of its budget a run has exceeded: nothing more of it starts; empty if none."""
-    budget, gone = run.plan.workflow.budget, spent(moves, run)
-    for name in ("tokens", "usd", "model_calls"):
-        limit, consumed = getattr(budget, name), getattr(gone, name)
-        if limit is not None and consumed > limit:
-            return f"over budget: {round(consumed, 6)} of {limit} {name} are consumed"
-    return ""
+    budget = run.plan.workflow.budget
+    if budget == Budget():
+        return ""
+    usage, seconds = moves.spent(run)
+    if budget.seconds is not None and seconds >= budget.seconds:
+        return f"over budget: 0 of {budget.seconds:g} seconds are left"
+    return shortage(budget, usage, Usage(), Usage())
 
 
 def short(reason: str) -> str:

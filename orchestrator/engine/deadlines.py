@@ -102,12 +102,8 @@ class Deadlines(Ground):
             return []
         rows = conn.execute(sql.CONFIRM_LATE, _columns(keys)).fetchall()
         late = [
-            _Late(
-                RunRef(run, self.plans.load(plan, conn), urgency),
-                path,
-                error_text("BudgetExceeded", exhausted) if exhausted is not None else None,
-            )
-            for run, path, plan, urgency, exhausted in rows
+            _Late(RunRef(run, self.plans.load(plan, conn), urgency), path)
+            for run, path, plan, urgency in rows
         ]
         if not late:
             return []

@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.engine import budgets
 from orchestrator.engine.gather import Results
 from orchestrator.engine.json_texts import read, write
 from orchestrator.engine.moves import EndedPart, Moves, Place
@@ -60,20 +59,15 @@ def part_ended(moves: Moves, place: Place, node: Debate, part: EndedPart) -> Non
         moves.close(place, None, part.error)
         return
     ballot = count(node, moves.results(Place(place.run, place.below("positions"))))
-    (ruling, doubt), error = _ruling(moves, place, node, part, ballot), None
+    ruling, doubt = _ruling(moves, place, node, part, ballot)
     if ruling is not None:
         _close(moves, place, ballot, ruling)
-        return
-    if part.segment == "positions" and node.judge is not None:
-        used_up = budgets.used_up(moves, place.run)
-        if not used_up:
-            _ask(moves, place, node, node.judge, ballot)
-            return
-        doubt, error = f"{node.judge} is not asked, {used_up}", budgets.short(used_up)
-    if node.undecided == "fail":
+    elif part.segment == "positions" and node.judge is not None:
+        _ask(moves, place, node, node.judge, ballot)
+    elif node.undecided == "fail":
         moves.close(place, None, error_text("Undecided", doubt))
     else:
-        _close(moves, place, ballot, _by_plurality(ballot, doubt), error)
+        _close(moves, place, ballot, _by_plurality(ballot, doubt))
 
 
 def count(node: Debate, results: Results) -> Ballot:
@@ -141,7 +135,7 @@ def _ask(moves: Moves, place: Place, node: Debate, judge: str, ballot: Ballot) -
     moves.open_part_on(place, "judge", Leaf(agent=judge), write(case), ordinal=1)
 
 
-def _close(moves: Moves, place: Place, ballot: Ballot, ruling: Ruling, error: str | None = None) -> None:
+def _close(moves: Moves, place: Place, ballot: Ballot, ruling: Ruling) -> None:
     camp = ballot.camps[ruling.winner]
     told = {
         "by": ruling.by,
@@ -152,7 +146,7 @@ def _close(moves: Moves, place: Place, ballot: Ballot, ruling: Ruling, error: st
     dissent = [{"debater": k, "answer": v} for k, v in ballot.answers.items() if k not in camp]
     rest = {"supporters": camp, "dissent": dissent, "scores": ruling.scores, "gaps": ballot.gaps}
     answer = {"winner": ruling.winner, "answer": ballot.answers[ruling.winner]}
-    moves.close_with(place, write(answer | told | rest), error)
+    moves.close_with(place, write(answer | told | rest))
     rivals = ruling.scores or {k: round(len(v) / ballot.debaters, 6) for k, v in ballot.camps.items()}
     others = {name: share for name, share in rivals.items() if name not in camp}
     decided = {"verb": "settled on", "choice": ruling.winner, "alternatives": others}

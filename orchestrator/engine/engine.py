@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.engine import onward, spending
+from orchestrator.engine import onward
 from orchestrator.engine.accounts import used_up
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.call_limits import CallLimits
@@ -25,8 +25,9 @@ from orchestrator.engine.limits import Limits
 from orchestrator.engine.moves import Place
 from orchestrator.engine.onward import NextStage
 from orchestrator.engine.patience import UNSTORABLE, patiently
-from orchestrator.engine.reserving import Reserving, Rest, warn
+from orchestrator.engine.reserving import Reserving, Rest
 from orchestrator.engine.run_locks import sharing
+from orchestrator.engine.spending import warn
 from orchestrator.engine.values import (
     NOTHING,
     Claimed,
@@ -115,8 +116,7 @@ class Engine(
                 before = len(advance.ready)
                 advance.settle()
                 late = advance.ready[before:]
-                spending.check(conn, accounts)
-            spending.check(conn, accounts)
+            # Now that it is committed: of branches that end together, the last one sees all.
             if accounts or standing:
                 warn(conn, {f"run:{one}" for one in accounts} | standing, [one.run_id for one in batch])
             late += self.settle(conn, advance.unsettled)
@@ -173,7 +173,7 @@ def _following(
         found = accepted.get(_attempt(one))
         if found is not None and found.stage is not None:
             claims[_attempt(one)] = onward.claim_of(one, found.stage, found.run_left)
-            metered = found.metered
+            metered = metered or found.metered or found.accounts is not None
     over = used_up(conn, list(claims.values())) if metered else {}
     return {
         attempt: replace(claim, used_up=over.get(Pointer(claim.run.id, claim.path), ""))

@@ -14,7 +14,8 @@ from orchestrator.engine.gather import Results, read_results, resolve_all
 from orchestrator.engine.json_texts import read
 from orchestrator.engine.moves import Place
 from orchestrator.engine.plans import Plans
-from orchestrator.engine.values import RunRef
+from orchestrator.engine.spending import warn
+from orchestrator.engine.values import RunRef, Spent
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import attempt_queries, notice_queries, wait_queries
 from orchestrator.store.connect import AnyConn
@@ -166,6 +167,8 @@ class Ledger(ABC):
         self.ended += [one.run.id for one in endings]
         if not endings:
             return []
+        budgeted = [one.run.id for one in endings if one.run.plan.budget is not None]
+        warn(self.conn, [f"run:{run}" for run in budgeted], budgeted)  # afterwards it would be told nothing
         awaited = self.conn.execute(
             sql.END_RUNS,
             {
@@ -191,10 +194,11 @@ class Ledger(ABC):
         """What the branches of a fan-out produced."""
         return read_results(self.conn, place.run.id, place.run.plan, place.path)
 
-    def spent(self, run: RunRef) -> Usage:
+    def spent(self, run: RunRef) -> Spent:
         """What the run has consumed so far."""
-        tokens, usd, calls = self.conn.execute(sql.SELECT_SPENT, {"run": run.id}).fetchone() or (0, 0.0, 0)
-        return Usage(tokens=tokens, usd=usd, model_calls=calls)
+        row = self.conn.execute(sql.SELECT_SPENT, {"run": run.id}).fetchone() or (0, 0.0, 0, 0.0)
+        tokens, usd, calls, seconds = row
+        return Spent(Usage(tokens=tokens, usd=usd, model_calls=calls), seconds)
 
     def input_ref(self, place: Place) -> str:
         """The reference with which the composite was opened."""

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.engine.gather import Results
-from orchestrator.engine.values import RunRef
+from orchestrator.engine.values import RunRef, Spent
 from schemas.events import EventKind
-from schemas.usage import Usage
 from schemas.waits import Asking
 from schemas.workflows import Node
 
@@ -89,7 +88,7 @@ class Moves(Protocol):
     def results(self, place: Place) -> Results:
         """What the branches of a fan-out produced."""
 
-    def spent(self, run: RunRef) -> Usage:
+    def spent(self, run: RunRef) -> Spent:
         """What the run has consumed so far."""
 
     def outputs(self, place: Place) -> list[tuple[int, str]]:

@@ -7,10 +7,8 @@ branches that run at the same time cannot exceed a budget together, as far as th
 
 from __future__ import annotations
 
-import logging
-import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -20,12 +18,11 @@ from orchestrator.engine.accounts import DUST, UNITS, named, opens, put_budget, 
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.limits import GRACE
 from orchestrator.engine.patience import patiently
+from orchestrator.engine.spending import warn
 from orchestrator.engine.values import Ready
 from orchestrator.store import budget_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.usage import MOST, Budget, Usage
-
-log = logging.getLogger(__name__)
 
 
 class Wish(NamedTuple):
@@ -199,29 +196,6 @@ class Reserving(Ground):
         ended = Counter(waited_for(account) for account in freed)
         keys = {"keys": sorted(ended), "most": [ended[key] for key in sorted(ended)]}
         return self.located(conn, conn.execute(sql.WAKE_WAITERS, keys).fetchall())
-
-
-def warn(conn: Conn, accounts: Collection[str], runs: Sequence[UUID]) -> None:
-    """Tell of accounts of which 80 % are used up, once in each window: a run's own in its story, else in one of these.
-
-    A run that has ended is told nothing.
-    """
-    if not accounts:
-        return
-    nearly = conn.execute(sql.SELECT_NEARLY_SPENT, {"accounts": sorted(accounts)}).fetchall()
-    if not nearly:
-        return
-    messages = [f"{math.floor(100 * used)} % of {named(account)} are used up" for account, used, _ in nearly]
-    warned = {
-        "messages": messages,
-        "accounts": [account for account, _, _ in nearly],
-        "used": [float(used) for _, used, _ in nearly],
-        "opens": [opens_at for _, _, opens_at in nearly],
-        "runs": [UUID(one[4:]) if one.startswith("run:") else runs[0] for one, _, _ in nearly],
-    }
-    conn.execute(sql.WARN, warned)
-    for message in messages:
-        log.warning(message)
 
 
 def _accounts(conn: Conn, wishes: Sequence[Wish]) -> tuple[dict[str, Budget], dict[UUID, list[str]]]:

@@ -35,8 +35,6 @@ def part_of_round_ended(moves: Moves, place: Place, node: Round, part: EndedPart
         moves.close(place, part.output_ref, part.error)
     elif part.segment == "plan":
         _assign(moves, place, node, moves.value(place.run, part.output_ref))
-    elif over := budgets.exceeded(moves, place.run):
-        moves.close(place, None, budgets.short(over))
     else:
         above, number = _above(place)
         task = moves.value(place.run, moves.input_ref(place))

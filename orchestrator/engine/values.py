@@ -55,6 +55,14 @@ class RunRef:
     """Whether it is paused, in a transaction that holds the run: what becomes ready is then stored but not sent."""
 
 
+class Spent(NamedTuple):
+    """What a run with a budget has consumed."""
+
+    usage: Usage
+    seconds: float
+    """Of work."""
+
+
 @dataclass(frozen=True)
 class Ready:
     """A step whose row is committed and whose message may now be sent."""

@@ -208,6 +208,7 @@ WHERE run_id = %(run)s AND parent = %(parent)s AND state = 'done' ORDER BY ordin
 
 # Only of runs that have a budget.
 SELECT_SPENT: LiteralString = """
-SELECT coalesce(sum(tokens), 0)::bigint, coalesce(sum(usd), 0)::float8, coalesce(sum(model_calls), 0)::bigint
+SELECT coalesce(sum(tokens), 0)::bigint, coalesce(sum(usd), 0)::float8, coalesce(sum(model_calls), 0)::bigint,
+       coalesce(sum(seconds), 0)::float8
 FROM spendings WHERE run_id = %(run)s
 """

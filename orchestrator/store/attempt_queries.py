@@ -34,7 +34,7 @@ WITH claimed AS (
     WHERE s.run_id = r.id AND s.path = r.path AND s.state || '' = 'ready' AND s.ready_at IS NOT NULL
       AND (s.due_at IS NULL OR s.due_at <= clock_timestamp())
     RETURNING s.run_id, s.path, s.agent, s.attempt, s.retries, s.input, s.input_ref, r.definition_id, r.workflow,
-              r.tenant, r.priority, r.labels, r.state AS run_state, r.due_at AS run_due,
+              r.tenant, r.priority, r.labels, r.state AS run_state, r.due_at AS run_due, r.accounts,
               CASE WHEN s.input_ref = 'run' OR r.id <> ALL (%(known)s::uuid[]) THEN r.input END AS intent
 ), noted AS (
     INSERT INTO events (run_id, kind, path, data)
@@ -56,8 +56,8 @@ SELECT c.run_id, c.path, c.attempt, c.retries, c.definition_id, c.workflow, c.te
                                                  AND src.path = substr(c.input_ref, 4))
              ELSE (SELECT src.output FROM steps src WHERE src.run_id = c.run_id
                    AND src.path = substr(c.input_ref, strpos(c.input_ref, ':') + 1)) END)::text AS input,
-       -- Whether anybody but its run has a budget that it counts in.
-       EXISTS (SELECT FROM budgets WHERE account = ANY (ARRAY[
+       -- Whether there is a budget that it counts in.
+       c.accounts IS NOT NULL OR EXISTS (SELECT FROM budgets WHERE account = ANY (ARRAY[
            'hour:all:', 'day:all:', 'month:all:',
            'hour:tenant:' || c.tenant, 'day:tenant:' || c.tenant, 'month:tenant:' || c.tenant,
            'hour:agent:' || c.agent, 'day:agent:' || c.agent, 'month:agent:' || c.agent])) AS metered,
@@ -112,9 +112,7 @@ WITH given AS (
         retries = s.retries + (g.retry_in IS NOT NULL AND g.limited IS NULL)::int, limited = g.limited
     FROM (
         SELECT given.*, runs.definition_id, runs.priority, runs.state = 'paused' AS paused, runs.accounts,
-               -- Whether a budget allows for it is known only when this is counted.
-               CASE WHEN runs.state = 'running' AND runs.accounts IS NULL
-                     AND coalesce(runs.due_at > clock_timestamp(), true)
+               CASE WHEN runs.state = 'running' AND coalesce(runs.due_at > clock_timestamp(), true)
                     THEN given.next_path END AS goes_to,
                extract(epoch FROM runs.due_at - clock_timestamp())::float8 AS run_left
         FROM given

@@ -94,7 +94,7 @@ CROSS JOIN LATERAL (
 )
 
 # Budgets that are used up, of steps that begin: in their journals stands nothing yet. `tells` is whether the agent has
-# told before what it consumed, or the budget is its own.
+# told before what it consumed, or the budget is its own. What is counted by transactions before this one is in them.
 SELECT_USED_UP: LiteralString = (
     """
 WITH given AS (
@@ -102,7 +102,23 @@ WITH given AS (
     FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS g(run_id, path)
     JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
     WHERE NOT EXISTS (SELECT FROM journal j WHERE j.run_id = g.run_id AND j.path = g.path)
+), own AS (
+    SELECT g.run_id, g.path, g.agent, 'run:' || b.id AS account, b.budget AS terms, k.*
+    FROM given g JOIN runs r ON r.id = g.run_id CROSS JOIN unnest(r.accounts) AS a(id)
+    JOIN runs b ON b.id = a.id
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(tokens), 0)::bigint AS tokens, coalesce(sum(usd), 0)::float8 AS usd,
+               coalesce(sum(model_calls), 0)::bigint AS model_calls, coalesce(sum(seconds), 0)::float8 AS seconds
+        FROM spendings WHERE run_id = b.id
+    ) k
 )
+SELECT run_id, path, account, terms, NULL::timestamptz AS closes_at,
+       EXISTS (SELECT FROM costs c WHERE c.agent = own.agent AND c.model = '') AS tells,
+       tokens, usd, model_calls, seconds
+FROM own
+WHERE tokens >= (terms ->> 'tokens')::numeric OR usd >= (terms ->> 'usd')::float8 - 1e-9
+   OR model_calls >= (terms ->> 'model_calls')::numeric OR seconds >= (terms ->> 'seconds')::float8
+UNION ALL
 SELECT g.run_id, g.path, b.account, b.terms,
        (b.opens_at AT TIME ZONE 'UTC' + ('1 ' || b.per)::interval) AT TIME ZONE 'UTC' AS closes_at,
        starts_with(b.account, b.per || ':agent:')
@@ -119,7 +135,7 @@ CROSS JOIN LATERAL (
 ) k
 WHERE k.tokens >= (b.terms ->> 'tokens')::numeric OR k.usd >= (b.terms ->> 'usd')::float8 - 1e-9
    OR k.model_calls >= (b.terms ->> 'model_calls')::numeric OR k.seconds >= (b.terms ->> 'seconds')::float8
-ORDER BY b.account
+ORDER BY account
 """
 )
 
@@ -248,50 +264,6 @@ WITH given AS (
 SELECT DISTINCT account FROM counted
 """
 )
-
-# Those of which 80 % is used up, and whose window nobody was warned of.
-SELECT_NEARLY_SPENT: LiteralString = """
-SELECT a.account, u.used, u.opens_at
-FROM unnest(%(accounts)s::text[]) AS a(account)
-CROSS JOIN LATERAL (
-    SELECT 'epoch'::timestamptz AS opens_at, r.budget AS terms, sum(k.tokens) AS tokens, sum(k.usd) AS usd,
-           sum(k.model_calls) AS model_calls, sum(k.seconds) AS seconds
-    FROM runs r JOIN spendings k ON k.run_id = r.id
-    WHERE starts_with(a.account, 'run:') AND r.id = CASE WHEN starts_with(a.account, 'run:') THEN
-          substr(a.account, 5)::uuid END
-    GROUP BY r.id
-    UNION ALL
-    SELECT w.opens_at, b.terms, sum(w.tokens), sum(w.usd), sum(w.model_calls), sum(w.seconds)
-    FROM budgets b JOIN budget_windows w ON w.account = b.account
-    WHERE b.account = a.account AND w.opens_at = date_trunc(b.per, clock_timestamp(), 'UTC')
-    GROUP BY b.account, w.opens_at
-) t
-CROSS JOIN LATERAL (
-    SELECT t.opens_at, greatest(t.tokens / (t.terms ->> 'tokens')::numeric, t.usd / (t.terms ->> 'usd')::numeric,
-                                t.model_calls / (t.terms ->> 'model_calls')::numeric,
-                                t.seconds / (t.terms ->> 'seconds')::numeric) AS used
-) u
-WHERE u.used >= 0.8
-  AND NOT EXISTS (SELECT FROM budget_warnings n WHERE n.account = a.account AND n.opens_at = u.opens_at)
-"""
-
-# Once, and in the story of a run that goes on: its own budget in its own story.
-WARN: LiteralString = """
-WITH told AS (
-    SELECT g.* FROM unnest(%(accounts)s::text[], %(opens)s::timestamptz[], %(used)s::float8[], %(messages)s::text[],
-                              %(runs)s::uuid[]) AS g(account, opens_at, used, message, run_id)
-    JOIN runs r ON r.id = g.run_id AND r.state IN ('queued', 'running', 'paused')
-    FOR SHARE OF r
-), warned AS (
-    INSERT INTO budget_warnings (account, opens_at) SELECT account, opens_at FROM told
-    ON CONFLICT DO NOTHING
-    RETURNING account
-)
-INSERT INTO events (run_id, kind, data)
-SELECT t.run_id, 'run.budget_warning',
-       jsonb_build_object('message', t.message, 'budget', t.account, 'used', round(t.used::numeric, 4))
-FROM told t JOIN warned USING (account)
-"""
 
 # What an operator has set stands, whatever the code of an agent says.
 PUT_BUDGET: LiteralString = """

@@ -5,7 +5,7 @@ hour, a day or a month, as UTC has them. Its account is `day:tenant:acme`; that 
 row, is `run:<id>`. `spendings` counts what was consumed by a run with a budget, `budget_windows` what was in a window
 of the others: a new one begins with its first row. A `reservation` is the most that a call in flight can cost, in each
 account that it counts in; like a permit it counts while its attempt runs, so nobody has to give it back.
-`budget_warnings` says which were told that little is left.
+`budget_warnings` says which were told that little is left, or nothing.
 
 `costs` has a row for each model call that was paid, and for what an attempt has told besides; `cost_days` what they
 came to of runs that were pruned.
@@ -81,6 +81,8 @@ budget_warnings = Table(
     metadata,
     Column("account", Text, primary_key=True),
     Column("opens_at", Time, primary_key=True),
+    # How much of it was used up, in percent.
+    Column("level", SmallInteger, primary_key=True, autoincrement=False, server_default="80"),
 )
 
 reservations = Table(

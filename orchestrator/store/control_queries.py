@@ -124,7 +124,7 @@ WITH forgiven AS (
 ), resumed AS (
     UPDATE runs r
     SET state = CASE WHEN started_at IS NULL THEN 'queued' ELSE 'running' END,
-        finished_at = NULL, error = NULL, degraded = false, exhausted = NULL,
+        finished_at = NULL, error = NULL, degraded = false,
         due_at = least(clock_timestamp() + make_interval(secs => %(timeout)s::float8), (
             SELECT p.due_at FROM runs p WHERE p.id = r.parent_run AND r.awaited AND p.state IN ('queued', 'running')))
     WHERE id = %(run)s AND state = 'failed' RETURNING id

@@ -195,8 +195,8 @@ DELETE FROM budget_windows WHERE (account, opens_at, stripe) IN (
 """
 
 DELETE_OLD_WARNINGS: LiteralString = """
-DELETE FROM budget_warnings WHERE (account, opens_at) IN (
-    SELECT account, opens_at FROM budget_warnings
+DELETE FROM budget_warnings WHERE (account, opens_at, level) IN (
+    SELECT account, opens_at, level FROM budget_warnings
     WHERE opens_at > 'epoch' AND opens_at < %(cutoff)s::timestamptz - interval '1 month'
     LIMIT %(most)s FOR UPDATE SKIP LOCKED
 )

@@ -88,7 +88,7 @@ runs = Table(
     # What it may consume; whose budgets count what it does consume: its own, and those of the runs that wait for it.
     Column("budget", JSONB),
     Column("accounts", ARRAY(Uuid)),
-    # Why it has no time left although its deadline had not come.
+    # Of workers before 0.4.0, which may run on this schema while they are replaced: a budget stops steps, not runs.
     Column("exhausted", Text),
     CheckConstraint(one_of("state", RunState), name="state_known"),
     CheckConstraint("(state = 'paused') = (paused_at IS NOT NULL)", name="paused_since"),

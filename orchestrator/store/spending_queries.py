@@ -1,49 +1,61 @@
-"""What runs have consumed of their budgets.
+"""Who is told that little of a budget is left, or nothing: once, at 80 % and at 100 %.
 
-A run with a budget has an account, and what a run consumes counts in all its `accounts`: its own, and those of the
-runs that wait for it. Many branches write to an account at a time, so it stands in stripes that are added up when it
-is looked at.
+A run's own budget is told of in its own story, that of others in the story of a run that consumes of it. A run that
+has ended is told nothing.
 """
 
 from __future__ import annotations
 
 from typing import LiteralString
 
-# A run that has consumed too much is out of time from now on: nothing of it is claimed, and the timers end it. A
-# paused one has no time left for when it is resumed.
-EXHAUST: LiteralString = """
-WITH spent AS (
-    SELECT r.id, r.budget, sum(k.tokens) AS tokens, sum(k.usd) AS usd, sum(k.model_calls) AS model_calls,
-           sum(k.seconds) AS seconds
+# Budgets of which much is used up, and nobody was told of that part. In one order, so that two never wait for each
+# other.
+SELECT_NEARLY_SPENT: LiteralString = """
+SELECT a.account, t.opens_at, t.closes_at, t.terms, u.used, l.level, t.tokens, t.usd, t.model_calls, t.seconds
+FROM unnest(%(accounts)s::text[]) AS a(account)
+CROSS JOIN LATERAL (
+    SELECT 'epoch'::timestamptz AS opens_at, NULL::timestamptz AS closes_at, r.budget AS terms,
+           sum(k.tokens)::bigint AS tokens, sum(k.usd)::float8 AS usd, sum(k.model_calls)::bigint AS model_calls,
+           sum(k.seconds)::float8 AS seconds
     FROM runs r JOIN spendings k ON k.run_id = r.id
-    WHERE r.id = ANY (%(runs)s::uuid[]) AND r.exhausted IS NULL AND r.state IN ('queued', 'running', 'paused')
-    GROUP BY r.id, r.budget
-), beyond AS (
-    SELECT id, CASE
-        WHEN tokens > (budget ->> 'tokens')::numeric THEN
-            format('%%s tokens, more than its budget of %%s', trim_scale(tokens), budget ->> 'tokens')
-        WHEN usd > (budget ->> 'usd')::numeric THEN
-            format('%%s USD, more than its budget of %%s', trim_scale(round(usd, 6)), budget ->> 'usd')
-        WHEN model_calls > (budget ->> 'model_calls')::numeric THEN
-            format('%%s model calls, more than its budget of %%s', trim_scale(model_calls), budget ->> 'model_calls')
-        WHEN seconds > (budget ->> 'seconds')::numeric THEN
-            format('%%s seconds, more than its budget of %%s', trim_scale(round(seconds, 1)), budget ->> 'seconds')
-        END AS reason
-    FROM spent
-)
-UPDATE runs r
-SET exhausted = format('run %%s has consumed %%s', r.id, b.reason),
-    due_at = CASE WHEN r.state <> 'paused' THEN clock_timestamp() END,
-    time_left = CASE WHEN r.state = 'paused' THEN interval '0' END
-FROM beyond b
-WHERE r.id = b.id AND b.reason IS NOT NULL AND r.exhausted IS NULL AND r.state IN ('queued', 'running', 'paused')
-RETURNING r.id
+    WHERE starts_with(a.account, 'run:') AND r.id = CASE WHEN starts_with(a.account, 'run:') THEN
+          substr(a.account, 5)::uuid END
+    GROUP BY r.id
+    UNION ALL
+    SELECT w.opens_at, (w.opens_at AT TIME ZONE 'UTC' + ('1 ' || b.per)::interval) AT TIME ZONE 'UTC', b.terms,
+           sum(w.tokens)::bigint, sum(w.usd)::float8, sum(w.model_calls)::bigint, sum(w.seconds)::float8
+    FROM budgets b JOIN budget_windows w ON w.account = b.account
+    WHERE b.account = a.account AND w.opens_at = date_trunc(b.per, clock_timestamp(), 'UTC')
+    GROUP BY b.account, w.opens_at
+) t
+CROSS JOIN LATERAL (
+    SELECT greatest(t.tokens / (t.terms ->> 'tokens')::float8, (t.usd + 1e-9) / (t.terms ->> 'usd')::float8,
+                    t.model_calls / (t.terms ->> 'model_calls')::float8,
+                    t.seconds / (t.terms ->> 'seconds')::float8) AS used
+) u
+CROSS JOIN LATERAL (SELECT CASE WHEN u.used >= 1 THEN 100 ELSE 80 END AS level) l
+WHERE u.used >= 0.8
+  AND NOT EXISTS (SELECT FROM budget_warnings n
+                  WHERE n.account = a.account AND n.opens_at = t.opens_at AND n.level = l.level)
+ORDER BY a.account
 """
 
-# The same for the runs that it waits for; it is the one that ends them.
-EXHAUST_BELOW: LiteralString = """
-UPDATE runs
-SET due_at = CASE WHEN state <> 'paused' THEN clock_timestamp() END,
-    time_left = CASE WHEN state = 'paused' THEN interval '0' END
-WHERE id = ANY (%(runs)s::uuid[]) AND state IN ('queued', 'running', 'paused')
+# The run is held as whoever ends it holds it: who comes second finds that it has ended.
+WARN: LiteralString = """
+WITH told AS (
+    SELECT g.* FROM unnest(%(accounts)s::text[], %(opens)s::timestamptz[], %(levels)s::int[], %(used)s::float8[],
+                           %(messages)s::text[], %(runs)s::uuid[])
+                    AS g(account, opens_at, level, used, message, run_id)
+    JOIN runs r ON r.id = g.run_id AND r.state IN ('queued', 'running', 'paused')
+    FOR NO KEY UPDATE OF r
+), warned AS (
+    INSERT INTO budget_warnings (account, opens_at, level) SELECT account, opens_at, level FROM told
+    ON CONFLICT DO NOTHING
+    RETURNING account
+)
+INSERT INTO events (run_id, kind, data)
+SELECT t.run_id, CASE t.level WHEN 100 THEN 'run.budget_exhausted' ELSE 'run.budget_warning' END,
+       jsonb_build_object('message', t.message, 'budget', t.account, 'used', round(t.used::numeric, 4))
+FROM told t JOIN warned USING (account)
+RETURNING data ->> 'message'
 """

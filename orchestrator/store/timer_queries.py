@@ -65,7 +65,7 @@ UNION ALL
 
 # Those of them that have passed still, now that their runs are ours: another copy may have been first.
 CONFIRM_LATE: LiteralString = """
-SELECT g.run_id, g.path, r.definition_id, r.priority, CASE WHEN g.path = '' THEN r.exhausted END
+SELECT g.run_id, g.path, r.definition_id, r.priority
 FROM unnest(%(runs)s::uuid[], %(paths)s::text[]) AS g(run_id, path)
 JOIN runs r ON r.id = g.run_id AND r.state IN ('queued', 'running')
 LEFT JOIN steps s ON s.run_id = g.run_id AND s.path = g.path

@@ -127,7 +127,7 @@ class Replay:
     # --- the run ------------------------------------------------------------------------------------------
 
     def _run(self, event: Event) -> None:
-        if event.kind is EventKind.RUN_BUDGET_WARNING:
+        if event.kind in (EventKind.RUN_BUDGET_WARNING, EventKind.RUN_BUDGET_EXHAUSTED):
             return
         if event.kind not in (EventKind.RUN_STARTED, EventKind.RUN_PAUSED):
             self.paused_at = self.pause_reason = None

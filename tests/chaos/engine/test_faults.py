@@ -18,6 +18,7 @@ from tests.chaos.engine.stage import FAILURES, Stage
 
 ROOMS = (
     *("advance", "attempt", "control", "dead_letter", "definition", "fork", "intake", "loss", "recovery"),
+    "spending",
     *(
         "call_limit",
         "tool",

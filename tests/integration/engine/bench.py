@@ -42,6 +42,7 @@ from schemas.agents import AgentSpec
 from schemas.events import Event
 from schemas.outcomes import Done, ErrorInfo, Failed
 from schemas.runs import RunView
+from schemas.usage import Bounds
 from schemas.workflows import Leaf, Workflow
 
 Act = Callable[[str, Any, Claimed], Any]
@@ -63,11 +64,16 @@ class Boom(Exception):
         self.retry_in = retry_in
 
 
-def named(name: str, *, takes: dict[str, Any] | None = None, gives: dict[str, Any] | None = None) -> Part:
+def named(
+    name: str,
+    *,
+    takes: dict[str, Any] | None = None,
+    gives: dict[str, Any] | None = None,
+    bounds: Bounds | None = None,
+) -> Part:
     """An agent that exists as data only."""
-    return Part(
-        Leaf(agent=name), (AgentSpec(name=name, input_schema=takes or {}, output_schema=gives or {}),)
-    )
+    spec = AgentSpec(name=name, input_schema=takes or {}, output_schema=gives or {}, bounds=bounds)
+    return Part(Leaf(agent=name), (spec,))
 
 
 def echo(agent: str, value: Any, claimed: Claimed) -> Any:
@@ -299,8 +305,10 @@ def said(people: Callable[[Any], Any], wait: int, value: Any) -> WaitEnd:
 
 
 def outcome(claimed: Claimed, act: Act) -> Finished:
-    """Run the agent of a claimed step."""
+    """Run the agent of a claimed step, if a budget lets it begin."""
     leaf: Any = claimed.run.plan.at(claimed.path).node
+    if claimed.used_up:
+        return failed(claimed, claimed.used_up, kind="BudgetExceeded")
     try:
         return done(claimed, act(leaf.agent, json.loads(claimed.input), claimed))
     except Boom as boom:

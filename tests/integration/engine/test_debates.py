@@ -12,7 +12,7 @@ from orchestrator.definitions.teams import debate
 from orchestrator.definitions.vocabulary import Composable, fan_out, workflow
 from orchestrator.engine import Claimed, Pointer
 from orchestrator.identify import new_id
-from schemas import Budget, Case, Debated, Usage, Verdict
+from schemas import Bounds, Budget, Case, Debated, Usage, Verdict
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
 from schemas.outcomes import Done
@@ -246,18 +246,30 @@ def test_a_late_debater_is_a_gap(bench: Bench) -> None:
     assert bench.view(run).degraded
 
 
-def test_the_judge_is_not_asked_when_the_budget_is_used_up(bench: Bench) -> None:
-    body = debate(A, B, judge=JUDGE, rubric=RUBRIC)
-    run = bench.submit(workflow("w", body, budget=Budget(tokens=100)))
-    bench.finish(bench.claim(run, "0/positions/a"), says("x"))
-
-    dear = replace(done(bench.claim(run, "0/positions/b"), says("y")), outcome=Done(usage=Usage(tokens=200)))
-    bench._record(bench.engine, dear)
+@pytest.mark.parametrize(
+    ("budget", "bounds"),
+    [(Budget(tokens=100), None), (Budget(tokens=100), Bounds(tokens=5)), (Budget(seconds=1e-6), None)],
+)
+def test_a_judge_that_costs_nothing_decides_although_the_budget_is_used_up(
+    bench: Bench, budget: Budget, bounds: Bounds | None
+) -> None:
+    judge = named("judge", takes=Case.model_json_schema(), gives=Verdict.model_json_schema(), bounds=bounds)
+    body = debate(A, B, judge=judge, rubric=RUBRIC)
+    run = bench.submit(workflow("w", body, budget=budget))
+    answers = [bench.claim(run, f"0/positions/{name}") for name in "ab"]
+    bench.messages = []
+    for claimed, risk in zip(answers, "xy", strict=True):
+        spent = Done(usage=Usage(tokens=100))
+        bench._record(bench.engine, replace(done(claimed, says(risk)), outcome=spent))
+    bench.drain(acting(judge=scores(a=(0, 0), b=(1, 1))))
 
     end = bench.end(run).output
-    assert (end["by"], end["confidence"]) == ("plurality", 0.5)
-    assert "judge is not asked, over budget: 0 of 100 tokens are left" in end["reason"]
-    assert bench.view(run).degraded
+    if bounds is None:
+        assert (end["winner"], end["by"]) == ("b", "judge")
+    else:
+        assert (end["winner"], end["by"], end["confidence"]) == ("a", "plurality", 0.5)
+        assert f"judge failed: the budget of run {run} is used up" in end["reason"]
+    assert bench.view(run).degraded == (bounds is not None)
 
 
 def test_none_sees_what_another_says(bench: Bench) -> None:

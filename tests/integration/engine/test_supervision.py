@@ -24,8 +24,9 @@ from schemas.usage import Bounds
 from schemas.workflows import Leaf, Workflow
 from tests.integration.engine.bench import Bench, Boom, done, named
 
-PLANNER = named("planner", takes=Brief.model_json_schema(), gives=Assignments.model_json_schema())
-REVIEWER = named("reviewer", takes=Brief.model_json_schema(), gives=Review.model_json_schema())
+BRIEF, REVIEW = Brief.model_json_schema(), Review.model_json_schema()
+PLANNER = named("planner", takes=BRIEF, gives=Assignments.model_json_schema())
+REVIEWER = named("reviewer", takes=BRIEF, gives=REVIEW)
 TEXT = {"type": "string"}
 A, B, C = (named(name, takes=TEXT) for name in "abc")
 
@@ -341,18 +342,35 @@ def test_a_review_that_fails_for_another_reason_fails_the_first_round(bench: Ben
     assert worked(bench, team(), Cast(planner=to(("a", "x")), reviewer=Boom("ill"))) == "ill"
 
 
-def test_work_that_takes_more_than_is_left_is_not_lost(bench: Bench) -> None:
-    run = bench.submit(workflow("w", team(), budget=Budget(usd=1.0)), "task")
+@pytest.mark.parametrize("free", [True, False])
+def test_work_that_takes_more_than_is_left_is_not_lost(bench: Bench, free: bool) -> None:
+    # Given a reviewer that costs nothing, or says that it does
+    reviewer = REVIEWER if free else named("dear", takes=BRIEF, gives=REVIEW, bounds=Bounds(usd=0.1))
+    body = supervise(A, B, planner=PLANNER, reviewer=reviewer)
+    run = bench.submit(workflow("w", body, budget=Budget(usd=1.0)), "task")
     bench.finish(bench.claim(run, "0/0/plan"), to(("a", "x")))
     worker = bench.claim(run, "0/0/work/0/a")
-
     bench._record(bench.engine, replace(done(worker, "found"), outcome=Done(usage=Usage(usd=1.5))))
-    bench.drain(Cast())
+    bench.messages = [one for one in bench.messages if one.path == "0/0/review"]
+    bench.drain(Cast(reviewer=NO | {"answer": "so far"}))
 
+    # Then it reviews what was found, or that is what it ends with
     end = bench.end(run)
-    assert end.state == "completed"
-    assert (end.output["ended"], end.output["found"][0]["output"]) == ("budget", "found")
+    assert (end.state, end.output["ended"]) == ("completed", "budget")
+    assert end.output["answer"] == ("so far" if free else None)
+    assert [one["output"] for one in end.output["found"]] == ([] if free else ["found"])
     assert bench.view(run).degraded
+
+
+def test_a_round_that_has_no_seconds_left_is_reviewed_and_none_follows(bench: Bench) -> None:
+    run = bench.submit(workflow("w", team(), budget=Budget(seconds=1e-6)), "task")
+    plan, bench.messages = bench.claim(run, "0/0/plan"), []
+    bench.finish(plan, to(("a", "x")))
+    bench.query("UPDATE spendings SET seconds = 0")
+    bench.drain(Cast(reviewer=NO | {"answer": "so far"}, a="found"))
+
+    end = bench.end(run).output
+    assert (end["answer"], end["ended"], end["rounds"]) == ("so far", "budget", 1)
 
 
 def assert_replayed(bench: Bench, run: UUID) -> None:

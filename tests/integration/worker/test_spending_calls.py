@@ -203,10 +203,14 @@ def test_a_call_that_cannot_fit_is_not_made(till: Till) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "unit"),
-    [(Budget(tokens=600), "tokens"), (Budget(model_calls=1), "model calls"), (Budget(usd=0.02), "USD")],
+    ("budget", "why"),
+    [
+        (Budget(tokens=600), " tokens, and "),
+        (Budget(model_calls=1), "is used up: 1 of 1 model calls"),
+        (Budget(usd=0.02), " USD, and "),
+    ],
 )
-def test_each_part_of_a_budget_is_one(till: Till, budget: Budget, unit: str) -> None:
+def test_each_part_of_a_budget_is_one(till: Till, budget: Budget, why: str) -> None:
     # The most that a call can take: some 480 tokens, 0.014 USD, one call
     with provided(lambda asked: said(f"{asked.conversation}")) as provider:
         one, two = writer(provider, "one"), writer(provider, "two", settings={"max_tokens": 140})
@@ -214,7 +218,7 @@ def test_each_part_of_a_budget_is_one(till: Till, budget: Budget, unit: str) -> 
         end = till.to_end(run)
 
     assert len(provider.log) == 1
-    assert f" {unit}, and " in end.error.message
+    assert why in end.error.message
     assert till.states(run)["0"] == "done"
 
 
@@ -228,8 +232,8 @@ def test_work_has_a_budget_in_seconds(till: Till) -> None:
     end = till.to_end(run)
 
     assert (end.state, end.error.type) == (RunState.FAILED, "BudgetExceeded")
-    assert "seconds, more than its budget of 0.04" in end.error.message
-    assert till.states(run) == {"0": "done", "1": "skipped"}
+    assert end.error.message.endswith(" of 0.04 seconds")
+    assert till.states(run) == {"0": "done", "1": "failed"}
 
 
 def test_a_call_that_failed_costs_nothing_and_sets_nothing_aside(till: Till) -> None:
@@ -290,7 +294,7 @@ def test_a_paid_answer_that_was_lost_on_its_way_has_cost_what_it_did(till: Till)
     assert till.view(run).totals.usage == PAID
 
 
-def test_an_answer_that_says_too_much_counts_whole_and_ends_the_run(till: Till) -> None:
+def test_an_answer_that_says_too_much_counts_whole_and_no_other_follows(till: Till) -> None:
     # Given a provider that does not keep to max_tokens
     with provided([Reply(output={"text": "?"}, tokens=(100, 5_000)), said()]) as provider:
         one, two = writer(provider, "one"), writer(provider, "two")
@@ -298,7 +302,7 @@ def test_an_answer_that_says_too_much_counts_whole_and_ends_the_run(till: Till) 
         end = till.to_end(run)
 
     assert len(provider.log) == 1
-    assert "5100 tokens, more than its budget of 1000" in end.error.message
+    assert end.error.message == f"the budget of run {run} is used up: 5,100 of 1,000 tokens"
 
 
 def test_what_runs_below_consume_is_kept_from_the_budget_above(till: Till) -> None:

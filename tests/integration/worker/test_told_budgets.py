@@ -1,9 +1,10 @@
-"""Budgets of tenants, agents and days, and agents that tell by themselves what they have consumed."""
+"""Budgets of runs, tenants, agents and days, and agents that tell by themselves what they have consumed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -11,11 +12,12 @@ from orchestrator.definitions.vocabulary import each, fan_out, loop
 from orchestrator.engine import Onward
 from schemas import Bounds, Budget, Gathered, RunState, Usage
 from schemas.errors import DefinitionError
+from schemas.events import EventKind
 from schemas.outcomes import Done
 from tests.integration.engine.bench import EVERY_AGENT, done
 from tests.integration.worker.test_spending_calls import Text, Till
 from tests.integration.worker.test_spending_calls import till as till
-from workers import Agent, Context, Retry, agent, llm_agent
+from workers import Agent, Batch, Context, Retry, agent, llm_agent
 from workers.adapters import langgraph
 
 TENANT = Budget(tokens=100)
@@ -42,9 +44,26 @@ def summary(found: Gathered[Text]) -> list[str]:
     return [one.text for one in found.results]
 
 
-def counted(till: Till) -> int:
-    ((tokens,),) = till.query("SELECT coalesce(sum(tokens), 0)::int FROM budget_windows")
+def counted(till: Till, table: str = "budget_windows") -> int:
+    ((tokens,),) = till.query(f"SELECT coalesce(sum(tokens), 0)::int FROM {table}")  # noqa: S608  named below
     return int(tokens)
+
+
+OWNERS = pytest.mark.parametrize("own", [True, False], ids=["the run's", "the tenant's"])
+"""Whose budget it is makes no difference."""
+
+
+def limited(till: Till, own: bool, budget: Budget = TENANT) -> dict[str, Any]:
+    """A budget of the run that begins with these, or of its tenant."""
+    if own:
+        return {"budget": budget}
+    till.standing.put("tenant", "default", budget)
+    return {}
+
+
+def exhausted(till: Till, run: UUID) -> list[str]:
+    told = [one.data for one in till.events(run) if one.kind is EventKind.RUN_BUDGET_EXHAUSTED]
+    return [one["message"] for one in told]
 
 
 def test_what_is_beyond_a_budget_is_counted_and_nothing_that_consumes_is_begun(till: Till) -> None:
@@ -75,27 +94,88 @@ def test_a_budget_is_used_up_when_all_of_it_is(till: Till, tokens: int) -> None:
     assert (till.to_end(till.begin(one)).state is RunState.FAILED) is (tokens == 100)
 
 
-def test_a_loop_ends_with_the_best_so_far(till: Till) -> None:
-    till.standing.put("tenant", "default", TENANT)
-    one = spender()
+@OWNERS
+def test_a_loop_ends_with_the_best_so_far(till: Till, own: bool) -> None:
+    terms, one = limited(till, own), spender()
 
-    run = till.begin(loop(one, max_rounds=5), one, value={"text": "x"})
+    run = till.begin(loop(one, max_rounds=5), one, value={"text": "x"}, **terms)
 
     assert till.to_end(run).output == {"text": "x.."}
     assert till.view(run).degraded
-    assert counted(till) == 120
+    assert counted(till, "spendings" if own else "budget_windows") == 120
 
 
-def test_a_fan_out_ends_with_gaps_which_its_join_may_look_into(till: Till) -> None:
-    till.standing.put("tenant", "default", TENANT)
-    one = spender()
+@OWNERS
+def test_a_round_of_several_steps_that_is_cut_off_leaves_the_one_before(till: Till, own: bool) -> None:
+    terms, one, two = limited(till, own), spender(tokens=30), spender("two", tokens=30)
 
-    run = till.begin(
-        each(one, join=summary, require="any", parallel=1), one, summary, value=[{"text": x} for x in "abcd"]
-    )
+    run = till.begin(loop(one >> two, max_rounds=5), one, two, value={"text": "x"}, **terms)
+
+    assert till.to_end(run).output == {"text": "x...."}
+    assert till.view(run).degraded
+
+
+@OWNERS
+def test_a_fan_out_ends_with_gaps_which_its_join_may_look_into(till: Till, own: bool) -> None:
+    terms, one = limited(till, own), spender()
+
+    body = each(one, join=summary, require="any", parallel=1)
+    run = till.begin(body, one, summary, value=[{"text": x} for x in "abcd"], **terms)
 
     assert till.to_end(run).output == ["a.", "b."]
     assert till.view(run).degraded
+    (told,) = exhausted(till, run)
+    assert "is used up: 120 of 100 tokens" in told
+
+
+@OWNERS
+def test_attempts_that_fail_use_it_up_and_what_stands_in_is_begun(till: Till, own: bool) -> None:
+    terms = limited(till, own)
+
+    @agent(name="weak", retry=Retry(max=9, base=0.001))
+    async def weak(ctx: Context, given: Text) -> Text:
+        ctx.spend(tokens=60)
+        raise ConnectionError("once more")
+
+    run = till.begin(weak.otherwise(free), weak, free, **terms)
+
+    assert till.to_end(run).output == {"text": "Go."}
+    assert counted(till, "spendings" if own else "budget_windows") == 120
+
+
+@OWNERS
+def test_steps_that_share_a_call_are_refused_each_by_itself(till: Till, own: bool) -> None:
+    terms = limited(till, own)
+    calls: list[list[str]] = []
+
+    @agent(name="shared", batch=Batch(size=4, within=0.01), bounds=Bounds(tokens=1))
+    async def shared(given: list[Text]) -> list[Text]:
+        calls.append([one.text for one in given])
+        return given
+
+    one = spender(tokens=150)
+    run = till.begin(one >> fan_out(a=shared, b=shared, require=0), one, shared, **terms)
+
+    end = till.to_end(run)
+    assert (end.state, end.output["a"], end.output["b"], calls) == (RunState.COMPLETED, None, None, [])
+    assert till.view(run).degraded
+
+
+@OWNERS
+def test_an_answer_that_comes_later_is_gone_on_from(till: Till, own: bool) -> None:
+    terms = limited(till, own)
+
+    @agent(name="asking", bounds=Bounds(tokens=60))
+    async def asking(ctx: Context, given: Text) -> Text:
+        return Text(text=await ctx.ask_human("Go on?"))
+
+    one = spender(tokens=150)
+    run = till.begin(fan_out(a=asking, b=one), asking, one, **terms)
+    till.work()
+    till.answer(run, "Yes.")
+
+    assert till.to_end(run).output["a"] == {"text": "Yes."}
+    assert not till.view(run).degraded
 
 
 def test_what_stands_in_for_a_refused_step_may_do_so_if_it_consumes_nothing(till: Till) -> None:

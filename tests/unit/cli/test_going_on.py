@@ -32,7 +32,7 @@ def ended(why: ErrorInfo, *steps: StepView) -> RunView:
         error("ModelFailed", retryable=True),
         error("DeadlineExceeded"),
         error("Rejected"),
-        error("BudgetExceeded", f"run {RUN} has consumed 12 tokens, more than its budget of 10"),
+        error("BudgetExceeded", f"the budget of run {RUN} is used up: 12 of 10 tokens"),
         error("BudgetExceeded", f"openai:x was not called: 0 of 10 are left of the budget of run {RUN}"),
     ],
 )

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from uuid import UUID
 
-from orchestrator.definitions.vocabulary import child, fan_out
+from orchestrator.definitions.vocabulary import Composable, child, fan_out
 from schemas.outcomes import Done
-from schemas.usage import Budget, Usage
+from schemas.usage import Bounds, Budget, Usage
 from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Story, asked_again, do, new
 from tests.chaos.engine.stage import Stage
-from tests.integration.engine.bench import done
+from tests.integration.engine.bench import done, failed, named
 
 
-def _family(stage: Stage, **options: object) -> tuple[UUID, UUID]:
+def _family(stage: Stage, x: Composable | None = None, **options: object) -> tuple[UUID, UUID]:
     """A run whose first stage waits for a child beside a branch of its own, and that child."""
-    body = fan_out(A, x=child(new(B >> C)), join=JOIN) >> C
+    body = fan_out(A, x=x or child(new(B >> C)), join=JOIN) >> C
     run = stage.submit(new(body, timeout=3600, **options))
     ((below,),) = stage.query("SELECT id FROM runs WHERE parent_run = %s", run)
     stage.messages.clear()
@@ -55,10 +55,17 @@ def resuming(stage: Stage) -> Story:
 
 
 def exceeding(stage: Stage) -> Story:
-    run, below = _family(stage, budget=Budget(tokens=1))
+    """What a child tells uses up the budget of the run that waits for it: none of both begins what consumes."""
+    dear = named("c", bounds=Bounds(tokens=1))
+    run, below = _family(stage, child(new(B >> dear)).optional(), budget=Budget(tokens=1))
     spent = replace(done(stage.claim(below, "0")), outcome=Done(usage=Usage(tokens=2)))
     yield lambda: stage.engine.record_all([spent])
     stage.engine.record_all([spent])
     stage.fire()
-    assert {stage.end(one).state for one in (run, below)} == {"failed"}  # for a reason that names the run
-    return []
+    refused = stage.claim(below, "1")
+    assert refused.used_up
+    stage.send(stage.engine.record(failed(refused, refused.used_up, kind="BudgetExceeded")).ready)
+    told = "SELECT count(*) FROM events WHERE run_id = %s AND kind = 'run.budget_exhausted'"
+    assert stage.query(told, run) == [(1,)]
+    assert stage.end(below).state == "failed"
+    return [run]
