@@ -157,6 +157,11 @@ class Processes:
         # Servers overwrite their environment with their title, so the mark alone would miss them.
         eventually(lambda: not self.alive() and not [process for process in family if process.is_running()])
 
+    @property
+    def started(self) -> list[Process]:
+        """All of them, also those that have ended."""
+        return list(self._started)
+
     def alive(self) -> list[int]:
         """Every process on this machine that inherited this test's mark, whatever its parent or group."""
         return list(with_environment(_MARK, self._mark))

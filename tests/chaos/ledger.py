@@ -58,10 +58,16 @@ def call(ctx: Context, given: Any) -> int:
     return int(_client().eval(_CALL, 0, ctx.idempotency_key, ctx.attempt, os.getpid(), digest))
 
 
-_VISIT = """
+_WEATHER = """
 local now = redis.call('TIME')
-redis.call('RPUSH', 'visits', cjson.encode({ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], now[1], now[2]}))
+local weather = redis.call('GET', 'weather') or (now[1] % 10 < 3 and 'stormy' or 'calm')
 """
+_VISIT = f"""{_WEATHER}
+redis.call('RPUSH', 'visits', cjson.encode({{ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], now[1], now[2]}}))
+return weather
+"""
+CALM, STORMY = "calm", "stormy"
+"""The weather outside: while it is stormy, services of the world do not work. Three of ten seconds are."""
 
 
 class Visit(NamedTuple):
@@ -69,33 +75,49 @@ class Visit(NamedTuple):
 
     tool: str
     key: str
-    """Run, path and place in the journal."""
+    """Run, path and place in the journal; of the next tool in a chain also where it stands there."""
     tenant: str
     node: str
     at: float
     """Seconds of the epoch."""
     left: float | None
     """None if it was cut off."""
+    about: str = ""
+    """What it was asked for."""
+    failed: bool = False
+    name: str = ""
+    """Its own."""
 
     @property
     def step(self) -> tuple[UUID, str]:
         """The step that the key names."""
-        run, path, _ = self.key.split(":")
+        run, path, *_ = self.key.split(":")
         return UUID(run), path
 
     @property
     def place(self) -> int:
         """Where the call stands in the journal of its step."""
-        return int(self.key.rpartition(":")[2])
+        return int(self.key.split(":")[2])
+
+
+class Inside(NamedTuple):
+    """A visit, as whoever makes it sees it."""
+
+    name: str
+    is_stormy: bool
 
 
 @contextmanager
-def visit(tool: str, key: str, tenant: str) -> Iterator[None]:
+def visit(tool: str, key: str, tenant: str, about: str = "") -> Iterator[Inside]:
     """Have an effect that takes as long as the block does."""
     name = uuid4().hex
-    _client().eval(_VISIT, 0, name, tool, key, tenant, os.environ.get(NODE, ""))
-    yield
-    _client().eval(_VISIT, 0, name, "", "", "", "")
+    weather = _client().eval(_VISIT, 0, name, tool, key, tenant, os.environ.get(NODE, ""), about)
+    try:
+        yield Inside(name, weather == STORMY.encode())
+    except Exception:
+        _client().eval(_VISIT, 0, name, "failed", "", "", "", "")
+        raise
+    _client().eval(_VISIT, 0, name, "", "", "", "", "")
 
 
 @cache
@@ -121,11 +143,25 @@ class Ledger:
         """All visits, in the order in which they began."""
         began: dict[str, Visit] = {}
         for row in self._redis.lrange("visits", 0, -1):
-            name, tool, key, tenant, node, s, us = json.loads(row)
+            name, tool, key, tenant, node, about, s, us = json.loads(row)
             at = int(s) + int(us) / 1e6
             known = began.get(name)
-            began[name] = known._replace(left=at) if known else Visit(tool, key, tenant, node, at, None)
+            if known:
+                began[name] = known._replace(left=at, failed=tool == "failed")
+            else:
+                began[name] = Visit(tool, key, tenant, node, at, None, about, False, name)
         return list(began.values())
+
+    def weather(self, weather: str | None) -> None:
+        """Let it be calm or stormy from now on, or with None as the clock says."""
+        if weather is None:
+            self._redis.delete("weather")
+        else:
+            self._redis.set("weather", weather)
+
+    @property
+    def is_stormy(self) -> bool:
+        return bool(self._redis.eval(f"{_WEATHER} return weather", 0) == STORMY.encode())
 
     def effects(self) -> int:
         """How many effects stand."""

@@ -13,7 +13,7 @@ from schemas.runs import RUN_ENDED
 from tests.agents.buying import book, buyer, buying
 from tests.chaos.arena import Arena, Pool
 from tests.chaos.campaign import Campaign, Size, robbed
-from tests.chaos.checker import Verdict
+from tests.chaos.checker import Strike, Verdict
 from tests.chaos.paid.facts import Facts, gather
 from tests.chaos.paid.rules import check
 from tests.chaos.paid.shop import Shop, usd
@@ -60,19 +60,21 @@ class Report:
 
     def __str__(self) -> str:
         facts = self.facts
-        strikes = ", ".join(
-            f"{count} × {kind}" for kind, count in Counter(s.kind for s in facts.strikes).items()
-        )
         states = Counter(one.state for tries in facts.attempts.values() for one in tries)
         return "\n".join(
             [
                 f"seed {self.seed}: {len(facts.runs):,} runs of model agents in {self.seconds:.0f} s;"
                 f" {len(facts.answered):,} answers, {len(facts.visited):,} effects; attempts: {dict(states)};"
                 f" done again, unfinished: {self.again}; steps taken from healthy workers: {self.robbed}",
-                strikes,
+                counted(facts.strikes),
                 str(self.verdict),
             ]
         )
+
+
+def counted(strikes: Sequence[Strike]) -> str:
+    """What was done how often."""
+    return ", ".join(f"{count} × {kind}" for kind, count in Counter(one.kind for one in strikes).items())
 
 
 class Spree(Campaign):

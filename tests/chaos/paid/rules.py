@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from schemas import Limit
 from tests.agents.buying import LIMITS, LONGEST, PRICE
@@ -122,7 +123,7 @@ def no_concurrency_is_exceeded(facts: Facts) -> Iterator[str]:
     for what, limit, whose, deeds in _limited(facts):
         if limit.concurrency is None:
             continue
-        most = _at_a_time(deeds)
+        most = at_a_time(deeds)
         if most > limit.concurrency:
             yield f"{most} calls of {what}{whose} at a time, not {limit.concurrency}"
 
@@ -138,9 +139,9 @@ def no_rate_is_exceeded(facts: Facts) -> Iterator[str]:
             for one in deeds
             if not any(one.node in s.workers and s.at <= one.at <= s.until + SLACK for s in stopped)
         ]
-        over = _over(times, 1 / limit.interval, limit.burst)
-        if over > 0:
-            yield f"{math.ceil(over)} calls of {what}{whose} too many within some time for {limit.rate}"
+        more = over(times, 1 / limit.interval, limit.burst)
+        if more > 0:
+            yield f"{math.ceil(more)} calls of {what}{whose} too many within some time for {limit.rate}"
 
 
 def _limited(facts: Facts) -> Iterator[tuple[str, Limit, str, list[Deed]]]:
@@ -157,7 +158,17 @@ def _limited(facts: Facts) -> Iterator[tuple[str, Limit, str, list[Deed]]]:
                 yield what, limit, f" for {tenant}", [one for one in mine if one.tenant == tenant]
 
 
-def _at_a_time(deeds: Iterable[Deed]) -> int:
+class Span(Protocol):
+    """From when to when something was done."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def until(self) -> float: ...
+
+
+def at_a_time(deeds: Iterable[Span]) -> int:
+    """How many there were at the same time, at most."""
     turns = sorted([turn for one in deeds if one.until > one.at for turn in ((one.at, 1), (one.until, -1))])
     now = most = 0
     for _, turn in turns:
@@ -166,13 +177,13 @@ def _at_a_time(deeds: Iterable[Deed]) -> int:
     return most
 
 
-def _over(times: Iterable[float], per_second: float, burst: int) -> float:
+def over(times: Iterable[float], per_second: float, burst: int, slack: float = SLACK) -> float:
     """By how many calls some stretch of time has too many."""
-    least, over = math.inf, -math.inf
+    least, most = math.inf, -math.inf
     for number, at in enumerate(sorted(times)):
         least = min(least, number - at * per_second)
-        over = max(over, number + 1 - at * per_second - least - burst - SLACK * per_second)
-    return over
+        most = max(most, number + 1 - at * per_second - least - burst - slack * per_second)
+    return most
 
 
 def every_place_is_given_back(facts: Facts) -> Iterator[str]:
