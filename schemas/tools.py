@@ -31,13 +31,13 @@ class ToolSpec(Frozen):
     """What the model reads."""
     parameters: dict[str, Any]
     """The JSON Schema of its arguments."""
-    timeout: float | None = Field(default=None, gt=0)
+    timeout: float | None = Field(default=None, gt=0, strict=True)
     """Seconds that one call may take; None for what its agent says."""
     limits: tuple[Limit, ...] = ()
     """Limits of the whole cluster."""
     breaker: Breaker | None = None
     """Leaves it alone for a while when its calls keep failing."""
-    cache: float | None = Field(default=None, gt=0)
+    cache: float | None = Field(default=None, gt=0, strict=True)
     """Seconds for which a result answers equal calls, whoever makes them."""
     cache_shared: bool = False
     """Whether tenants share those results."""

@@ -30,6 +30,7 @@ from workers.context import Context
 from workers.cuts.declared import ContextBudget, Sight, context_faults
 from workers.guards.policy import Guard, guard_faults
 from workers.slices import Slice, state_faults
+from workers.tools.declared import said
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -242,7 +243,8 @@ def stand_in_of(what: str, output: TypeAdapter[Any], breaker: Breaker | None, fa
         try:
             return output.dump_json(output.validate_python(fallback)).decode()
         except (ValidationError, PydanticSerializationError) as error:
-            reason = f"it does not fit the agent's output: {error}"
+            told = said(error) if isinstance(error, ValidationError) else str(error)
+            reason = f"it does not fit the agent's output: {told}"
     raise DefinitionError(what, [Fault("fallback", reason)])
 
 
@@ -307,6 +309,8 @@ def _item(hint: Any) -> Any:
 
 def json_adapter(what: str, where: str, hint: Any) -> TypeAdapter[Any]:
     """The adapter of a type, which must have a JSON schema. Raises `DefinitionError`."""
+    if isinstance(hint, dict):  # which pydantic takes for a schema of its own
+        raise DefinitionError(what, [Fault(where, f"it is a type, such as a BaseModel, not {hint!r}")])
     try:
         adapter = TypeAdapter(hint)
         adapter.json_schema()

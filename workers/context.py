@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -195,9 +196,15 @@ class Context:
         What it returns is kept as JSON and given back as `type`. In an async agent, await this; the block may be
         async there. A crash in the middle of the block lets the next attempt execute it again: hand services inside
         `f"{ctx.idempotency_key}:{key}"`. Calls must come in the same order in every attempt; else `JournalMismatch`.
+        Raises `Permanent` for what is no function, and for what has no JSON form.
         """
         if not is_storable(key):
             raise Permanent(f"ctx.once({key!r}): a key has no NUL characters and no lone surrogates")
+        if not callable(block):
+            if inspect.iscoroutine(block):
+                block.close()
+            wanted = "give it the function, which it calls if need be: lambda: pay(order)"
+            raise Permanent(f"ctx.once({key!r}, ...): {wanted}, and not what it returned")
         return self._keeping.journaled(f"once {key}", block, TypeAdapter(type).validate_python)
 
     def ask_human(

@@ -91,13 +91,21 @@ class ContextBudget:
 
     def faults(self, sight: Sight) -> Iterator[Fault]:
         """What is wrong with it for an agent that sees this."""
-        if self.tokens < 1:
-            yield Fault("context/tokens", "it must be positive")
+        if not isinstance(self.tokens, int) or self.tokens < 1:
+            yield Fault("context/tokens", f"it is a whole number above 0, not {self.tokens!r}")
+        if not isinstance(self.policy, Sequence):
+            yield Fault("context/policy", "write a list: [Drop(FIELD), ...]")
+            return
         for index, cut in enumerate(self.policy):
             where = f"context/policy/{index}"
+            if not isinstance(cut, Policy):
+                yield Fault(
+                    where, f"it is Drop, Truncate or Summarise, such as Drop('input.notes'), not {cut!r}"
+                )
+                continue
             yield from (Fault(where, said) for said in _wrong_field(cut, sight))
-            if not isinstance(cut, Drop) and cut.tokens < 1:
-                yield Fault(where, "tokens must be positive")
+            if not isinstance(cut, Drop) and (not isinstance(cut.tokens, int) or cut.tokens < 1):
+                yield Fault(where, f"tokens are a whole number above 0, not {cut.tokens!r}")
             if isinstance(cut, Summarise) and not isinstance(cut.by, str):
                 yield from (Fault(where, said) for said in _wrong_writer(cut.by))
 

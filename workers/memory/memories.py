@@ -109,6 +109,8 @@ class Memories:
 
         Raises `Permanent` for what cannot be kept, `AgentError` when no vector could be made of it.
         """
+        if not isinstance(text, str):
+            raise Permanent("remember(...): a memory is a text; what else belongs to it is its data=...")
         text, data = self._attempt.masked(text), self._attempt.masked(data)
         passage = Passage(self._one(key), kind, text, _as_json(data), expires, None)
         _check(passage)
@@ -142,6 +144,8 @@ class Memories:
         fits less than `least_score`, from 0 to 1, is left out. Of what it gives, ids and scores stand in the events of
         the run: `baton runs explain`.
         """
+        if not isinstance(query, str):
+            raise Permanent(f"recall(...): it is asked with a text, not with {query!r}")
         keys = tuple(key) if key is not None and not isinstance(key, str) else (self._one(key),)
         if not 1 <= most <= MOST or not 0 <= least_score <= 1:
             raise Permanent(

@@ -25,6 +25,7 @@ from workers.guards.policy import Guard, guard_faults
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, Brain
 from workers.models.named import KeyOf, Model
+from workers.models.shapes import misshapen, unknown_fields
 from workers.slices import SESSION, state_faults
 from workers.tools.declared import Allowed, Declared, allowed_of, entry_of
 
@@ -116,6 +117,23 @@ def llm_agent(
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
     """
     what = f"agent {name!r}"
+    numbers = {
+        "max_calls": max_calls,
+        "corrections": corrections,
+        "call_timeout": call_timeout,
+        "tool_timeout": tool_timeout,
+        "threshold": threshold,
+    }
+    wrong = misshapen(
+        tools=tools,
+        models=models if model is None else [model],
+        fallbacks=fallbacks,
+        instructions=instructions,
+        settings=settings,
+        numbers=numbers,
+    )
+    if wrong:
+        raise DefinitionError(what, wrong)
     asked, faults = _models(
         [model] if model is not None else list(models),
         base_url,
@@ -150,7 +168,11 @@ def llm_agent(
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     guarded = guard or Guard()
     sight = Sight(takes.json_schema(mode="serialization", by_alias=False), state=bool(state))
-    if wrong := list(context_faults(context, sight)):
+    wrong = [
+        *context_faults(context, sight),
+        *unknown_fields(confidence or "", {"input": takes, "output": gives}),
+    ]
+    if wrong:
         raise DefinitionError(what, wrong)
     remembers = memory == "session" or (isinstance(memory, Memory) and memory.session)
     seen = None if state is None else (*state, *([SESSION + "*"] if remembers else []))

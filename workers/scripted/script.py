@@ -64,18 +64,32 @@ def answer(output: Any, **others: Any) -> Reply:
     return Reply(output=output, **others)
 
 
-def call(name: str, **arguments: Any) -> Reply:
+def call(name: str, /, **arguments: Any) -> Reply:
     """The model calls one tool, whether it exists or not."""
     return Reply(calls=(Call(name, arguments),))
 
 
-def refuse(status: int, message: str = "scripted", *, retry_after: float | None = None) -> Refusal:
-    """The provider answers with an error, such as 429 or 500."""
-    return Refusal(status, message, retry_after)
+def refuse(
+    status: int, message: str = "scripted", *, retry_after: float | None = None, delay: float = 0.0
+) -> Refusal:
+    """The provider answers with an error, such as 429 or 500, after `delay` seconds."""
+    return Refusal(status, message, retry_after, delay)
 
 
 def turn_of(script: Script, asked: Asked) -> Turn:
-    """What this request is answered with. A request that is not in the script gets an error that says so."""
+    """What this request is answered with. A request that is not in the script gets an error that says so.
+
+    Raises `TypeError` for what is no turn.
+    """
+    turn = _turn_of(script, asked)
+    if not isinstance(turn, Reply | Refusal):
+        raise TypeError(
+            f"the script gave {turn!r}, which is no turn: write text(...), answer(...), call(...), refuse(...)"
+        )
+    return turn
+
+
+def _turn_of(script: Script, asked: Asked) -> Turn:
     if callable(script):
         return script(asked)
     if asked.turn >= len(script):
@@ -83,4 +97,4 @@ def turn_of(script: Script, asked: Asked) -> Turn:
     entry = script[asked.turn]
     if isinstance(entry, Reply | Refusal):
         return entry
-    return entry[min(asked.again, len(entry) - 1)]
+    return entry if isinstance(entry, str) else entry[min(asked.again, len(entry) - 1)]

@@ -39,8 +39,11 @@ class ScriptedProvider:
     What a script that is a function has raised is raised again at the end.
     """
 
-    def __init__(self, script: Script, *, price: Price | None = None) -> None:
-        """`price` is what `usd` counts with, for whatever model it is asked for."""
+    def __init__(self, script: Script, *, price: Price | None = None, port: int = 0) -> None:
+        """`price` is what `usd` counts with, for whatever model it is asked for.
+
+        Without a `port` it takes a free one: see `base_url`. Raises `OSError` if another program has that port.
+        """
         self.log: list[Asked] = []
         self.embedded: list[str] = []
         """The texts of which vectors were asked for."""
@@ -51,7 +54,7 @@ class ScriptedProvider:
         self._broken: Exception | None = None
         self._lock = threading.Lock()
         self._seen: Counter[tuple[str, int]] = Counter()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", port))
         # Else a reply, which is sent in pieces, waits 40 ms for its client's acknowledgement.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         config = uvicorn.Config(

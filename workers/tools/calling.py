@@ -158,7 +158,9 @@ class Caller:
             await self._let(tool, given, places.question)
         except ToolError as error:
             await self.refuse(tool.name, arguments, places.call, str(error))
-            raise
+            if self._keeps_errors:
+                raise
+            raise ToolError(f"tool {tool.name}: {error}") from None  # a model knows which one it has called
 
         async def act() -> dict[str, Any]:
             try:

@@ -36,8 +36,11 @@ def ask_first(
 ) -> AskFirst:
     """Let a person see each call of this tool before it is made: `baton approvals`. The step waits and holds no worker.
 
-    The answer is yes or no. After no, or `expires` seconds without an answer, the model hears that it may not.
+    The answer is yes or no. After no, or `expires` seconds without an answer, the model hears that it may not. Raises
+    `DefinitionError`.
     """
+    if expires is not None and not expires > 0:
+        raise DefinitionError("ask_first(...)", [Fault("expires", f"it is seconds above 0, not {expires!r}")])
     return AskFirst(tool, names(audience), expires)
 
 
@@ -181,6 +184,8 @@ def fallback(
 
     The first one's arguments are those of all; the call log tells which one has answered. Raises `DefinitionError`.
     """
+    if callable(tools) or not isinstance(tools, Sequence):
+        raise DefinitionError(f"tool {name!r}", [Fault("", "write a list: fallback(NAME, [first, second])")])
     made = [tool_of(one) for one in tools]
     faults = [fault for one in made if isinstance(one, list) for fault in one]
     if not tools:
@@ -273,6 +278,8 @@ def tool_of(declared: Callable[..., Any] | Tool | AskFirst) -> Tool | list[Fault
             return [Fault(declared.tool, "a name stands for a tool in llm_agent(tools=[...]) only")]
         found = tool_of(declared.tool)
         return replace(found, gate=declared) if isinstance(found, Tool) else found
+    if not callable(declared):
+        return [Fault("", f"{declared!r} is no tool: it is a typed function, or what tool(...) made of one")]
     return declared if isinstance(declared, Tool) else _of_function(declared, None, None, {})
 
 
@@ -285,6 +292,8 @@ def said(error: ValidationError) -> str:
 def _of_function(
     function: Callable[..., Any], name: str | None, description: str | None, options: Mapping[str, Any]
 ) -> Tool | list[Fault]:
+    if not callable(function):
+        return [Fault("", f"{function!r} is no function: @tool, or @tool(name=...)")]
     name = name or _named(function)
     try:
         hints = get_type_hints(function, include_extras=True)

@@ -328,5 +328,5 @@ def test_what_a_framework_is_given_at_most_is_looked_at_when_it_is_declared(shop
     with provided([]) as provider, pytest.raises(DefinitionError) as caught:
         reviewer(talk(provider), context=ContextBudget(0, [Drop("input.text")]), state="findings")
 
-    for reason in ("it must be positive", "does not fit without text", "it is a list of names"):
+    for reason in ("it is a whole number above 0", "does not fit without text", "it is a list of names"):
         assert reason in str(caught.value)

@@ -414,6 +414,8 @@ def test_what_is_no_vector_fails_the_attempt(mind_of: Minds, embed: Any, message
         lambda m: m.remember("x", data=float("nan")),
         lambda m: m.remember("x", data=object()),
         lambda m: m.remember("x", data=["\0"]),
+        lambda m: m.remember({"text": "x"}),
+        lambda m: m.recall(7),
         lambda m: m.remember("x", expires=0),
         lambda m: m.recall("x", most=0),
         lambda m: m.recall("x", least_score=1.5),

@@ -136,6 +136,7 @@ def test_arguments_are_checked_before_a_tool_runs(desk: Desk, given: dict[str, A
 
     run = desk.start(plain(lambda ctx: ctx.use(double, **given), retry=Retry(max=0)))
 
+    assert "tool double: " in end(desk, run)
     assert reason in end(desk, run)
     (refused,) = log(desk, run)
     assert reason in str(refused.error)

@@ -201,8 +201,8 @@ def test_faults_of_a_context_are_named_at_once() -> None:
         llm_agent("reader", model="openai:gpt-5", input=Letter, output=str, instructions="",
                   context=ContextBudget(0, policy))  # fmt: skip
 
-    for reason in ("'body' is no field", "nothing to do", "no field 'bdy'", "tokens must be positive",
-                   "it must be positive", "not 5", "takes a context in a thread",
+    for reason in ("'body' is no field", "nothing to do", "no field 'bdy'", "tokens are a whole number above 0",
+                   "tokens: it is a whole number above 0", "not 5", "takes a context in a thread",
                    "numbers does not take a text"):  # fmt: skip
         assert reason in str(caught.value)
 

@@ -43,6 +43,24 @@ def test_what_cannot_be_kept_is_not_done_again(desk: Desk, given: Any, is_async:
     assert done == [1]
 
 
+async def _paid() -> int:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("given", [lambda: 3, _paid], ids=["a value", "a coroutine"])
+def test_what_is_no_function_is_told_at_once(desk: Desk, given: Any) -> None:
+    @agent(retry=Retry(max=2, base=0.001, cap=0.001))
+    async def payer(ctx: Context, value: int) -> int:
+        return int(await ctx.once("pay", given()))
+
+    run = desk.start(payer, value=1)
+
+    error = desk.view(run).error
+    assert error is not None
+    assert error.message.startswith("ctx.once('pay', ...): give it the function")
+    assert desk.view(run).steps[0].attempt == 1
+
+
 @pytest.mark.parametrize("key", ["a\0", "a\ud800"], ids=["NUL", "surrogate"])
 def test_a_key_that_cannot_be_stored_is_noticed_before_the_block(desk: Desk, key: str) -> None:
     done = []

@@ -166,6 +166,27 @@ def test_a_script_that_raises_is_heard_of() -> None:
         assert ask(provider).status_code == 500
 
 
+@pytest.mark.parametrize("script", [["Hi"], lambda asked: None, [["Hi"]]])
+def test_what_is_no_turn_is_heard_of(script: Any) -> None:
+    with pytest.raises(TypeError, match="no turn: write text"), ScriptedProvider(script) as provider:
+        assert ask(provider).status_code == 500
+
+
+def test_a_tool_may_take_a_name_and_an_error_may_be_slow() -> None:
+    assert call("find", name="ann").calls[0].arguments == {"name": "ann"}
+    assert refuse(500, delay=0.5).delay == 0.5
+
+
+def test_it_listens_where_it_is_told_to() -> None:
+    with ScriptedProvider([text("Hi")]) as first:
+        where = first.base_url
+        port = int(where.split(":")[2].split("/")[0])
+        with pytest.raises(OSError, match="in use"):
+            ScriptedProvider([], port=port)
+    with ScriptedProvider([text("Hi")], port=port) as again:
+        assert again.base_url == where
+
+
 def test_what_is_no_request_is_refused_with_a_reason() -> None:
     with ScriptedProvider([]) as provider:
         unknown = httpx.get(f"{provider.base_url}/models")

@@ -15,6 +15,7 @@ from schemas import Limit
 from schemas.errors import DefinitionError, ToolError
 from schemas.settings import settings
 from workers import ToolCall, ask_first, fallback, schema_tool, tool
+from workers.tools import http_fetch
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,11 @@ def test_a_tool_says_what_it_is_and_is_still_a_function() -> None:
         (lambda: tool(name="no spaces")(search), "name: String should match"),
         (lambda: tool(timeout=0)(search), "timeout: Input should be greater than 0"),
         (lambda: tool(cache=-1)(search), "cache: Input should be greater than 0"),
+        (lambda: tool(cache=True)(search), "cache: Input should be a valid number"),
+        (lambda: tool("search"), "'search' is no function"),  # type: ignore[call-overload]
+        (lambda: ask_first(search, expires=-1), "expires: it is seconds above 0"),
+        (lambda: fallback("search", search), "write a list"),  # type: ignore[arg-type]
+        (lambda: http_fetch("example.org"), "hosts: write a list: ['example.org']"),
         (lambda: tool(lambda query: query), "the type of query is not annotated"),
         (lambda: fallback("search", []), "name the tools that are tried"),
         (lambda: fallback("search", [search, narrow]), "it does not take most, which search does"),

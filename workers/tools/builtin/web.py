@@ -69,6 +69,8 @@ def http_fetch(
     in every attempt of the step, and the step is warned of each call. `options` are those of `workers.tool`: a POST of
     which nobody knows how it ended is repeated with `idempotent=True` only.
     """
+    if isinstance(hosts, str):
+        raise DefinitionError("tool 'http_fetch'", [Fault("hosts", f"write a list: [{hosts!r}]")])
     found = [host_of(entry) for entry in hosts]
     faults = [one for one in found if isinstance(one, Fault)]
     faults += [
