@@ -21,6 +21,15 @@ class Missed(StrEnum):
     """One run is started for each of them, at most a hundred."""
 
 
+class Overlap(StrEnum):
+    """What becomes of a time that comes while the run that the schedule started last has not ended."""
+
+    ALLOW = "allow"
+    """Another run is started beside it."""
+    SKIP = "skip"
+    """The time is left out. A run that is paused has not ended."""
+
+
 class Timetable(Frozen):
     """When: a cron expression in a time zone, or every so many seconds."""
 
@@ -40,6 +49,7 @@ class Schedule(Timetable):
     """Its runs are of the definition that this name had when the schedule was set."""
     input: Any
     missed: Missed
+    overlap: Overlap
     tenant: str
     priority: int
     labels: dict[str, str]
@@ -48,4 +58,6 @@ class Schedule(Timetable):
     next_at: datetime
     last_fired_at: datetime | None
     last_run_id: UUID | None
+    left_out_at: datetime | None
+    """When a time was left out last because of `overlap`."""
     created_at: datetime

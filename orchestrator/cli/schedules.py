@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Start runs of a workflow again and again.")
 
 Missed = Literal["skip", "one", "all"]
+Overlap = Literal["allow", "skip"]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the schedule.")]
 _NEXT = 5  # times that are shown
 
@@ -47,6 +48,10 @@ def add(
             help="When times passed without a worker: one run for all, one for each (at most 100), or none."
         ),
     ] = "one",
+    overlap: Annotated[
+        Overlap,
+        typer.Option(help="When a time comes while its last run goes on: another run beside it, or none."),
+    ] = "allow",
     label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be repeated.")] = None,
     tenant: Annotated[str | None, typer.Option(help="On whose behalf.")] = None,
     priority: Annotated[
@@ -74,6 +79,7 @@ def add(
             every=interval,
             timezone=zone,
             missed=missed,
+            overlap=overlap,
             tenant=tenant,
             priority=priority,
             labels=labelled,
@@ -121,6 +127,7 @@ def show(name: Name, json: options.Json = False) -> None:
         ("input", as_json(one.input)),
         ("when", _when(one)),
         ("missed", one.missed),
+        ("overlap", _overlap(one)),
         ("tenant", one.tenant),
         ("priority", one.priority),
         ("labels", ", ".join(f"{name}={value}" for name, value in one.labels.items()) or "none"),
@@ -193,6 +200,10 @@ def _report(one: Schedule, *, json: bool) -> None:
         typer.echo(f"{one.name} starts {one.workflow} {_when(one)}, next {_there(one, one.next_at)}.")
     else:
         typer.echo(f"{one.name} is paused.")
+
+
+def _overlap(one: Schedule) -> str:
+    return f"{one.overlap}, last left out {ago(one.left_out_at)}" if one.left_out_at else one.overlap
 
 
 def _when(one: Schedule) -> str:

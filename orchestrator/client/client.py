@@ -40,7 +40,7 @@ from schemas.budgets import By, Cost
 from schemas.events import Event
 from schemas.incoming import Emitted
 from schemas.runs import RUN_LIVE, PoolView, RunFigures, RunMoment, RunState, RunSummary, RunView, WorkerView
-from schemas.schedules import Missed, Schedule, Timetable
+from schemas.schedules import Missed, Overlap, Schedule, Timetable
 from schemas.settings import settings
 from schemas.tools import ToolRecord
 from schemas.workflows import Workflow
@@ -259,6 +259,7 @@ class Client(Approvals):
         every: float | None = None,
         timezone: str = "UTC",
         missed: Missed | str = Missed.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
         tenant: str | None = None,
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
@@ -268,12 +269,15 @@ class Client(Approvals):
 
         May be called whenever a program starts: a schedule with the same times keeps its next one, and one that
         was paused stays paused. Its runs keep this very definition until it is set again. Each has the label
-        `schedule=NAME` and exists once, however many workers there are. Raises `InputError`, `NotFound`,
+        `schedule=NAME` and exists once, however many workers there are. With `overlap="skip"` a time that comes while
+        the run before goes on is left out, and there is one run at a time. Raises `InputError`, `NotFound`,
         `Unavailable`, and without `replace` `Conflict` for a name that is taken.
         """
         times = Timetable(cron=cron, every=every, timezone=timezone)
         terms = Terms(tenant, priority, labels, None)
-        return self.schedules.put(name, workflow, input, times, terms, missed=missed, replace=replace)
+        return self.schedules.put(
+            name, workflow, input, times, terms, missed=missed, overlap=overlap, replace=replace
+        )
 
     def fire_schedule(self, name: str) -> RunHandle:
         """Start a run of a schedule now, whatever its times. Raises `NotFound` and `Unavailable`."""

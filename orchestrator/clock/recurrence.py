@@ -42,11 +42,13 @@ class _Due(NamedTuple):
     every: float | None
     timezone: str
     missed: str
+    alone: bool
     tenant: str
     priority: int
     labels: dict[str, str]
     next_at: datetime
     now: datetime
+    occupied: bool
 
     @property
     def times(self) -> Timetable:
@@ -110,7 +112,9 @@ class Recurrence:
         by_plan: defaultdict[str, list[tuple[str, Submission]]] = defaultdict(list)
         for one, times, _ in firings:
             by_plan[one.definition] += [(one.name, _submission(one, at)) for at in times]
-            if not times:
+            if one.occupied:
+                log.info("schedule %s: its last run goes on at %s, so it is left out", one.name, one.next_at)
+            elif not times:
                 log.warning("schedule %s: nobody was there at %s, so it is left out", one.name, one.next_at)
         for definition, wanted in by_plan.items():
             for name, run in self._submitted(conn, plans[definition], wanted):
@@ -119,6 +123,7 @@ class Recurrence:
             "names": [firing.one.name for firing in firings],
             "next_ats": [firing.next_at for firing in firings],
             "runs": [made[-1] if made else None for made in runs.values()],
+            "occupied": [firing.one.occupied for firing in firings],
         }
         conn.execute(sql.MOVE_SCHEDULES, moves)
         return [run for made in runs.values() for run in made]
@@ -130,6 +135,8 @@ class Recurrence:
             return None
         try:
             times = timetable.due(one.times, Missed(one.missed), one.next_at, one.now)
+            if one.alone:
+                times = [] if one.occupied else times[-1:]
             return _Firing(one, times, timetable.next_after(one.times, one.next_at, one.now))
         except Exception:
             log.exception("the times of schedule %s cannot be told here, so others fire it", one.name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +24,7 @@ from orchestrator.store.connect import Conn
 from orchestrator.store.recovery_queries import SELECT_NOW
 from orchestrator.store.refusals import translated
 from schemas.errors import Conflict, Fault, InputError, NotFound
-from schemas.schedules import Missed, Schedule, Timetable
+from schemas.schedules import Missed, Overlap, Schedule, Timetable
 from schemas.workflows import Workflow
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -45,6 +47,7 @@ class Schedules:
         terms: Terms,
         *,
         missed: Missed | str = Missed.ONE,
+        overlap: Overlap | str = Overlap.ALLOW,
         replace: bool = True,
     ) -> Schedule:
         """Set a schedule. One that is there already with the same times keeps its next one, and stays paused.
@@ -52,11 +55,13 @@ class Schedules:
         Raises `InputError`, `NotFound`, `Unavailable`, and without `replace` `Conflict` for a name that is taken.
         """
         with translated():
-            faults = [*_name_faults(name), *timetable.faults(times), *_missed_faults(missed)]
+            faults = [*_name_faults(name), *timetable.faults(times), *_unknown_word("missed", missed, Missed)]
+            faults += _unknown_word("overlap", overlap, Overlap)
             if faults:
                 raise InputError(f"schedule {name!r}", faults)
             plan, run = self._submitter.prepare(workflow, value, terms)
-            if not self._stored(name, plan, run, times, Missed(missed), replace=replace):
+            policies = {"missed": Missed(missed), "overlap": Overlap(overlap)}
+            if not self._stored(name, plan, run, times, policies, replace=replace):
                 message = f"there is a schedule {name!r} already"
                 raise Conflict(
                     message, next_step=f"add --replace, or look at it: baton schedules show {name}"
@@ -113,14 +118,22 @@ class Schedules:
         return run.id
 
     def _stored(
-        self, name: str, plan: Plan, run: Submission, times: Timetable, missed: Missed, *, replace: bool
+        self,
+        name: str,
+        plan: Plan,
+        run: Submission,
+        times: Timetable,
+        policies: Mapping[str, str],
+        *,
+        replace: bool,
     ) -> bool:
-        keys = times.model_dump() | {
+        keys = {
+            **times.model_dump(),
+            **policies,
             "name": name,
             "definition": plan.id,
             "workflow": plan.workflow.name,
             "input": run.input,
-            "missed": missed,
             "tenant": run.tenant,
             "priority": run.priority,
             "labels": json.dumps(dict(run.labels or {})),
@@ -165,10 +178,10 @@ def _name_faults(name: str) -> list[Fault]:
     return [Fault("name", "it must be letters, digits, dots, dashes and underscores, at most 100")]
 
 
-def _missed_faults(missed: str) -> list[Fault]:
-    if missed in list(Missed):
+def _unknown_word(where: str, word: str, known: type[StrEnum]) -> list[Fault]:
+    if word in list(known):
         return []
-    return [Fault("missed", f"{missed!r} is not one of {', '.join(Missed)}")]
+    return [Fault(where, f"{word!r} is not one of {', '.join(known)}")]
 
 
 def _unknown(name: str) -> NotFound:

@@ -81,7 +81,9 @@ def test_a_schedule_from_its_beginning_to_its_end(client: Client, bench: Bench) 
     refused = baton("schedules", "add", "s", "single", "1", "--every", "1h30m")
     assert refused.exit_code == 1
     assert "there is a schedule 's' already" in refused.stderr
-    assert "every 90 min" in good("schedules", "add", "s", "single", "1", "--every", "1h30m", "--replace")
+    alone = ["--every", "1h30m", "--overlap", "skip", "--replace"]
+    assert "every 90 min" in good("schedules", "add", "s", "single", "1", *alone)
+    assert "overlap   skip" in good("schedules", "show", "s")
 
     # Removed
     assert good("schedules", "rm", "s") == "s is gone.\n"

@@ -166,6 +166,54 @@ def test_what_nobody_was_there_to_fire_is_made_up_for_as_told(
     assert ahead == pytest.approx(1800, abs=60)
 
 
+@pytest.mark.parametrize(("overlap", "runs"), [("allow", 2), ("skip", 1)])
+def test_a_time_that_comes_while_the_last_run_goes_on(
+    client: Client, bench: Bench, overlap: str, runs: int
+) -> None:
+    client.schedule("s", NIGHTLY, every=60, overlap=overlap)
+    for _ in range(2):
+        make_due(bench)
+        bench.fire()
+
+    assert len(client.runs()) == runs
+    one = client.schedules.get("s")
+    assert (one.left_out_at is not None) == (overlap == "skip")
+    assert one.next_at > one.created_at
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_one_run_at_a_time_goes_on_when_it_has_ended_and_not_when_it_is_paused(
+    client: Client, bench: Bench, ends: bool
+) -> None:
+    client.schedule("s", NIGHTLY, every=60, overlap="skip")
+    make_due(bench)
+    bench.fire()
+    (first,) = client.runs()
+    if ends:
+        client.cancel(first.id)
+    else:
+        client.pause(first.id)
+
+    make_due(bench)
+    bench.fire()
+
+    assert len(client.runs()) == 1 + ends
+
+
+def test_one_run_at_a_time_is_one_for_all_that_was_missed_and_one_with_copies_that_race(
+    client: Client, bench: Bench
+) -> None:
+    for number in range(20):
+        client.schedule(f"s{number}", NIGHTLY, every=60, missed="all", overlap="skip")
+    make_due(bench, ago=600)
+
+    sent: list[tuple[float, Ready]] = []
+    with Copy(bench.url, sent), Copy(bench.url, sent), Copy(bench.url, sent):
+        eventually(lambda: len(sent) >= 20, timeout=20)
+
+    assert keys(bench) == Counter({f"s{n}": 1 for n in range(20)})
+
+
 def test_a_key_that_somebody_else_uses_costs_one_time_and_no_more(
     client: Client, bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

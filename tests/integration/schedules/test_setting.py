@@ -123,6 +123,7 @@ def test_a_schedule_that_is_not_there_is_named(client: Client, verb: str) -> Non
         ({"every": 5, "cron": "* * * * *"}, "either a cron expression or an interval"),
         ({"every": 5, "timezone": "Berlin"}, "no time zone 'Berlin'"),
         ({"every": 5, "missed": "some"}, "'some' is not one of skip, one, all"),
+        ({"every": 5, "overlap": "queue"}, "'queue' is not one of allow, skip"),
         ({"every": 5, "name": "a b"}, "it must be letters"),
         ({"every": 5, "name": ""}, "it must be letters"),
         ({"every": 5, "input": {"x": "no"}}, '"no" is not of type "integer"'),
