@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from schemas.breakers import Breaker
 from schemas.usage import Budget
 from workers.cuts.declared import ContextBudget
 from workers.guards.policy import Guard
@@ -18,6 +19,9 @@ from workers.tools.declared import Allowed
 MAX_CALLS = 15
 WARN_AT = 10
 """The model call of a step with which somebody should look at it."""
+
+STOOD_IN_FOR = Breaker(minimum=3)
+"""That of a model that has a fallback and says nothing of a breaker."""
 
 
 @dataclass(frozen=True, eq=False)

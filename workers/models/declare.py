@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from orchestrator.credentials import hold
@@ -23,7 +24,7 @@ from workers.context import Context
 from workers.cuts.declared import ContextBudget, Sight, Summarise, context_faults
 from workers.guards.policy import Guard, guard_faults
 from workers.memory.declared import Memory
-from workers.models.brain import MAX_CALLS, Brain
+from workers.models.brain import MAX_CALLS, STOOD_IN_FOR, Brain
 from workers.models.named import KeyOf, Model
 from workers.models.shapes import misshapen, unknown_fields
 from workers.slices import SESSION, state_faults
@@ -81,7 +82,8 @@ def llm_agent(
 
     A request that fails in passing is repeated for about two seconds, one that takes longer than `call_timeout` seconds
     has failed; then the `fallbacks` are asked, one after the other, and if none of them answers, the step's own retry
-    goes on at this call, not before a `Retry-After` is over.
+    goes on at this call, not before a `Retry-After` is over. A model that has a fallback and no breaker is given one,
+    `Breaker(minimum=3)`: one that is dead is not asked first again and again.
 
     The model is given the input, and the run's original intent if that is something else. Its answer must fit
     `output`: what does not goes back to it with the reason, `corrections` times in a row. It may call `tools`, and sees
@@ -162,6 +164,8 @@ def llm_agent(
         faults.append(Fault("state", 'of a session it is told by memory="session"'))
     if faults:
         raise DefinitionError(what, faults)
+    if stand_in:
+        asked, stand_in = _left_alone(asked), (*_left_alone(stand_in[:-1]), stand_in[-1])
     for one in (*asked, *stand_in):
         if one.key is not None:
             hold(one.key)
@@ -260,6 +264,11 @@ def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:
 
 def _named(models: Sequence[str | Model]) -> tuple[Model, ...]:
     return tuple(one if isinstance(one, Model) else Model(one) for one in models)
+
+
+def _left_alone(models: Sequence[Model]) -> tuple[Model, ...]:
+    """These, each with a breaker: another one answers while it is open."""
+    return tuple(one if one.breaker is not None else replace(one, breaker=STOOD_IN_FOR) for one in models)
 
 
 def _doubts(confidence: str | None, models: Sequence[Model]) -> list[Fault]:

@@ -217,6 +217,23 @@ def test_another_model_answers_while_the_circuit_of_the_first_is_open(desk: Desk
     assert "the circuit of model openai:first is open" in str(warnings(desk, runs[2]))
 
 
+def test_a_dead_model_that_has_a_fallback_is_not_asked_again_and_again(desk: Desk) -> None:
+    # Given a model that is dead, with a fallback, and nothing said of breakers
+    with ScriptedProvider(lambda asked: refuse(500) if asked.model == "dead" else text("fine")) as provider:
+        dead, spare = (
+            Model(f"openai:{name}", provider.base_url, price=Price(input=0, output=0))
+            for name in ("dead", "spare")
+        )
+        clerk = llm_agent(
+            "clerk", model=dead, fallbacks=[spare], input=int, output=str, instructions="", retry=ONCE
+        )
+        runs = broken(desk, clerk, 5)
+
+    # Then three calls are enough to know
+    assert [desk.view(run).output for run in runs] == 5 * ["fine"]
+    assert [one.model for one in provider.log] == 3 * ["dead", "spare"] + 2 * ["spare"]
+
+
 def test_the_next_tool_of_a_chain_answers_while_a_circuit_is_open(desk: Desk) -> None:
     tried: list[str] = []
 
