@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,6 +33,7 @@ from workers.tools.flights import Flights, Landed, key_of
 from workers.tools.listening import Listener, Plain
 from workers.tools.refusals import Refusal
 from workers.tools.threads import ToolThreads, Work
+from workers.tools.tries import Try
 
 Beside = Callable[[Awaitable[Any]], Awaitable[Any]]
 """How a call is awaited beside others."""
@@ -215,7 +215,7 @@ class Caller:
         errors: list[str] = []
         for number, one in enumerate(tried):
             key = f"{self._ctx.idempotency_key}:{place}{f':{number}' if number else ''}"
-            this = _Try(one, given, place, key, part_of, number == len(tried) - 1)
+            this = Try(one, given, place, key, part_of, number == len(tried) - 1)
             try:
                 return await self._logged(this)
             except Superseded:
@@ -237,7 +237,7 @@ class Caller:
                     raise
         raise ToolError("; ".join(errors))
 
-    async def _logged(self, one: _Try) -> Any:
+    async def _logged(self, one: Try) -> Any:
         """Written down when it has ended."""
         clock = asyncio.get_running_loop().time
         began = clock()
@@ -261,7 +261,7 @@ class Caller:
         await self._write(one, clock() - began, result=landed.value, cached=landed.cached)
         return landed.value
 
-    async def _landed(self, one: _Try) -> Landed:
+    async def _landed(self, one: Try) -> Landed:
         """The result of this call, or of an equal one."""
         if not self._ctx.remaining:
             raise AttemptTimeout("its time is over: this call is not made")
@@ -274,7 +274,7 @@ class Caller:
 
         return await self._tooling.flights.result(one.tool, key, self._limit(one.tool), make)
 
-    async def _made(self, one: _Try) -> Any:
+    async def _made(self, one: Try) -> Any:
         ctx = self._ctx
         call = Call(
             "tool",
@@ -300,7 +300,7 @@ class Caller:
 
         return (await ctx.through(call, act, waits=one.is_last)).value
 
-    async def _run(self, one: _Try) -> Any:
+    async def _run(self, one: Try) -> Any:
         ctx, tool = self._ctx, one.tool
         effects = self._tooling.effects(ctx)
         call = ToolCall(
@@ -348,7 +348,7 @@ class Caller:
             late if tool.spec.idempotent else f"{late}; it may have its effect all the same: find out first"
         )
 
-    def _warn_of_thread(self, one: _Try) -> None:
+    def _warn_of_thread(self, one: Try) -> None:
         self._ctx.warn(
             f"tool {one.tool.name} runs on, its thread cannot be stopped;"
             f" its late effect is refused under idempotency key {one.key}",
@@ -362,49 +362,15 @@ class Caller:
 
     # --- its record ---------------------------------------------------------------------------------------
 
-    async def _write(self, one: _Try, seconds: float, **outcome: Any) -> None:
+    async def _write(self, one: Try, seconds: float, **outcome: Any) -> None:
         await self._tell(self._ended(one, seconds, **outcome))
+
+    def _ended(self, one: Try, seconds: float, **outcome: Any) -> EndedCall:
+        informs = one.made and self.risk_of(one.tool, one.given) == "medium"
+        return one.ended(self._ctx, seconds, informs=informs, **outcome)
 
     async def _tell(self, call: EndedCall) -> None:
         await asyncio.shield(asyncio.wrap_future(self._tooling.submit(call)))
-
-    def _ended(
-        self, one: _Try, seconds: float, result: Any = None, error: str | None = None, cached: bool = False
-    ) -> EndedCall:
-        ctx = self._ctx
-        return EndedCall(
-            run_id=ctx.run_id,
-            path=ctx.path,
-            attempt=ctx.attempt,
-            place=one.place,
-            agent=ctx.agent,
-            tool=one.tool.name,
-            part_of=one.part_of,
-            idempotency_key=one.key,
-            arguments=ctx._watch.shown("arguments of a tool", one.given),
-            result=ctx._watch.shown("result of a tool", result),
-            error=ctx._watch.text("error of a tool", error) if error is not None else None,
-            cached=cached,
-            runs_on=one.runs_on,
-            seconds=seconds,
-            informs=one.made and self.risk_of(one.tool, one.given) == "medium",
-        )
-
-
-@dataclass(eq=False)
-class _Try:
-    """One tool that is asked, alone or as one of a chain."""
-
-    tool: Tool
-    given: Mapping[str, Any]
-    place: int
-    key: str
-    part_of: str | None
-    is_last: bool
-    made: bool = False
-    """Whether it has been called: all gates have let it pass, and no equal call has answered."""
-    runs_on: bool = False
-    """Whether its thread could not be stopped."""
 
 
 def _awaited(running: Future[Any]) -> Any:
