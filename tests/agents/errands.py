@@ -32,7 +32,7 @@ from workers import (
 PRICE = Price(input=1, output=1)
 TTL = 2.0
 """Seconds for which a page of the atlas answers."""
-BREAKER = Breaker(failures=0.3, window=10, minimum=4, open=0.5)
+BREAKER = Breaker(failures=0.4, window=3, minimum=4, open=0.3)
 PATIENT = Retry(max=100, base=0.05, cap=0.5)
 PAGES = 3
 PARCELS = Batch(size=5, within=0.1)

@@ -73,6 +73,11 @@ class Attempt(NamedTuple):
     worker: UUID
 
 
+def is_forgotten(strikes: Sequence[Strike], at: float) -> bool:
+    """Whether a crash of Postgres may have forgotten the claim of what began then, for it did not wait for the disk."""
+    return any(at - 5 < strike.at < at + 1 for strike in strikes if strike.kind == "postgres crashes")
+
+
 @dataclass
 class Facts:
     """All that there is to know afterwards."""

@@ -60,14 +60,14 @@ def call(ctx: Context, given: Any) -> int:
 
 _WEATHER = """
 local now = redis.call('TIME')
-local weather = redis.call('GET', 'weather') or (now[1] % 10 < 3 and 'stormy' or 'calm')
+local weather = redis.call('GET', 'weather') or (now[1] % 10 < 4 and 'stormy' or 'calm')
 """
 _VISIT = f"""{_WEATHER}
 redis.call('RPUSH', 'visits', cjson.encode({{ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], now[1], now[2]}}))
 return weather
 """
 CALM, STORMY = "calm", "stormy"
-"""The weather outside: while it is stormy, services of the world do not work. Three of ten seconds are."""
+"""The weather outside: while it is stormy, services of the world do not work. Four of ten seconds are."""
 
 
 class Visit(NamedTuple):

@@ -92,9 +92,9 @@ class Deed(NamedTuple):
     soonest: float
     """Not earlier than this that attempt ended, by the books."""
     finished: float
-    """Not later than this."""
+    """Not later than this; of a call that is in the log, when it was written."""
     is_sure: bool
-    """Whether that attempt ended by itself: then all that it had to tell was told by then."""
+    """Whether all that there was to tell of it was told by then: its attempt ended by itself, or logged the call."""
 
     @property
     def until(self) -> float:
@@ -114,6 +114,8 @@ class Facts:
     openings: Sequence[Opening]
     turned_away: Sequence[TurnedAway]
     decisions: Sequence[Decision]
+    logged: dict[tuple[StepKey, int, str], list[float]]
+    """When calls of a tool that were made were written into its log, by step, place and tool."""
     workers: dict[str, UUID]
     requests: Sequence[Request]
     visits: Sequence[Visit]
@@ -179,12 +181,14 @@ class Facts:
             for one in self.attempts.get(step, ())
             if one.worker == worker and one.started <= at and (one.finished >= at or one.state in TAKEN)
         ]
+        finished = max((one.finished for one in mine), default=at)
+        logged = [one for one in self.logged.get((step, place, what), ()) if left is not None and one >= left]
         return Deed(
             what, step, place, about, tenant, node, at, left, failed, name,
             started=min((one.started for one in mine), default=math.inf),
             soonest=min((one.finished for one in mine), default=at),
-            finished=max((one.finished for one in mine), default=at),
-            is_sure=all(one.state not in TAKEN for one in mine),
+            finished=min([finished, *logged]),
+            is_sure=bool(logged) or all(one.state not in TAKEN for one in mine),
         )  # fmt: skip
 
 
@@ -201,6 +205,11 @@ def gather(
         "SELECT run_id, path, attempt, state, started_at, finished_at, worker_id FROM attempts ORDER BY attempt"
     ):
         attempts[run, path].append(Attempt(number, state, started.timestamp(), finished.timestamp(), worker))
+    logged: defaultdict[tuple[StepKey, int, str], list[float]] = defaultdict(list)
+    for run, path, place, tool, at in query(
+        "SELECT run_id, path, place, tool, at FROM tool_calls WHERE NOT cached"
+    ):
+        logged[(run, path), place, tool].append(at.timestamp())
     return Facts(
         runs={
             id: Errand(*row)
@@ -232,6 +241,7 @@ def gather(
                 "SELECT run_id, path, answer, settled_at FROM waits WHERE kind = 'question' AND decision = 'answered'"
             )
         ],
+        logged=logged,
         workers={name: id for id, name in query("SELECT id, name FROM workers")},
         requests=requests,
         visits=visits,

@@ -17,7 +17,7 @@ from orchestrator.breakers.circuits import LEASE as PROBE
 from orchestrator.tool_calls.cache import LEASE
 from schemas import Limit
 from tests.agents.errands import BREAKER, LIMITS, PAGES, PARCELS, RISKY, TTL
-from tests.chaos.checker import StepKey, Verdict
+from tests.chaos.checker import StepKey, Verdict, is_forgotten
 from tests.chaos.paid.rules import SLACK, at_a_time, over
 from tests.chaos.shared.facts import CLERK, PACK, SCOUT, TAKEN, Deed, Facts, Kept
 
@@ -29,6 +29,9 @@ FORGETS = ("wipe the broker", "redis restarts")
 
 STOPS = ("freeze a worker", "cut off")
 """Faults after which a worker goes on with what it had begun."""
+
+UNLIMITED = ("pack", "first", "second")
+"""What agents without limits do: their claims do not wait for the disk."""
 
 KILLS = ("kill a worker", "kill a pool", "kill all")
 
@@ -66,7 +69,8 @@ def every_output_follows_from_what_was_done(facts: Facts) -> Iterator[str]:
 
 def each_deed_is_of_an_attempt(facts: Facts) -> Iterator[str]:
     for deed in _all(facts):
-        if deed.started == math.inf:
+        forgotten = deed.what in UNLIMITED and is_forgotten(facts.strikes, deed.at)
+        if deed.started == math.inf and not forgotten:
             yield f"{_told(deed)} was done by {deed.node}, which never had the step"
 
 
@@ -299,7 +303,8 @@ def each_item_of_a_batch_has_its_own_outcome(facts: Facts) -> Iterator[str]:
     calls: defaultdict[str, list[tuple[StepKey, str]]] = defaultdict(list)
     for deed in facts.deeds.get("pack", ()):
         call, attempt, number = deed.about.split()
-        calls[call].append((deed.step, attempt))
+        if deed.started < math.inf:
+            calls[call].append((deed.step, attempt))
         expected = "failed" if (attempt, int(number) % 5) == ("1", 0) else "done"
         end = next((one for one in facts.attempts[deed.step] if str(one.attempt) == attempt), None)
         if end is None or end.state not in (expected, *TAKEN):

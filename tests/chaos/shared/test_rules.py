@@ -435,3 +435,14 @@ def test_a_lease_that_may_have_ended_excuses_a_second_call(history: Facts) -> No
     forged.attempts[step] = [one._replace(started=one.started - 10) for one in forged.attempts[step]]
 
     assert "equal_calls_are_made_one_at_a_time" not in check(forged).broken
+
+
+@pytest.mark.parametrize(("tool", "is_excused"), [("pack", True), ("scout", False)])
+def test_a_claim_that_a_crash_forgot_is_excused_unless_its_agent_has_limits(
+    history: Facts, tool: str, is_excused: bool
+) -> None:
+    forged = deepcopy(replace(history))
+    _with_visit(forged, tool, at=100.0, left=100.1)
+    forged.strikes = [Strike("postgres crashes", 100.2, 100.5)]
+
+    assert ("each_deed_is_of_an_attempt" not in check(forged).broken) is is_excused
