@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import UnionType
 from typing import Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints, overload
@@ -61,6 +61,8 @@ class Agent(Composable):
     context: ContextBudget | None = None
     cuts_itself: bool = False
     """Whether it keeps to its context without help, as those do that are shown more than their input."""
+    model_limits: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
+    """What all calls of the models that it names keep to, those of other agents too, by the name of the model."""
     budget: Budget | None = None
     """What all its steps together may consume in a day; that of a model agent goes with its calls."""
 

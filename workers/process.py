@@ -32,6 +32,7 @@ from workers.attempts import Attempts
 from workers.execute import Runner
 from workers.gates import gates
 from workers.gates.breakers import Breakers
+from workers.gates.limits import of_models
 from workers.hands import Hands
 from workers.loop import LoopThread
 from workers.memory.declared import MemorySetup
@@ -124,7 +125,8 @@ class WorkerProcess:
         if self.in_threads:
             # Attempts that time out keep their thread, so there is room for as many again.
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
-        passed = gates(self.engine, self.dispatcher.send, self.breakers, self.hands)
+        limits = of_models(agent.model_limits for agent in self.agents.values())
+        passed = gates(self.engine, self.dispatcher.send, self.breakers, self.hands, limits)
         return Runner(
             self.loop,
             threads,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.engine import Engine, Ready
+from schemas.limits import Limit
 from workers.calls import Gate
 from workers.gates.breakers import BreakerGate, Breakers
 from workers.gates.budget import BudgetGate
@@ -13,14 +14,18 @@ from workers.hands import Hands
 
 
 def gates(
-    engine: Engine, send: Callable[[Sequence[Ready]], object], breakers: Breakers, hands: Hands
+    engine: Engine,
+    send: Callable[[Sequence[Ready]], object],
+    breakers: Breakers,
+    hands: Hands,
+    of_models: Mapping[str, Sequence[Limit]] | None = None,
 ) -> tuple[Gate, ...]:
     """The gates of this process, the outermost first: budgets, limits, breakers.
 
-    `send` sends steps that have become ready to their workers.
+    `send` sends steps that have become ready to their workers; `of_models` are the limits of models by their names.
     """
     return (
         BudgetGate(engine, send, hands.budgets),
-        LimitGate(engine, send, hands.limits),
+        LimitGate(engine, send, hands.limits, of_models),
         BreakerGate(breakers),
     )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator.engine import Ready
 from orchestrator.engine.call_limits import Admission, CallBefore
 from orchestrator.engine.gates import bars
+from schemas.limits import Limit
 from workers.calls import Call
 from workers.endings import PutOff, Superseded
 from workers.gates.together import Together
@@ -42,8 +43,17 @@ class LimitKeeper(Protocol):
 class LimitGate:
     """Lets calls pass as the limits of their tools and models allow, all workers together."""
 
-    def __init__(self, keeper: LimitKeeper, send: Callable[[Sequence[Ready]], object], hands: Line) -> None:
-        """`send` sends steps whose turn it is to their workers."""
+    def __init__(
+        self,
+        keeper: LimitKeeper,
+        send: Callable[[Sequence[Ready]], object],
+        hands: Line,
+        of_models: Mapping[str, Sequence[Limit]] | None = None,
+    ) -> None:
+        """`send` sends steps whose turn it is to their workers; `of_models` are the limits of models by their names,
+        whichever agent has declared them.
+        """
+        self._of_models = of_models or {}
         self._keeper = keeper
         self._send = send
         self._asking = Together(partial(hands.call, self._admitted))
@@ -54,15 +64,21 @@ class LimitGate:
     @asynccontextmanager
     async def around(self, call: Call) -> AsyncIterator[None]:
         """Raises `PutOff`, or `Superseded` when the attempt is no longer the one that runs."""
-        if not call.limits:
+        limits = self._limits(call)
+        if not limits:
             yield
             return
-        before = _before(call)
+        before = _before(call, limits)
         await self._pass(before)
         try:
             yield
         finally:
             await self._end(before)
+
+    def _limits(self, call: Call) -> Sequence[Limit]:
+        """Those that its agent declares; of a model those of other agents, too."""
+        others = self._of_models.get(call.name) if call.kind == "model" else None
+        return call.limits if others is None else merged((*others, *call.limits))
 
     async def _pass(self, call: CallBefore) -> None:
         clock = asyncio.get_running_loop().time
@@ -138,8 +154,33 @@ class LimitGate:
         return [None for _ in calls]
 
 
-def _before(call: Call) -> CallBefore:
-    keyed = any(limit.key is not None for limit in call.limits)
+def of_models(declared: Iterable[Mapping[str, Sequence[Limit]]]) -> dict[str, tuple[Limit, ...]]:
+    """The limits of each model, of all agents that name it: what one of them declares, the others keep to."""
+    found: defaultdict[str, list[Limit]] = defaultdict(list)
+    for limits in declared:
+        for name, some in limits.items():
+            found[name] += some
+    return {name: merged(limits) for name, limits in found.items() if limits}
+
+
+def merged(limits: Sequence[Limit]) -> tuple[Limit, ...]:
+    """Each thing limited once: of several concurrencies, or bursts of one rate, the smallest."""
+    concurrencies: dict[tuple[Any, ...], int] = {}
+    bursts: dict[tuple[Any, ...], int] = {}
+    for one in limits:
+        of = (one.per, one.key)
+        if one.concurrency is not None:
+            concurrencies[of] = min(one.concurrency, concurrencies.get(of, one.concurrency))
+        if one.rate is not None:
+            bursts[*of, one.rate] = min(one.burst, bursts.get((*of, one.rate), one.burst))
+    return (
+        *(Limit(per=per, key=key, concurrency=most) for (per, key), most in concurrencies.items()),
+        *(Limit(per=per, key=key, rate=rate, burst=burst) for (per, key, rate), burst in bursts.items()),
+    )
+
+
+def _before(call: Call, limits: Sequence[Limit]) -> CallBefore:
+    keyed = any(limit.key is not None for limit in limits)
     value = json.dumps(call.arguments, default=str) if keyed else None
-    found = tuple(bars(f"{call.kind} {call.name}", call.limits, call.tenant, value))
+    found = tuple(bars(f"{call.kind} {call.name}", limits, call.tenant, value))
     return CallBefore(call.run_id, call.path, call.attempt, call.place, found)

@@ -96,10 +96,10 @@ def llm_agent(
     (`baton budgets set agent NAME`). Before a call, each budget sets the most aside that it can cost: `max_tokens` of
     the `settings`, or 4,096, is the longest answer.
 
-    `limits` are those of the agent's steps, `model_limits` those of the calls of its model, which all agents that name
-    it share: a step that would have to wait for long before a call waits in Postgres, and goes on there. `breaker` and
-    `fallback` are as those of `agent`, `model_breaker` leaves the model alone while it keeps failing: its `fallbacks`
-    answer.
+    `limits` are those of the agent's steps, `model_limits` those of the calls of its model, which all agents of the app
+    that name it share, those too that declare none: a step that would have to wait for long before a call waits in
+    Postgres, and goes on there. `breaker` and `fallback` are as those of `agent`, `model_breaker` leaves the model
+    alone while it keeps failing: its `fallbacks` answer.
 
     With `stream` what the model says is an event of the run while it speaks (`step.delta`): its text, its thoughts, the
     arguments of its tools, and its structured output.
@@ -239,6 +239,7 @@ def llm_agent(
         stand_in=instead,
         context=context,
         cuts_itself=True,
+        model_limits={one.name: one.limits for one in (*asked, *stand_in) if one.limits},
     )
 
 

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
 from pydantic import BaseModel
 
+from orchestrator.places import Places
 from orchestrator.store.schema import upgrade
 from schemas import Price
 from schemas.errors import DefinitionError
@@ -23,7 +25,8 @@ from tests.integration.worker.test_asking import Desk, assert_told, attempts
 from tests.integration.worker.test_limits import most
 from tests.support import Databases, eventually
 from workers import Agent, Batch, Context, Retry, agent, llm_agent, tool
-from workers.gates.limits import LimitGate
+from workers.gates.limits import LimitGate, of_models
+from workers.process import WorkerProcess
 from workers.scripted import Reply, ScriptedProvider, text
 from workers.scripted.script import Call as called
 
@@ -284,6 +287,51 @@ def test_a_model_that_is_at_its_limit_is_waited_for_without_a_worker(desk: Desk)
 
         assert desk.end(run).output == "Twice a day."
         assert len(provider.log) == 1
+
+
+def test_a_model_has_the_limits_that_any_agent_declares_for_it(desk: Desk) -> None:
+    # Given one agent that limits a model, and another one that says nothing
+    with ScriptedProvider([text("Twice a day.")]) as provider:
+        careful, careless = thinker(provider, model_limits=[ONE]), thinker(provider)
+        known = of_models(agent.model_limits for agent in (careful, careless))
+        desk.runner._gates = (LimitGate(desk.engine, desk.send, desk.hands.limits, known),)
+        occupied(desk, "concurrency of model openai:scripted")
+
+        # Then the other one waits for its turn, too
+        run = desk.start(careless, value={"about": "tides"})
+        assert desk.view(run).steps[0].limited == "concurrency of model openai:scripted"
+        assert provider.log == []
+        freed(desk)
+        desk.work()
+
+    assert desk.end(run).output == "Twice a day."
+
+
+def test_what_several_agents_declare_for_a_model_is_limited_once() -> None:
+    rate, tenant = Limit(rate="60/m", burst=5), Limit(per="tenant", concurrency=9)
+    declared = [
+        {"openai:a": (Limit(concurrency=3), rate)},
+        {"openai:a": (Limit(concurrency=2, rate="60/m", burst=2), tenant), "openai:b": ()},
+    ]
+
+    assert of_models(declared) == {
+        "openai:a": (Limit(concurrency=2), tenant, Limit(rate="60/m", burst=2)),
+    }
+
+
+def test_a_worker_knows_the_limits_of_the_models_of_its_app() -> None:
+    limited = llm_agent(
+        "limited", model="openai:x", input=str, output=str, instructions="", model_limits=[ONE]
+    )
+    process = WorkerProcess(
+        Celery(set_as_current=False), Places("postgresql://nowhere/x", "redis://nowhere/0")
+    )
+    process.agents = {"limited": limited}
+
+    (gate,) = (one for one in process.runner._gates if isinstance(one, LimitGate))
+    process.retire(0)
+
+    assert gate._of_models == {"openai:x": (ONE,)}
 
 
 def test_a_tool_at_its_limit_repeats_neither_the_model_nor_the_tools_beside_it(desk: Desk) -> None:
