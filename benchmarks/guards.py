@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from orchestrator.masking.masker import OWN, Findings
 from workers.guards.injection import suspicion
-from workers.guards.masking import OWN, Findings, masker
+from workers.guards.masking import masker
 from workers.guards.personal import KINDS
 
 ROUNDS = 30

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 from urllib.parse import unquote
 
 NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PASSWD", "_PASSPHRASE", "_CREDENTIALS", "PGPASSWORD")
@@ -52,25 +51,6 @@ def own(text: str) -> str:
         return f":<{name}>@" if value[0] == ":" and value[-1] == "@" else f"<{name}>"
 
     return pattern.sub(replaced, text)
-
-
-def own_json(text: str) -> str:
-    """A JSON text without them, which is mostly the same one."""
-    return json.dumps(_own_data(json.loads(text)), ensure_ascii=False) if holds_own(text) else text
-
-
-def _own_data(value: Any) -> Any:
-    match value:
-        case dict():
-            return {own(name): _own_data(one) for name, one in value.items()}
-        case list():
-            return [_own_data(one) for one in value]
-        case str():
-            return own(value)
-        case int() | float():
-            masked = own(text := json.dumps(value))
-            return value if masked == text else masked
-    return value
 
 
 def holds_own(text: str) -> bool:

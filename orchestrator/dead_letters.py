@@ -120,6 +120,11 @@ def _step(letter: DeadLetter) -> Pointer | None:
 def _parcel(letter: DeadLetterView) -> Parcel:
     """The message of a dead letter as it may be sent again. Raises `Conflict` for one that nobody could run."""
     match letter.message:
+        case {"masked": str(what)}:
+            raise Conflict(
+                f"dead letter {letter.id} cannot be sent again: credentials are not kept in one ({what})",
+                next_step=f"have its sender send it anew, then: baton dead drop {letter.id}",
+            )
         case {"headers": {"task": str(task)}, "body": str(body)}:
             found = _arguments(body)
         case {"args": [*args], "kwargs": dict(kwargs)}:

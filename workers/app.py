@@ -57,6 +57,7 @@ def build() -> Celery:
     places = find()
     app = make_app(places)
     app.conf.broker_transport = None
+    app.events_cls = "workers.guards.celery_events:DiscreetEvents"
     app.conf.worker_consumer = "workers.consumer:PatientConsumer"
     if not any(argument.startswith(("-P", "--pool")) for argument in sys.argv):
         # Only then: Celery takes `--pool prefork` for no wish at all where the app has one.
@@ -119,13 +120,9 @@ def _listen(app: Celery, agents: Mapping[str, Agent], found: Loaded) -> None:
             ]
             conf.worker_concurrency = max(wanted, default=DEFAULT_CONCURRENCY)
 
-    def guard(logger: logging.Logger, **_: Any) -> None:
-        guard_logs(logger)
-
     def born(sender: str, instance: Any, **_: Any) -> None:
         in_threads = "prefork" not in instance.pool_cls.__module__
-        guard_logs(logging.getLogger())  # whoever has set it up
-        guard_streams()
+        guard_streams()  # whoever has set them anew
         process.born(sender, in_threads=in_threads, concurrency=instance.concurrency)
 
     def unknown(message: Any, name: str | None = None, **_: Any) -> None:
@@ -135,15 +132,13 @@ def _listen(app: Celery, agents: Mapping[str, Agent], found: Loaded) -> None:
         process.set_aside(_queue_of(message), f"it is no task message: {exc}", _readable(message))
 
     def unreadable(queue: str, reason: str, text: str) -> None:
-        process.set_aside(queue, reason, text[:10_000])
+        process.set_aside(queue, reason, text)
 
     def retire(sender: Any, **_: Any) -> None:
         process.retire(sender.exitcode or 0)
 
     redis_transport.on_unreadable = unreadable
     signals.celeryd_init.connect(_friendly(set_up), weak=False)
-    signals.after_setup_logger.connect(guard, weak=False)
-    signals.after_setup_task_logger.connect(guard, weak=False)
     signals.celeryd_after_setup.connect(born, weak=False)
     signals.worker_process_init.connect(lambda **_: process.forked(), weak=False)
     signals.task_unknown.connect(unknown, weak=False)
@@ -200,12 +195,14 @@ def _queue_of(message: Any) -> str:
 def _readable(message: Any) -> dict[str, Any]:
     body = message.body
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body)
-    return {"headers": dict(message.headers or {}), "body": text[:10_000]}
+    return {"headers": dict(message.headers or {}), "body": text}
 
 
 if str(Path.cwd()) not in sys.path:
     sys.path.insert(0, str(Path.cwd()))
 
+guard_logs()
+guard_streams()
 try:
     app = build()
 except BatonError as error:

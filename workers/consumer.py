@@ -6,8 +6,15 @@ import logging
 import warnings
 from typing import Any
 
+from celery import signals
 from celery.exceptions import CPendingDeprecationWarning
-from celery.worker.consumer.consumer import CONNECTION_RETRY, Consumer
+from celery.worker.consumer.consumer import (
+    CONNECTION_RETRY,
+    INVALID_TASK_ERROR,
+    UNKNOWN_FORMAT,
+    UNKNOWN_TASK_ERROR,
+    Consumer,
+)
 from celery.worker.state import maybe_shutdown
 
 from orchestrator.outages import BROKER
@@ -47,16 +54,30 @@ class PatientConsumer(Consumer):
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
 
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Kept like other messages that nobody understands, and not logged with what is in it."""
+        signals.task_rejected.send(sender=self, message=message, exc=exc)
+        message.ack()
+
     def on_ready(self) -> None:
         BROKER.over()
         super().on_ready()
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not what Celery says of every single try."""
+    """Not what Celery says of every single try, and not what is in messages that are set aside."""
     return not record.getMessage().startswith(_KNOWN)
 
 
-_KNOWN = (CONNECTION_RETRY, "Retrying refused callback publish", "Giving up refused callback publish")
+_QUOTING = tuple(
+    text.partition("%")[0].strip() for text in (UNKNOWN_FORMAT, UNKNOWN_TASK_ERROR, INVALID_TASK_ERROR)
+)
+"""How Celery begins what it logs with the whole message; `WorkerProcess.set_aside` logs queue and reason."""
+_KNOWN = (
+    CONNECTION_RETRY,
+    "Retrying refused callback publish",
+    "Giving up refused callback publish",
+    *_QUOTING,
+)
 for _name in ("celery.worker.consumer.consumer", "celery.app.amqp"):
     logging.getLogger(_name).addFilter(_is_news)

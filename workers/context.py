@@ -78,7 +78,7 @@ class Context:
     _means: Means | None = None
     _memories: Memories | None = None
     _speaker: Speaker | None = None
-    _watch: Mask = field(default_factory=lambda: Mask(PLAIN, inside=False))
+    _watch: Mask = field(default_factory=lambda: Mask(PLAIN))
     """Masks what is stored of it."""
 
     @property

@@ -174,7 +174,7 @@ class Runner:
         The end of the run's time is for the timers to say, and the heart to hear; an attempt whose worker does not
         hear it ends by itself a little later.
         """
-        watch = Mask(agent.guard or PLAIN, inside=agent.guard is not None)
+        watch = Mask(agent.guard or PLAIN)
         journal = Journal(self._keeper, claimed, self._hands.journals, watch.kept)
         author = Author(claimed.run.id, claimed.path, claimed.attempt, claimed.tenant)
         sharing = Sharing(self._shared, author, self._hands.sharing, watch.shared, agent.slice)

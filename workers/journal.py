@@ -17,6 +17,7 @@ import pydantic_core
 
 from orchestrator.engine import Claimed
 from orchestrator.engine.journals import Entry
+from orchestrator.masking.masker import discreet
 from schemas.errors import JournalMismatch, Permanent
 from workers.endings import Superseded
 from workers.hands import Line
@@ -70,6 +71,7 @@ class Journal:
 
     def recall(self, position: int, name: str) -> Found | None:
         """What an earlier attempt kept here. Raises `JournalMismatch` if that was something else."""
+        name = discreet(name)
         with self._lock:
             if self._entries is None:
                 self._entries = self._keeper.read_journal(self._claimed)
@@ -88,6 +90,7 @@ class Journal:
 
         Raises `Superseded` if this attempt is no longer the one that runs.
         """
+        name = discreet(name)
         text = self._clean(name, _json(name, value))
         if not self._keeper.write_journal(self._claimed, position, Entry(name, text)):
             raise Superseded

@@ -16,9 +16,9 @@ import psycopg
 from celery import Celery
 
 from orchestrator.breakers import Circuits
-from orchestrator.credentials import own
 from orchestrator.engine import Engine, WorkerId
 from orchestrator.intake.submitter import Submitter
+from orchestrator.masking.masker import discreet_json
 from orchestrator.memory.episodes import Episodes
 from orchestrator.memory.long_term import LongMemory
 from orchestrator.messaging.dispatch import Dispatcher
@@ -200,11 +200,11 @@ class WorkerProcess:
     def set_aside(self, queue: str, reason: str, message: Any) -> None:
         """Keep a message that no agent can run as a dead letter."""
         log.error("set aside a message on %s: %s", queue, reason)
-        text, reason = own(json.dumps(message, default=repr, ensure_ascii=False)), own(reason)
+        text = json.dumps(message, default=repr, ensure_ascii=False)
         try:
             self.engine.set_aside(queue, reason, text)
         except psycopg.Error as error:
-            log.error("it could not be stored (%s), so here it is: %s", error, text)  # noqa: TRY400
+            log.error("it could not be stored (%s), so here it is: %s", error, discreet_json(text))  # noqa: TRY400
 
     def retire(self, exit_code: int) -> None:
         """The worker has ended its work: stop beating, and do not wait for threads that may never end."""

@@ -11,7 +11,6 @@ import psycopg
 from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Ignore, Retry
-from celery.worker.request import Request
 from kombu.exceptions import EncodeError
 
 from orchestrator.engine import Claimed, Finished, Pointer, Ready, Recorded, Refused, Wanted
@@ -24,6 +23,7 @@ from workers.agent import Agent
 from workers.endings import Ended, Superseded
 from workers.outcomes import retry_in
 from workers.process import WorkerProcess
+from workers.requests import NOT_TOLD, Unquoted
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,12 @@ class StepFailed(BatonError):
     """The agent failed for good; the run knows, this tells Celery and Flower."""
 
 
-class StepRequest(Request):
+class StepRequest(Unquoted):
     """Tells Postgres what only the consuming process sees: that the child that ran a step is gone."""
+
+    @property
+    def argsrepr(self) -> str:
+        return NOT_TOLD if pointer_of({"args": self.args}) is None else repr(tuple(self.args[:3]))
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         lost = exc_info.exception
@@ -210,4 +214,4 @@ def _pointer(args: Sequence[Any]) -> Pointer:
     match args:
         case [str(run_id), str(path), *_]:
             return Pointer(UUID(run_id), path)
-    raise ValueError(f"its arguments are not (run id, step path, attempt): {args!r:.200}")
+    raise ValueError(f"its {len(args)} arguments are not (run id, step path, attempt)")

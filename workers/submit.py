@@ -9,32 +9,27 @@ from typing import Any
 from billiard.exceptions import WorkerLostError
 from celery import Task
 from celery.exceptions import Reject
-from celery.worker.request import Request
 
-from orchestrator.credentials import own
+from orchestrator.masking.masker import discreet
 from schemas.errors import BatonError, Fault, InputError, SubmissionRefused, Unavailable
 from schemas.intake import SUBMIT
 from workers.process import WorkerProcess
+from workers.requests import Unquoted
 
 log = logging.getLogger(__name__)
 
 
-class SubmitMessage(Request):
+class SubmitMessage(Unquoted):
     """A message whose processes die twice over it is set aside: it would take one after the other with it.
 
     Flower and logs are told which workflow it starts, and not with which input.
     """
 
-    argsrepr = "(...)"
-
     @property
     def kwargsrepr(self) -> str:
         named = self.kwargs.get("workflow") if isinstance(self.kwargs, dict) else None
         workflow = named if named is not None else next(iter(self.args or ()), "?")
-        return f"{{'workflow': {own(repr(workflow))[:100]}}}"
-
-    def info(self, safe: bool = False) -> dict[str, Any]:
-        return super().info(safe) | {"args": self.argsrepr, "kwargs": self.kwargsrepr}
+        return f"{{'workflow': {discreet(repr(workflow))[:100]}}}"
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         lost = exc_info.exception
@@ -67,7 +62,7 @@ class SubmitTask(Task):
             raise Reject(str(error), requeue=True) from error
         except BatonError as error:
             self.set_aside(str(error), args, kwargs)
-            raise SubmissionRefused(own(str(error))) from None
+            raise SubmissionRefused(discreet(str(error))) from None
         return str(answer.run_id)
 
     def set_aside(self, reason: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Door(TyperGroup):
             if told is None:
                 raise
             if ctx.params.get("debug"):
-                traceback.print_exception(error)
+                typer.echo(_unsaid("".join(traceback.format_exception(error))), nl=False, err=True)
             tell(told)
             raise typer.Exit(1) from error
 
@@ -56,12 +56,18 @@ def told_to_people(error: Exception) -> BatonError | None:
 
 
 def tell(error: BatonError) -> None:
-    """Print an error and what to do about it."""
+    """Print an error and what to do about it, without credentials."""
     typer.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    typer.echo(str(error), err=True)
+    typer.echo(_unsaid(str(error)), err=True)
     if error.next_step:
         typer.secho("next:  ", fg="cyan", bold=True, nl=False, err=True)
-        typer.echo(error.next_step, err=True)
+        typer.echo(_unsaid(error.next_step), err=True)
+
+
+def _unsaid(text: str) -> str:
+    from orchestrator.masking.masker import discreet
+
+    return discreet(text)
 
 
 def _is_one_of(error: Exception, names: tuple[str, ...]) -> bool:

@@ -40,25 +40,31 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(value: Any) -> None:
-    """Print models, or anything made of them, as JSON."""
+    """Print models, or anything made of them, as JSON without credentials."""
     typer.echo(as_json(value, indent=2))
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
-    """Models, or anything made of them, as JSON text."""
+    """Models, or anything made of them, as JSON text without credentials: inputs are stored as they were given."""
     from pydantic_core import to_jsonable_python
 
-    return json.dumps(to_jsonable_python(value), indent=indent, ensure_ascii=False)
+    return json.dumps(unsaid(to_jsonable_python(value)), indent=indent, ensure_ascii=False)
+
+
+def unsaid(data: Any) -> Any:
+    """JSON data without credentials."""
+    from orchestrator.masking.masker import discreet_data
+
+    return discreet_data(data)[0]
 
 
 def print_output(output: Any) -> None:
-    """Print what a run produced: a text as it is, anything else as JSON."""
-    if isinstance(output, str):
-        typer.echo(output)
-    elif sys.stdout.isatty():
-        console().print_json(as_json(output))
+    """Print what a run produced, as it was stored: a text as it is, anything else as JSON."""
+    text = output if isinstance(output, str) else json.dumps(output, indent=2, ensure_ascii=False)
+    if sys.stdout.isatty() and not isinstance(output, str):
+        console().print_json(text)
     else:
-        print_json(output)
+        typer.echo(text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.cli import options
-from orchestrator.cli.output import ago, as_json, print_json, print_output, print_table, took, unfolded
+from orchestrator.cli.output import (
+    ago,
+    as_json,
+    print_json,
+    print_output,
+    print_table,
+    took,
+    unfolded,
+    unsaid,
+)
 from orchestrator.cli.submit import stay
 
 if TYPE_CHECKING:
@@ -98,7 +107,7 @@ def show(
         return
     unfolded().print(picture(view, now=datetime.now(UTC), paths=paths))
     if view.state is RunState.COMPLETED:
-        print_output(view.output)
+        print_output(unsaid(view.output))
     elif view.state is RunState.FAILED:
         from orchestrator.cli.going_on import next_step
 

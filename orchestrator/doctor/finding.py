@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from orchestrator.masking.masker import discreet
 from schemas.base import Frozen
 
 
@@ -25,15 +26,20 @@ class Finding(Frozen):
 
 
 def ok(check: str, sentence: str) -> Finding:
-    return Finding(check=check, level=Level.OK, sentence=sentence)
+    return _said(check, Level.OK, sentence, "")
 
 
 def warn(check: str, sentence: str, fix: str) -> Finding:
-    return Finding(check=check, level=Level.WARN, sentence=sentence, fix=fix)
+    return _said(check, Level.WARN, sentence, fix)
 
 
 def fail(check: str, sentence: str, fix: str) -> Finding:
-    return Finding(check=check, level=Level.FAIL, sentence=sentence, fix=fix)
+    return _said(check, Level.FAIL, sentence, fix)
+
+
+def _said(check: str, level: Level, sentence: str, fix: str) -> Finding:
+    """What servers and programs answer may repeat the credentials that they were given."""
+    return Finding(check=check, level=level, sentence=discreet(sentence), fix=discreet(fix))
 
 
 def first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from orchestrator.engine.patience import unentangled
 from orchestrator.engine.pausing import pause_run, unpause_run
 from orchestrator.engine.reopen import set_back
 from orchestrator.engine.values import Ready
+from orchestrator.masking.masker import discreet
 from orchestrator.store import control_queries as sql
 from orchestrator.store import dead_letter_queries
 from orchestrator.store.connect import Conn
@@ -28,7 +29,7 @@ class Control(Ground):
         If a step of another run waits for it, that step fails; what may be sent because of that.
         Raises `NotFound`, and `Conflict` for a run that is completed or cancelled already.
         """
-        reason = reason or "no reason given"
+        reason = discreet(reason) or "no reason given"
         with self.owned(run_id) as (conn, standing):
             if standing.ended:
                 raise _conflict(standing, f"is {standing.state} already")
@@ -51,7 +52,7 @@ class Control(Ground):
         Raises `NotFound`, and `Conflict` for a run that is paused already or has ended.
         """
         with self.owned(run_id) as (conn, standing):
-            if not pause_run(conn, run_id, reason or "no reason given"):
+            if not pause_run(conn, run_id, discreet(reason) or "no reason given"):
                 raise _conflict(standing, f"is {standing.state}: only a run that is going on can be paused")
 
     @unentangled

@@ -10,8 +10,15 @@ from uuid import UUID
 
 from orchestrator.engine.losses import Losses
 from orchestrator.engine.values import Held, Holding, Pointer, Ready, WorkerBeat
+from orchestrator.masking.masker import discreet, discreet_data, discreet_json
 from orchestrator.store import notice_queries
 from orchestrator.store import worker_queries as sql
+
+LONGEST_BODY = 10_000
+"""Characters of a body that nobody understands."""
+
+MASKED = "masked"
+"""The field of a dead letter that says what is not in it any more."""
 
 
 class Custody(Losses):
@@ -64,17 +71,35 @@ class Custody(Losses):
 
     def notify(self, kind: str, run: UUID, path: str, body: Mapping[str, Any]) -> None:
         """Have people told of something that a step has noticed."""
-        told = {"kinds": [kind], "runs": [run], "paths": [path], "bodies": [json.dumps(body, default=str)]}
+        text = discreet_json(json.dumps(body, default=str))
+        told = {"kinds": [kind], "runs": [run], "paths": [path], "bodies": [text]}
         with self.pool.connection() as conn:
             conn.execute(notice_queries.INSERT_NOTICES, told)
 
     def set_aside(self, queue: str, reason: str, message: str) -> None:
-        """Keep a message that cannot be executed (JSON text) as a dead letter."""
-        texts = {"queue": _storable(queue), "reason": _storable(reason), "message": _storable(message)}
+        """Keep a message that cannot be executed (JSON text) as a dead letter, without the credentials in it."""
+        texts = {
+            "queue": _storable(queue),
+            "reason": _storable(discreet(reason)),
+            "message": _storable(_without_credentials(message)),
+        }
         with self.pool.connection() as conn:
             conn.execute(
                 sql.INSERT_DEAD_LETTER, texts | {"message": _NUL.sub(r"\1\\ufffd", texts["message"])}
             )
+
+
+def _without_credentials(message: str) -> str:
+    """The message, which says so if it could not be sent again as it was; a long text of it is cut."""
+    kept, found = discreet_data(json.loads(message))
+    match kept:
+        case str():
+            kept = kept[:LONGEST_BODY]
+        case {"body": str(body)}:
+            kept["body"] = body[:LONGEST_BODY]
+    if found and isinstance(kept, dict):
+        kept[MASKED] = str(found)
+    return json.dumps(kept, ensure_ascii=False)
 
 
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")

@@ -41,6 +41,7 @@ from orchestrator.engine.values import (
     reason_of,
 )
 from orchestrator.engine.waking import Waking
+from orchestrator.masking.masker import discreet_json
 from orchestrator.store import attempt_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from schemas.outcomes import Done, ErrorInfo, Failed, Limited, Waiting
@@ -220,7 +221,7 @@ def _error_of(outcome: Done | Failed | Waiting | Limited) -> str | None:
     """What went wrong, as JSON text."""
     match outcome:
         case Failed(error=ErrorInfo() as error) | Done(instead=ErrorInfo() as error):
-            return error.model_dump_json()
+            return discreet_json(error.model_dump_json())
     return None
 
 
@@ -239,7 +240,7 @@ def _write_notes(conn: Conn, noted: Sequence[tuple[UUID, str, Note]]) -> None:
             "runs": [run for run, _, _ in noted],
             "kinds": [note.kind for _, _, note in noted],
             "paths": [path for _, path, _ in noted],
-            "data": [json.dumps(note.data, default=str) for _, _, note in noted],
+            "data": [discreet_json(json.dumps(note.data, default=str)) for _, _, note in noted],
         },
     )
 

@@ -10,6 +10,7 @@ import jsonschema_rs
 
 from orchestrator.definitions.conditions import ConditionError, holds, result
 from orchestrator.engine.moves import Moves, Place
+from orchestrator.masking.masker import as_key
 from schemas.waits import Asking, Expiry, WaitKind
 from schemas.workflows import WaitFor
 
@@ -56,10 +57,15 @@ def _key(node: WaitFor, given: Any) -> str:
     text = node.key or ""
     found = result(text, {"input": given})
     if isinstance(found, bool) or not isinstance(found, str | int) or found == "":
-        raise ConditionError(f"the key {text!r} gave {found!r:.100} instead of a text or a whole number")
+        raise ConditionError(f"the key {text!r} gave {_kind(found)} instead of a text or a whole number")
     if len(str(found).encode()) > LONGEST_KEY or "\0" in str(found):
-        raise ConditionError(f"the key {text!r} gave {found!r:.100}, which no event can have")
-    return str(found)
+        raise ConditionError(f"the key {text!r} gave a text that no event's key can be")
+    return as_key(str(found))
+
+
+def _kind(found: Any) -> str:
+    """What it is instead of what it holds, which is the input's."""
+    return "an empty text" if found == "" else f"a {type(found).__name__}"
 
 
 def _expiry(node: WaitFor, key: str) -> Expiry:
@@ -71,4 +77,4 @@ def _expiry(node: WaitFor, key: str) -> Expiry:
 
 @lru_cache(maxsize=1_000)
 def _validator(schema: str) -> Any:
-    return jsonschema_rs.validator_for(schema)
+    return jsonschema_rs.validator_for(schema, mask="it")

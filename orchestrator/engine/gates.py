@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from orchestrator.definitions.conditions import ConditionError, result
+from orchestrator.masking.masker import as_key
 from schemas.limits import Limit
 
 APART = 0.02
@@ -121,6 +122,7 @@ def _told(key: str, value: str | None) -> str:
 
 
 def _short(text: str) -> str:
+    text = as_key(text)
     if len(text) <= LONG:
         return text
     return f"{text[:LONG]}… {hashlib.sha256(text.encode()).hexdigest()}"

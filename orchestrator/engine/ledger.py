@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orchestrator.credentials import own_json
 from orchestrator.definitions.plan import parent_of
 from orchestrator.engine.gather import Results, read_results, resolve_all
 from orchestrator.engine.json_texts import read
@@ -16,6 +15,7 @@ from orchestrator.engine.moves import Place
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.spending import warn
 from orchestrator.engine.values import RunRef, Spent
+from orchestrator.masking.masker import discreet_json
 from orchestrator.store import advance_queries as sql
 from orchestrator.store import attempt_queries, notice_queries, wait_queries
 from orchestrator.store.connect import AnyConn
@@ -155,7 +155,7 @@ class Ledger(ABC):
                     "states": [c.state for c in closings],
                     "outputs": [c.output for c in closings],
                     "output_refs": [c.output_ref if c.output is None else None for c in closings],
-                    "errors": [c.error and own_json(c.error) for c in closings],
+                    "errors": [c.error and discreet_json(c.error) for c in closings],
                 },
             ).fetchall()
         )
@@ -175,7 +175,7 @@ class Ledger(ABC):
                 "runs": [e.run.id for e in endings],
                 "states": [e.state for e in endings],
                 "output_refs": [e.output_ref for e in endings],
-                "errors": [e.error and own_json(e.error) for e in endings],
+                "errors": [e.error and discreet_json(e.error) for e in endings],
             },
         ).fetchall()
         return [e for e in endings if (e.run.id,) in awaited] if awaited else []
@@ -223,8 +223,8 @@ def _request(asking: Asking) -> str:
 
 
 def _told(data: Mapping[str, Any]) -> str:
-    """As JSON text. A run's input may hold a credential that this process knows; what is told of it does not."""
-    return own_json(json.dumps(data, default=str))
+    """As JSON text. A run's input may hold a credential; what is told of it does not."""
+    return discreet_json(json.dumps(data, default=str))
 
 
 def _wait_columns(waits: Sequence[tuple[Place, Asking]]) -> dict[str, list[Any]]:

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from orchestrator.credentials import own_json
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.ground import Ground
 from orchestrator.engine.patience import UNSTORABLE, unentangled
 from orchestrator.engine.plans import Plans
 from orchestrator.engine.run_locks import sharing
 from orchestrator.engine.values import Ready, RunRef, error_text, reason_of
+from orchestrator.masking.masker import discreet, discreet_json
 from orchestrator.store import wait_queries as sql
 from orchestrator.store.connect import Conn
 from schemas.waits import Expiry
@@ -148,11 +148,11 @@ def _columns(ends: Sequence[WaitEnd]) -> dict[str, list[Any]]:
         "ids": [one.wait for one in ends],
         "decisions": [one.decision for one in ends],
         "bys": [one.by for one in ends],
-        "reasons": [one.reason for one in ends],
+        "reasons": [discreet(one.reason) for one in ends],
         "states": [one.state for one in ends],
         "outputs": [one.output for one in ends],
-        "errors": [one.error and own_json(one.error) for one in ends],
+        "errors": [one.error and discreet_json(one.error) for one in ends],
         "told": [
-            own_json(json.dumps(one.told, default=str)) if one.told is not None else None for one in ends
+            discreet_json(json.dumps(one.told, default=str)) if one.told is not None else None for one in ends
         ],
     }

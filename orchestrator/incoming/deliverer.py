@@ -18,6 +18,7 @@ from psycopg import DataError, IntegrityError
 from orchestrator.engine import Engine, Ready, Submission
 from orchestrator.incoming.gates import StartGate
 from orchestrator.incoming.judging import Arrival, Faulty, Judge, Judgement, State
+from orchestrator.masking.masker import discreet
 from orchestrator.store import delivery_queries as sql
 from orchestrator.store import state_queries
 from orchestrator.store.connect import Conn
@@ -249,7 +250,7 @@ def _settle(conn: Conn, judge: Judge, verdicts: Mapping[int, Judgement]) -> None
             "states": [one.state for one in verdicts.values()],
             "keys": [one.key for one in verdicts.values()],
             "runs": [one.run_id for one in verdicts.values()],
-            "reasons": [one.reason and one.reason[:LONGEST] for one in verdicts.values()],
+            "reasons": [one.reason and discreet(one.reason)[:LONGEST] for one in verdicts.values()],
         }
         conn.execute(sql.SETTLE_DELIVERIES, columns)
 

@@ -11,6 +11,7 @@ from psycopg.rows import dict_row
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.intake.submitter import Terms, name_faults
+from orchestrator.masking.masker import as_key
 from orchestrator.store import incoming_queries as sql
 from orchestrator.store.borrowed import Lender
 from orchestrator.store.connect import AnyConn, Pool
@@ -64,6 +65,7 @@ class Inbox:
 
         Raises `InputError`, `IdempotencyConflict` for an id that stands for another event, and `Unavailable`.
         """
+        key = as_key(key) if key is not None else None
         given = {
             "type": _checked(type, key, id, tenant),
             "key": key,
@@ -88,6 +90,7 @@ class Inbox:
         limit: int = 50,
     ) -> list[IncomingEvent]:
         """The latest events first; with `failed`, those that a subscription could not deal with."""
+        key = as_key(key) if key is not None else None
         keys = {"type": type, "key": key, "tenant": tenant, "failed": failed, "limit": limit}
         return self._read(sql.SELECT_INCOMING, keys)
 

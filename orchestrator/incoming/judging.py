@@ -16,6 +16,7 @@ from orchestrator.engine import Submission
 from orchestrator.engine.json_texts import Unreadable, read
 from orchestrator.identify import new_id
 from orchestrator.intake.submitter import json_text, name_faults
+from orchestrator.masking.masker import as_key, discreet
 from schemas.errors import InputError
 from schemas.subscriptions import MOST_HELD, Subscription, Take
 
@@ -48,7 +49,10 @@ class Arrival(NamedTuple):
 
 
 class Faulty(Exception):
-    """A subscription cannot deal with an event; the message says why."""
+    """A subscription cannot deal with an event; the message says why, without a credential of the event."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(discreet(message))
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,13 @@ class Judge:
         except ConditionError as error:
             raise Faulty(str(error)) from None
         if isinstance(found, bool) or not isinstance(found, str | int):
-            raise Faulty(f"the key {text!r} gave {found!r} instead of a text or a whole number")
-        for wrong in name_faults("key", str(found)):
+            raise Faulty(
+                f"the key {text!r} gave a {type(found).__name__} instead of a text or a whole number"
+            )
+        key = as_key(str(found))
+        for wrong in name_faults("key", key):
             raise Faulty(str(wrong))
-        return str(found)
+        return key
 
     def chosen(self, held: Sequence[Arrival]) -> Sequence[Arrival]:
         """Those of the events that were held back that a run is started with."""
@@ -129,7 +136,7 @@ class Judge:
 
     @cached_property
     def _validator(self) -> jsonschema_rs.Draft202012Validator:
-        return jsonschema_rs.Draft202012Validator(self.plan.input_schema)
+        return jsonschema_rs.Draft202012Validator(self.plan.input_schema, mask="it")
 
 
 class Judgement(NamedTuple):

@@ -17,6 +17,7 @@ from orchestrator.definitions.plan import Plan
 from orchestrator.engine import Engine, Submission, Submitted, canonical
 from orchestrator.engine.patience import patiently
 from orchestrator.identify import new_id
+from orchestrator.masking.masker import discreet
 from orchestrator.messaging.dispatch import Dispatcher
 from orchestrator.planning.strict import refuse_excess
 from orchestrator.store.borrowed import Lender
@@ -69,7 +70,7 @@ class Submitter:
         self._engine = engine
         self._dispatcher = dispatcher
         self._lender = Lender(engine.pool)
-        self._validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+        self._validators: dict[tuple[str, bool], jsonschema_rs.Draft202012Validator] = {}
 
     def submit(
         self,
@@ -115,7 +116,7 @@ class Submitter:
     def _take_in(self, request: SubmitRequest, key: str) -> Submitted:
         terms = Terms(request.tenant, request.priority, request.labels, request.delay)
         plan = self._engine.plans.by_name(request.workflow)
-        (answer,) = self._create(plan, self._checked(plan, [request.input], terms, [key]))
+        (answer,) = self._create(plan, self._checked(plan, [request.input], terms, [key], quoting=False))
         return answer
 
     def prepare(self, workflow: Workflow | str, value: Any, terms: Terms) -> tuple[Plan, Submission]:
@@ -145,8 +146,15 @@ class Submitter:
         )
 
     def _checked(
-        self, plan: Plan, inputs: Sequence[Any], terms: Terms, keys: Iterable[str | None] | None
+        self,
+        plan: Plan,
+        inputs: Sequence[Any],
+        terms: Terms,
+        keys: Iterable[str | None] | None,
+        *,
+        quoting: bool = True,
     ) -> list[Submission]:
+        """`quoting` says whether errors may repeat what is wrong with an input: to its sender alone."""
         named = [None] * len(inputs) if keys is None else list(keys)
         if len(named) != len(inputs):
             raise InputError(
@@ -155,9 +163,11 @@ class Submitter:
         faults = [*terms.faults(), *_key_faults(named)]
         if faults:
             raise InputError("submission", faults)
-        validator = self._validators.get(plan.id)
+        validator = self._validators.get((plan.id, quoting))
         if validator is None:
-            validator = self._validators[plan.id] = jsonschema_rs.Draft202012Validator(plan.input_schema)
+            mask = None if quoting else "it"
+            validator = jsonschema_rs.Draft202012Validator(plan.input_schema, mask=mask)
+            self._validators[plan.id, quoting] = validator
         what, name = f"workflow {plan.workflow.name!r}", plan.workflow.name
         schema = f"`baton plan {name}` prints the schema of its input"
         texts = [json_text(what, schema, validator, value) for value in inputs]
@@ -218,11 +228,13 @@ def _key_faults(keys: Sequence[str | None]) -> Iterator[Fault]:
 
 
 def name_faults(what: str, name: str) -> Iterator[Fault]:
-    """Why an index could not hold this name, if it could not."""
+    """Why an index could not hold this name, or nobody may read it, if so."""
     if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
         yield Fault(what, f"it is longer than {LONGEST_NAME} bytes")
     if "\0" in name or any("\ud800" <= character <= "\udfff" for character in name):
         yield Fault(what, "it contains a character that Postgres cannot store")
+    if discreet(name) != name:
+        yield Fault(what, "it holds a credential, and names are shown: take a digest of it")
 
 
 def _refuse_ambiguous(keys: Sequence[str | None], texts: Sequence[str]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from orchestrator.masking.masker import discreet
+
 _COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
 
 
@@ -17,8 +19,8 @@ class Lines:
         self._width = 0
 
     def show(self, name: str, line: str) -> None:
-        """Print a line that the process `name` wrote, with the colours it chose itself."""
-        self._print(name, Text.from_ansi(line))
+        """Print a line that the process `name` wrote, with the colours it chose itself, and no credential."""
+        self._print(name, Text.from_ansi(discreet(line)))
 
     def say(self, name: str, line: str) -> None:
         """Print what we have to say about the process `name`."""

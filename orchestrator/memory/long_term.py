@@ -17,6 +17,7 @@ from psycopg import DataError
 from psycopg.rows import dict_row
 
 from orchestrator.engine.patience import patiently
+from orchestrator.masking.masker import discreet_json
 from orchestrator.memory.fusion import Hit, fused
 from orchestrator.memory.vectors import Vectors
 from orchestrator.shared_state import Author, StaleAttempt, StateError
@@ -147,7 +148,7 @@ class LongMemory:
             self._tell(conn, author, {"episodes": [str(run) for run in runs], "keys": [key]})
 
     def _tell(self, conn: Conn, author: Author, told: Mapping[str, Any]) -> None:
-        keys = {**author._asdict(), "data": json.dumps(told)}
+        keys = {**author._asdict(), "data": discreet_json(json.dumps(told))}
         if conn.execute(sql.TELL_RECALLED, keys).fetchone() is None:
             raise StaleAttempt
 

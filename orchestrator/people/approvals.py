@@ -13,6 +13,7 @@ from orchestrator.engine.approving import shown
 from orchestrator.engine.values import error_text
 from orchestrator.engine.waits import WaitEnd
 from orchestrator.intake.submitter import json_text
+from orchestrator.masking.masker import discreet, discreet_json
 from orchestrator.messaging.dispatch import Dispatcher
 from orchestrator.store import wait_queries as sql
 from orchestrator.store.connect import Pool
@@ -28,6 +29,10 @@ AS_IT_IS: Any = object()
 MAX_ID = 2**63 - 1
 LONGEST_NAME = 200
 LONGEST_REASON = 4_000
+
+HOLDS_ONE = (
+    "it holds a credential, and what people decide is kept and shown: give it to the worker's environment"
+)
 
 
 class Approvals:
@@ -140,11 +145,17 @@ class Approvals:
 def _checked(found: Approval, value: Any, what: str) -> str:
     """The value as JSON text, if it is of the right type. Raises `InputError`."""
     validator = jsonschema_rs.Draft202012Validator(found.takes)
-    return json_text(f"the {what} of {found.key!r}", f"baton approvals show {found.id}", validator, value)
+    whose, next_step = f"the {what} of {found.key!r}", f"baton approvals show {found.id}"
+    text = json_text(whose, next_step, validator, value)
+    if discreet_json(text) != text:
+        raise InputError(whose, [Fault("", HOLDS_ONE)], next_step=next_step)
+    return text
 
 
 def _text_faults(what: str, text: str, most: int) -> list[Fault]:
     faults = []
+    if discreet(text) != text:
+        faults.append(Fault(what, HOLDS_ONE))
     if len(text) > most:
         faults.append(Fault(what, f"it is longer than {most} characters"))
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):

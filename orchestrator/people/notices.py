@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
+from orchestrator.masking.masker import discreet
 from orchestrator.store import notice_queries as sql
 from orchestrator.store.connect import Pool
 from schemas.notices import Notice
@@ -89,7 +90,7 @@ class Notifier:
                 target.tell(taken.notice)
                 reached.append(target.name)
             except Exception as error:  # noqa: BLE001  whatever a target raises is a failed try
-                errors.append(f"{target.name}: {type(error).__name__}: {error}")
+                errors.append(discreet(f"{target.name}: {type(error).__name__}: {error}"))
                 patience = max(patience, error.seconds if isinstance(error, Later) else 0.0)
         again_in = max(again(taken.tries), patience) if errors and taken.tries < TRIES else None
         if errors:

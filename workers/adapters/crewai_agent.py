@@ -19,6 +19,7 @@ from workers.adapters.mapping import answer
 from workers.adapters.meter import Meter, MeteredCall, Tokens
 from workers.agent import Agent
 from workers.context import Context
+from workers.guards.pipes import logged
 
 HOST = Path(__file__).with_name("crew_host.py")
 LONGEST = 2**26
@@ -106,16 +107,18 @@ async def _run(python: str, target: str, inputs: Mapping[str, Any], meter: Meter
 async def _started(python: str, target: str) -> Process:
     env = {key: value for key, value in os.environ.items() if not key.startswith("BATON_")}
     try:
-        return await asyncio.create_subprocess_exec(
-            python,
-            str(HOST),
-            target,
-            stdin=PIPE,
-            stdout=PIPE,
-            limit=LONGEST,
-            env=QUIET | env,
-            start_new_session=True,
-        )
+        with logged(f"crew {target}") as said:
+            return await asyncio.create_subprocess_exec(
+                python,
+                str(HOST),
+                target,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=said,
+                limit=LONGEST,
+                env=QUIET | env,
+                start_new_session=True,
+            )
     except (FileNotFoundError, PermissionError):
         raise Permanent(
             f"there is no {python}, which is to run CrewAI:"

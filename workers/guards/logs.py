@@ -1,46 +1,59 @@
-"""What a worker logs holds no credential of its own, and no secret that looks like one."""
+"""What a process logs and prints holds no credential of its own, and no secret that looks like one."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, TextIO
 
-from workers.guards.masking import Findings, masker
+from orchestrator.masking.masker import discreet
 
 _FORMATTER = logging.Formatter()
 
 
-class Discreet(logging.Filter):
-    """Masks secrets in records, with their arguments and tracebacks. It belongs to handlers: those see all loggers."""
+class DiscreetRecords:
+    """Makes log records without secrets in texts, arguments and tracebacks: no handler, whoever adds it, sees any."""
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Lets every record pass."""
-        masks, found = masker(True, ()), Findings()
+    def __init__(self, make: Callable[..., logging.LogRecord]) -> None:
+        self._make = make
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
         try:
             told = record.getMessage()
-        except (TypeError, ValueError):
-            return True  # its handler says what is wrong with it
-        masked = masks.text(told, found)
-        if found:
+        except (TypeError, ValueError, KeyError):
+            return record  # its handler says what is wrong with it
+        masked = discreet(told)
+        if masked != told:
             record.msg, record.args = masked, ()
-        if record.exc_info and not record.exc_text:
-            record.exc_text = _FORMATTER.formatException(record.exc_info)
-        if record.exc_text:
-            record.exc_text = masks.text(record.exc_text, found)
+        if record.exc_info:
+            record.exc_text = discreet(_FORMATTER.formatException(record.exc_info))
         if record.stack_info:
-            record.stack_info = masks.text(record.stack_info, found)
-        return True
+            record.stack_info = discreet(record.stack_info)
+        return record
 
 
-DISCREET = Discreet()
+def guard_logs() -> None:
+    """Let no logger of this process say a secret."""
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, DiscreetRecords):
+        logging.setLogRecordFactory(DiscreetRecords(make))
 
 
-def guard_logs(logger: logging.Logger) -> None:
-    """Let nothing leave by the handlers of this logger unmasked."""
-    for handler in logger.handlers:
-        if DISCREET not in handler.filters:
-            handler.addFilter(DISCREET)
+def _without_arguments(record: logging.LogRecord) -> bool:
+    """Celery hands what tasks were given to those who write down all that a record has, as lines of JSON say."""
+    data = getattr(record, "data", None)
+    if isinstance(data, dict):
+        kept = {name: one for name, one in data.items() if name not in ("args", "kwargs")}
+        told = {name: discreet(one) if isinstance(one, str) else one for name, one in kept.items()}
+        record.__dict__["data"] = told
+        if record.args is data:
+            record.args = told
+    return True
+
+
+logging.getLogger("celery.app.trace").addFilter(_without_arguments)
 
 
 class DiscreetStream:
@@ -50,7 +63,7 @@ class DiscreetStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._stream.write(masker(True, ()).text(text, Findings()))
+        self._stream.write(discreet(text))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Literal, get_args
 
-from workers.guards.kinds import Kind
+from orchestrator.masking.kinds import Kind
 
 PersonalKind = Literal["email", "phone", "iban", "card", "national-id", "ip"]
 KINDS: tuple[PersonalKind, ...] = tuple(kind for kind in get_args(PersonalKind) if kind != "ip")

@@ -18,8 +18,9 @@ class Guard(Frozen):
     """What becomes of secrets and personal data in what an agent gives, notes and fails with.
 
     `mask` puts the name of its kind in its place, `<email>`, before it is stored; `refuse` fails the step for good
-    where the output has any, and masks elsewhere; `allow` lets it pass. The credentials of the worker's own
-    environment are masked whatever is said here.
+    where the output has any, and masks elsewhere; `allow` lets it pass in what programs read: outputs, the journal,
+    what agents share. In events, errors and logs secrets are always masked, and the credentials of the worker's own
+    environment are everywhere.
     """
 
     secrets: Policy = "mask"
@@ -39,4 +40,4 @@ def guard_faults(guard: object) -> Iterator[Fault]:
 
 
 PLAIN = Guard()
-"""For agents that declare none: what a block of theirs returns, or they share, stays as it is, but for credentials."""
+"""For agents that declare none."""

@@ -25,6 +25,7 @@ import pydantic_core
 from pydantic import TypeAdapter
 
 from orchestrator.intake.submitter import LONGEST_NAME
+from orchestrator.masking.masker import discreet
 from orchestrator.memory.episodes import Episodes
 from orchestrator.memory.long_term import LongMemory, Meaning, Passage, Query
 from orchestrator.shared_state import Author
@@ -127,6 +128,7 @@ class Memories:
             raise Permanent("forget(...): name memories by their ids, or all of a key with key=...")
         if not all(isinstance(one, int) and abs(one) < 2**63 for one in ids) or not is_storable(key or ""):
             raise Permanent("forget(...): ids are those that remember(...) gave, and a key is a text")
+        _refuse_secrets("forget", key or "")
         return self._answered("forget", partial(self._forget, ids, key), lambda kept: int(kept["forgotten"]))
 
     def recall(
@@ -153,6 +155,7 @@ class Memories:
             )
         if not all(map(is_storable, (query, kind or "", *keys))):
             raise Permanent("recall(...): Postgres has no NUL characters and no lone surrogates")
+        _refuse_secrets("recall", *keys)
         masked: str = self._attempt.masked(query[:MAX_TEXT])
         asked = Query(self._attempt.tenant, keys, kind, masked, most, least_score)
         return self._answered(
@@ -169,6 +172,7 @@ class Memories:
             raise AgentError("name a key: no event with a key has started this run")
         if not 1 <= most <= MOST or not is_storable(of):
             raise Permanent(f"episodes(...): most is a number from 1 to {MOST}")
+        _refuse_secrets("episodes", of)
         return self._answered(
             "episodes",
             partial(self._episodes, of, most),
@@ -317,12 +321,21 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON")
 
 
+def _refuse_secrets(verb: str, *names: str) -> None:
+    """Raises `Permanent`: what memories go by is shown."""
+    if any(discreet(name) != name for name in names):
+        raise Permanent(
+            f"{verb}(...): what a memory goes by is shown, and holds a credential: take a digest of it"
+        )
+
+
 def _check(passage: Passage) -> None:
     """Raises `Permanent`."""
     if not passage.text.strip() or len(passage.text) > MAX_TEXT:
         raise Permanent(f"remember(...): a memory has some text, and at most {MAX_TEXT:,} characters of it")
     if not all(map(is_storable, (passage.text, passage.key, passage.kind))):
         raise Permanent("remember(...): Postgres has no NUL characters and no lone surrogates")
+    _refuse_secrets("remember", passage.key, passage.kind)
     if max(len(passage.key.encode()), len(passage.kind.encode())) > LONGEST_NAME:
         raise Permanent(f"remember(...): key and kind have at most {LONGEST_NAME} bytes")
     if passage.expires is not None and not 0 < passage.expires < 1e10:

@@ -40,5 +40,5 @@ def test_what_is_remembered_is_masked(mind: Mind, monkeypatch: pytest.MonkeyPatc
 
     assert mind.query("SELECT text, data FROM memories ORDER BY id") == [
         ("<email> uses <CRM_PASSWORD>", {"token": "<secret:github>"}),
-        (f"{MAIL} uses <CRM_PASSWORD>", {"token": TOKEN}),
+        (f"{MAIL} uses <CRM_PASSWORD>", {"token": "<secret:github>"}),
     ]

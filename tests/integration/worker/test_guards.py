@@ -242,7 +242,7 @@ def test_errors_tracebacks_and_notes_are_masked(desk: Desk, caplog: pytest.LogCa
         assert value not in caplog.text
 
 
-def test_what_a_plain_agent_keeps_for_itself_stays_but_for_credentials(desk: Desk) -> None:
+def test_what_an_agent_keeps_is_masked_as_what_it_gives(desk: Desk) -> None:
     seen: list[Any] = []
 
     def made(name: str, guard: Guard | None) -> Agent:
@@ -256,16 +256,18 @@ def test_what_a_plain_agent_keeps_for_itself_stays_but_for_credentials(desk: Des
 
         return one
 
-    run = run_of(desk, made("open", None))
-    assert seen == [f"{TOKEN} <CRM_PASSWORD>", {"token": TOKEN, "password": "<CRM_PASSWORD>"}]
-    assert [event["where"] for event in masked(desk, run)] == ["once look", "shared state", "shared state"]
-    assert PASSWORD not in stored(desk)
-
-    seen.clear()
-    run_of(desk, made("guarded", Guard()))
+    run = run_of(desk, made("plain", None))
     assert seen == [
         "<secret:github> <CRM_PASSWORD>", {"token": "<secret:github>", "password": "<CRM_PASSWORD>"}
     ]  # fmt: skip
+    assert [event["where"] for event in masked(desk, run)] == ["once look", "shared state", "shared state"]
+    assert TOKEN not in stored(desk)
+
+    # Whoever needs a token again says so; a credential of the worker's own is read from its environment
+    seen.clear()
+    run_of(desk, made("allowing", Guard(secrets="allow")))
+    assert seen == [f"{TOKEN} <CRM_PASSWORD>", {"token": TOKEN, "password": "<CRM_PASSWORD>"}]
+    assert PASSWORD not in stored(desk)
 
 
 def test_what_people_are_shown_is_masked(desk: Desk) -> None:

@@ -105,7 +105,7 @@ def test_many_submissions_are_shared_by_workers_of_both_kinds(shared: Stack, pro
     ("arguments", "reason"),
     [
         ({"workflow": "nothing"}, "there is no workflow 'nothing' in the database"),
-        ({"workflow": "line", "input": "seven"}, 'workflow \'line\': "seven" is not of type "integer"'),
+        ({"workflow": "line", "input": "seven"}, "workflow 'line': it is not of type \"integer\""),
         (
             {"workflow": "line", "input": 1, "hurry": True},
             "baton.submit: hurry: Extra inputs are not permitted",
@@ -211,7 +211,7 @@ def test_flower_and_the_log_are_not_told_of_inputs(alone: Stack) -> None:
     with CeleryEvents(alone) as events:
         refused = [submit(app, "line", "a-secret"), submit(app, workflow="line", input="a-secret")]
         for one in refused:
-            with pytest.raises(Exception, match="a-secret"):
+            with pytest.raises(Exception, match="it is not of type"):
                 one.get(timeout=30)
         eventually(lambda: sum(event["type"] == "task-failed" for event in events.heard) == 2)
         received = [event for event in events.heard if event["type"] == "task-received"]
@@ -219,5 +219,6 @@ def test_flower_and_the_log_are_not_told_of_inputs(alone: Stack) -> None:
     app.close()
 
     assert [(one["args"], one["kwargs"]) for one in received] == [("(...)", "{'workflow': 'line'}")] * 2
-    assert "a-secret" not in str(received)
+    assert "a-secret" not in str(events.heard)
+    assert "a-secret" not in worker.text()
     assert worker.alive

@@ -12,9 +12,10 @@ from uuid import UUID
 
 import pytest
 
+from orchestrator.masking.kinds import Kind
+from orchestrator.masking.masker import Findings
 from tests.architecture.house import ROOT
-from workers.guards.kinds import Kind
-from workers.guards.masking import Findings, masker
+from workers.guards.masking import masker, note
 from workers.guards.personal import KINDS
 from workers.guards.policy import Guard
 
@@ -64,7 +65,7 @@ def found(
 ) -> tuple[str, dict[str, int]]:
     findings = Findings()
     masked = masker(secrets, personal).text(text, findings)
-    return masked, findings.note("text").data["kinds"]
+    return masked, note(findings, "text").data["kinds"]
 
 
 @pytest.mark.parametrize("around", ["{}", "it is {}, says he", '{{"key": "{}"}}', "line\n{}\nline", "({})"])
@@ -188,7 +189,7 @@ def test_data_keeps_its_shape() -> None:
     assert masked["secrets"] == {
         "password": "<secret:named>", "api_key": "none", "hint": "correct4horse2battery",
     }  # fmt: skip
-    told = findings.note("output").data
+    told = note(findings, "output").data
     assert told["kinds"] == {"email": 4, "card": 1, "secret:openai": 1, "secret:named": 1}
     assert "people.0.mail" in told["fields"]
     assert "arguments.note" in told["fields"]
@@ -214,4 +215,4 @@ def test_whole_numbers_are_looked_at_as_their_digits() -> None:
     assert json.loads(masker(True, KINDS).json(text, findings)) == [
         "<card>", "<national-id>", 4111111111111112, 529982247, 0.4111111111111111, 1764000000000,
     ]  # fmt: skip
-    assert findings.note("output").data["kinds"] == {"card": 1, "national-id": 1}
+    assert note(findings, "output").data["kinds"] == {"card": 1, "national-id": 1}

@@ -19,7 +19,7 @@ TEXT = (
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 40, 1000])
 def test_nothing_is_told_of_a_secret_however_it_is_cut(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HER_SECRET", PHRASE)
-    discretion = Discretion(Mask(Guard(personal="mask"), inside=True).spoken)
+    discretion = Discretion(Mask(Guard(personal="mask")).spoken)
     shown = []
     for at in range(0, len(TEXT), size):
         shown += discretion.said({"call": 1}, TEXT[at : at + size])

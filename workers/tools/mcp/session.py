@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from orchestrator.local.leash import leashed
 from schemas.errors import AgentError, Permanent, ToolError
+from workers.guards.pipes import logged
 from workers.storable import storable_data
 from workers.tools.mcp.place import McpServer, Offered
 
@@ -186,7 +187,8 @@ async def _transport(place: McpServer) -> AsyncIterator[Any]:
         yield streams
 
 
-def _started(place: McpServer) -> AbstractAsyncContextManager[Any]:
+@asynccontextmanager
+async def _started(place: McpServer) -> AsyncIterator[Any]:
     """The command as a child of this worker, on a leash: it ends when the worker does, however that ends."""
     program = shutil.which(place.command[0])
     if program is None:
@@ -194,8 +196,9 @@ def _started(place: McpServer) -> AbstractAsyncContextManager[Any]:
     first, *rest = leashed([program, *place.command[1:]])
     env = {name: _secret(name) for name in place.env}
     server = StdioServerParameters(command=first, args=rest, env=env, cwd=place.cwd)
-    # A worker's sys.stderr may be no file: Celery puts its log there.
-    return stdio_client(server, errlog=open(2, "w", closefd=False))
+    with logged(f"MCP server {place.server}") as said:
+        async with stdio_client(server, errlog=said) as streams:
+            yield streams
 
 
 def _secret(name: str) -> str:

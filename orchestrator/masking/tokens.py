@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from workers.guards.kinds import Kind, is_random
+from orchestrator.masking.kinds import Kind, is_random
 
 
 def _token(name: str, pattern: str, *marks: str, back: int = 0, inside: bool = False) -> Kind:
