@@ -117,6 +117,8 @@ def llm_agent(
     `memory="session"` what it and the run's key have said to each other before, which its answer joins.
 
     Each finished call of the model or of a tool stands in the step's journal, and is neither made nor paid for again.
+
+    Raises `DefinitionError`, with all that is wrong.
     """
     what = f"agent {name!r}"
     numbers = {

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import psutil
 import pytest
 
+from schemas import Breaker, Limit
 from schemas.errors import AgentError, DefinitionError, Permanent, ToolError
 from schemas.tools import Risk
 from tests.architecture.house import ROOT
@@ -87,6 +88,24 @@ def test_an_agent_gets_what_it_is_allowed_of_a_server_that_is_started_when_it_lo
     assert len(begun(log)) == 1
 
 
+def test_its_tools_pass_the_gates_that_others_pass(log: Path) -> None:
+    gates: dict[str, Any] = {"limits": [Limit(concurrency=2)], "breaker": Breaker(minimum=3), "cache": 60}
+    toolset = on_stdio(**gates)
+
+    async def look(tools: dict[str, Tool]) -> None:
+        add, say = tools["served_add"].spec, tools["served_say"].spec
+        assert add.limits == say.limits == (Limit(concurrency=2),)
+        assert add.breaker == say.breaker == Breaker(minimum=3)
+        assert (add.cache, say.cache) == (60, None)  # what is said to change something is done each time
+        assert (
+            tools["served_add"].made_of
+            != {one.name: one for one in await other.tools()}["served_add"].made_of
+        )
+
+    other = on_stdio(**gates, env=["PATH"])
+    together(look, toolset)
+
+
 async def _all(tools: dict[str, Tool]) -> dict[str, Tool]:
     return tools
 
@@ -101,6 +120,9 @@ async def _all(tools: dict[str, Tool]) -> dict[str, Tool]:
         {"url": "http://me:secret@x"},
         {"command": COMMAND, "key": "TOKEN"},
         {"command": COMMAND, "timeout": 0},
+        {"command": COMMAND, "cache": 0},
+        {"command": COMMAND, "breaker": "yes"},
+        {"command": COMMAND, "limits": Limit(concurrency=1)},
         {"command": COMMAND, "server": "no name"},
     ],
 )

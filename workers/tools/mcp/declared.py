@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from orchestrator.credentials import own
+from orchestrator.definitions.limits import limit_faults
+from schemas.breakers import Breaker
 from schemas.errors import AgentError, DefinitionError, Fault, Permanent
 from schemas.limits import Limit
 from schemas.tools import Risk
@@ -38,6 +40,8 @@ class McpTools:
     prefix: str
     risk: Risk | Mapping[str, Risk] | None
     limits: tuple[Limit, ...]
+    breaker: Breaker | None
+    cache: float | None
     timeout: float
     max_bytes: int
 
@@ -110,6 +114,8 @@ class McpTools:
                 description=offered.description,
                 timeout=self.timeout,
                 limits=self.limits,
+                breaker=self.breaker,
+                cache=self.cache if offered.reads_only else None,
                 risk=self._risk(offered),
                 idempotent=offered.idempotent,
             )
@@ -133,6 +139,8 @@ def mcp_tools(
     prefix: str | None = None,
     risk: Risk | Mapping[str, Risk] | None = None,
     limits: Sequence[Limit] = (),
+    breaker: Breaker | None = None,
+    cache: float | None = None,
     timeout: float = 30.0,
     max_bytes: int = 200_000,
 ) -> McpTools:
@@ -142,10 +150,12 @@ def mcp_tools(
     a `url` (streamable HTTP), for which the environment variable `key` may hold a bearer token. A command sees PATH,
     HOME and the like, and the environment variables that `env` names. `only` are the tools, as the server names them,
     that the agent may call; to the model they are called `SERVER_NAME`, or with another `prefix`. `risk` is for all of
-    them or by name; without, those that the server says only read are low, the others medium. Answers larger than
-    `max_bytes` are refused. `timeout` is in seconds for one call. Nothing is started before a worker needs it.
+    them or by name; without, those that the server says only read are low, the others medium. `limits` and `breaker`
+    are those of each of its tools; for `cache` seconds a result answers equal calls of those that the server says only
+    read. Answers larger than `max_bytes` are refused. `timeout` is in seconds for one call. Nothing is started before
+    a worker needs it. Raises `DefinitionError`.
     """
-    faults = []
+    faults = limit_faults(limits)
     if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_-]*", server):
         faults.append(Fault("", "a server has a name like docs or my_files"))
     if bool(command) == bool(url):
@@ -156,13 +166,15 @@ def mcp_tools(
         faults += _faults_of(url)
     if key is not None and url is None:
         faults.append(Fault("key", "only a url has one; name the variables that a command may see as env"))
-    if timeout <= 0 or max_bytes < 1:
-        faults.append(Fault("", "timeout and max_bytes must be positive"))
+    if timeout <= 0 or max_bytes < 1 or (cache is not None and cache <= 0):
+        faults.append(Fault("", "timeout, cache and max_bytes must be positive"))
+    if breaker is not None and not isinstance(breaker, Breaker):
+        faults.append(Fault("breaker", f"it is Breaker(...), not {breaker!r}"))
     if faults:
         raise DefinitionError(f"MCP server {server!r}", faults)
     place = McpServer(server, tuple(command), tuple(env), cwd, url, key)
     shown = f"{server}_" if prefix is None else prefix
-    return McpTools(place, tuple(only), shown, risk, tuple(limits), timeout, max_bytes)
+    return McpTools(place, tuple(only), shown, risk, tuple(limits), breaker, cache, timeout, max_bytes)
 
 
 def _faults_of(url: str) -> list[Fault]:
