@@ -50,8 +50,9 @@ LIMITS = {
         Limit(per="key", key="input.district", concurrency=1),
         Limit(per="tenant", rate="6/s", burst=2),
     ),
+    "first": (Limit(rate="8/s", burst=2), Limit(per="tenant", concurrency=2)),
 }
-"""What all workers keep to together, by agent or tool."""
+"""What all workers keep to together, by agent, tool or model."""
 
 
 class Errand(BaseModel):
@@ -175,7 +176,7 @@ async def pack(contexts: list[Context], ways: list[Way]) -> list[Parcel | AgentE
 
 def clerk_at(url: str) -> Agent:
     """The model agent, whose provider is there."""
-    first = Model("openai:first", url, key=NODE, price=PRICE, breaker=BREAKER)
+    first = Model("openai:first", url, key=NODE, price=PRICE, limits=LIMITS["first"], breaker=BREAKER)
     return llm_agent(
         "clerk",
         model=first,

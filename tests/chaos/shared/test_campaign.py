@@ -43,7 +43,7 @@ def run(
 
 @pytest.mark.timeout(180)
 def test_workers_are_one_cluster(servers: Servers, processes: Processes, capsys: Capture) -> None:
-    run(servers, processes, capsys, 1, Size(runs=36, faults=len(SCRIPT), gap=0.5), SCRIPT)
+    run(servers, processes, capsys, 1, Size(runs=30, faults=len(SCRIPT), gap=0.5), SCRIPT)
 
 
 @pytest.mark.chaos
