@@ -12,10 +12,12 @@ from schemas.errors import DefinitionError, Fault
 from schemas.limits import Limit
 from schemas.usage import Bounds, Budget, Price
 from workers.adapters.meter import Meter
-from workers.agent import Agent, json_adapter, spec_of
+from workers.agent import Agent, json_adapter, spec_of, stand_in_of
+from workers.asking import NOTHING
 from workers.context import Context
 from workers.cuts.declared import ContextBudget, Sight, context_faults
 from workers.cuts.fitting import given, shown
+from workers.guards.policy import Guard, guard_faults
 from workers.slices import state_faults
 
 Attempt = Callable[[Context, Any, Meter], Coroutine[Any, Any, Any]]
@@ -37,6 +39,8 @@ class Options(TypedDict, total=False):
     limits: Sequence[Limit]
     bounds: Bounds
     breaker: Breaker
+    fallback: Any
+    guard: Guard
     budget: Budget
     model_limits: Sequence[Limit]
     model_breaker: Breaker
@@ -58,6 +62,7 @@ def declared(
     model_limits = options.pop("model_limits", ())
     model_breaker, budget = options.pop("model_breaker", None), options.pop("budget", None)
     context, state = options.pop("context", None), options.get("state")
+    guard, fallback = options.pop("guard", None), options.pop("fallback", NOTHING)
     takes, gives = json_adapter(what, "input", input), json_adapter(what, "output", output)
     sight = Sight(takes.json_schema(by_alias=False), typed=True, state=bool(state))
     faults = [
@@ -67,6 +72,7 @@ def declared(
         *budget_faults(budget),
         *context_faults(context, sight),
         *state_faults(state),
+        *guard_faults(guard),
     ]
     if faults:
         raise DefinitionError(what, faults)
@@ -85,6 +91,16 @@ def declared(
         ) as meter:
             return await meter.run(act(ctx, value, meter))
 
-    made = Agent(run, spec, True, takes, gives, context=context, cuts_itself=True)
+    made = Agent(
+        run,
+        spec,
+        True,
+        takes,
+        gives,
+        guard=guard,
+        stand_in=stand_in_of(what, gives, options.get("breaker"), fallback),
+        context=context,
+        cuts_itself=True,
+    )
     act = attempt(made)
     return made

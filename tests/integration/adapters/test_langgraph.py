@@ -23,7 +23,7 @@ from schemas.limits import Limit
 from tests.integration.adapters.shop import PRICE, SECRET, Shop, Ticket, Verdict, of, provided
 from tests.integration.adapters.shop import shop as shop
 from tests.support import eventually
-from workers import Agent, Context, ContextBudget, Drop, Retry, Truncate, agent
+from workers import Agent, Context, ContextBudget, Drop, Guard, Retry, Truncate, agent
 from workers.adapters import langgraph
 from workers.scripted import ScriptedProvider, answer, refuse, text
 
@@ -322,6 +322,23 @@ def test_an_agent_of_a_framework_is_given_what_fits_and_what_it_declares_of_the_
         "input.text",
         "state.findings",
     ]
+
+
+def test_a_guard_masks_what_an_agent_of_a_framework_gives(shop: Shop) -> None:
+    with provided([text('{"team": "ann@example.org"}')]) as provider:
+        end = shop.ask(reviewer(talk(provider), guard=Guard(personal="mask")))
+
+    assert end.output == {"team": "<email>", "urgent": False}
+
+
+def test_a_fallback_answers_for_an_agent_of_a_framework_and_has_to_fit() -> None:
+    with provided([]) as provider:
+        clerk = reviewer(talk(provider), breaker=Breaker(), fallback=Verdict(team="desk"))
+        assert clerk.stand_in == '{"team":"desk","urgent":false}'
+        with pytest.raises(DefinitionError, match="does not fit the agent's output: team: Field required"):
+            reviewer(talk(provider), breaker=Breaker(), fallback={})
+        with pytest.raises(DefinitionError, match="guard: it is Guard"):
+            reviewer(talk(provider), guard="mask")
 
 
 def test_what_a_framework_is_given_at_most_is_looked_at_when_it_is_declared(shop: Shop) -> None:

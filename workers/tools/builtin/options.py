@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
+from schemas.breakers import Breaker
 from schemas.limits import Limit
 from schemas.tools import Risk
 from workers.tools.declared import Tool
@@ -17,6 +18,7 @@ class Options(TypedDict, total=False):
     """Those of `workers.tool`."""
 
     limits: Sequence[Limit]
+    breaker: Breaker | None
     cache: float | None
     cache_shared: bool
     risk: Risk
