@@ -63,6 +63,7 @@ class Recovery:
         found += self._engine.free_of_the_dead(grace=self._grace, most=MOST)
         if self._sweeps % RARELY == 0:
             found += self._engine.settle_forgotten()
+            found += self._engine.lapse_ended()
         self._dispatcher.send(found)
         return len(found) + self._after_amnesia()
 

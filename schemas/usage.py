@@ -53,7 +53,20 @@ class Bounds(Frozen):
 
     model_calls: int | None = Field(default=None, ge=0)
     tokens: int | None = Field(default=None, ge=0)
-    usd: float | None = Field(default=None, ge=0)
+    usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @property
+    def known(self) -> Usage:
+        """As far as it is known."""
+        return Usage(tokens=self.tokens or 0, usd=self.usd or 0.0, model_calls=self.model_calls or 0)
+
+    def exceeded(self, usage: Usage) -> str:
+        """What of this an attempt has consumed more of than it says, in words; empty if nothing."""
+        for unit in ("tokens", "usd", "model_calls"):
+            most, used = getattr(self, unit), getattr(usage, unit)
+            if most is not None and used > most + 1e-9:
+                return f"{used:,} {unit.replace('_', ' ')}, and declares {most:,} at most"
+        return ""
 
 
 class Price(Frozen):

@@ -65,6 +65,8 @@ class Agent(Composable):
     """What all calls of the models that it names keep to, those of other agents too, by the name of the model."""
     budget: Budget | None = None
     """What all its steps together may consume in a day; that of a model agent goes with its calls."""
+    pays_by_call: bool = False
+    """Whether budgets are asked before each of its calls, and not before each of its attempts."""
 
     @property
     def name(self) -> str:
@@ -74,6 +76,11 @@ class Agent(Composable):
     def slice(self) -> Slice:
         """What it sees of the state that agents share."""
         return Slice(self.spec.name, self.spec.state)
+
+    @property
+    def bounds(self) -> Bounds | None:
+        """What budgets set aside for an attempt as a whole, if its author vouches for any."""
+        return None if self.pays_by_call else self.spec.bounds
 
     def needs(self) -> tuple[str, ...]:
         return self.context.needs() if self.context is not None else ()

@@ -46,8 +46,10 @@ class Call:
     """Those of a tool, as JSON data."""
     worst: Usage = NONE
     """The most that it consumes, as far as that is known before it is made."""
+    least: Usage = NONE
+    """What it has consumed when it was made, however it ends."""
     unseen: Usage = NONE
-    """What it has consumed at least if nobody sees its end; nothing before it is on its way, or when it was refused."""
+    """That, if nobody sees its end; nothing before it is on its way, or when it was refused."""
     limits: tuple[Limit, ...] = ()
     """Of the tool or the model."""
     breaker: Breaker | None = None
@@ -64,6 +66,8 @@ class Call:
     """What its agent may consume in a day (UTC), as its code says."""
     counted: bool = False
     """Whether a gate has counted its usage."""
+    held: bool = False
+    """Whether it is in what is set aside for its attempt as a whole."""
 
 
 class Made(NamedTuple):

@@ -67,6 +67,10 @@ class Context:
     risk_reason: str = ""
     _counted: Usage = field(default_factory=Usage)
     """That part of it which budgets have counted already, call by call."""
+    _hold: Callable[[], Awaitable[None]] | None = None
+    """Sets aside what budgets are to hold for this attempt as a whole, where there are any."""
+    _holds: bool = False
+    """Whether that is done."""
     risk_lift: int = 0
     """Levels by which each of its calls counts as riskier than its tool says; see `lift_risk`."""
     _notes: list[Note] = field(default_factory=list)
@@ -296,12 +300,26 @@ class Context:
         """As `once`, for an agent that has the place already and wants to know whose account it goes on."""
         return await self._keeping.kept(place, name, act, read)
 
+    async def held(self) -> None:
+        """Return when the most that this attempt consumes is set aside, which its function waits for.
+
+        Raises `BudgetExceeded` where it cannot fit, and `PutOff` where it has to wait for others.
+        """
+        if self._hold is None:
+            return
+        try:
+            await self._hold()
+        except PutOff as put_off:
+            self._keeping.put_off = put_off
+            raise
+        self._holds = True
+
     async def through(self, call: Call, act: Callable[[], Awaitable[Made]], *, waits: bool = True) -> Made:
         """Make this call of a model or a tool when the gates of the cluster let it pass.
 
         If it `waits` for a limit, so does its step; else whoever calls does something else when it is `PutOff`.
         """
-        call.deadline = self.deadline
+        call.deadline, call.held = self.deadline, self._holds
         try:
             return await through(self._gates, call, act)
         except PutOff as put_off:

@@ -17,6 +17,8 @@ class Ended(NamedTuple):
     notes: tuple[Note, ...]
     counted: Usage = Usage()
     """That part of its usage which budgets have counted already."""
+    holds: bool = False
+    """Whether something is set aside for it as a whole."""
 
 
 class Superseded(Exception):

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError, Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pydantic_core
 from celery.exceptions import SoftTimeLimitExceeded
 
 from orchestrator.engine import Claimed
+from orchestrator.engine.reserving import Wish
 from orchestrator.shared_state import Author, SharedState
 from schemas.errors import AgentError, BudgetExceeded
 from schemas.usage import Budget
 from workers.agent import Agent
 from workers.attempts import Attempt, Attempts
-from workers.calls import Gate
+from workers.calls import NONE, Gate
 from workers.circuits import AgentCircuits
 from workers.context import Context
 from workers.cuts.fitting import given
@@ -64,8 +66,10 @@ class Runner:
         means: Means | None = None,
         breakers: Breakers | None = None,
         agents: Mapping[str, Agent] | None = None,
+        hold: Callable[[Wish], Awaitable[None]] | None = None,
     ) -> None:
-        """`agents` are those that others name."""
+        """`agents` are those that others name; `hold` sets aside what a whole attempt may consume."""
+        self._hold = hold
         self._agents = {} if agents is None else agents
         self._keeper = keeper
         self._tooling = tooling
@@ -106,7 +110,7 @@ class Runner:
             result = self._call(agent, claimed, ctx, limit)
             return done(agent, ctx, result)
         except SetAside:
-            return set_aside(ctx)
+            return set_aside(agent, ctx)
         except Superseded:
             raise
         except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
@@ -152,7 +156,7 @@ class Runner:
             except TimeoutError as error:
                 failure = late(agent, limit) if clock.expired() else error
             except SetAside:
-                return set_aside(ctx)
+                return set_aside(agent, ctx)
             except Superseded:
                 raise
             except Exception as error:  # noqa: BLE001  whatever an agent raises is an outcome
@@ -199,6 +203,7 @@ class Runner:
             deadline=time.monotonic() + limit,
             agent=agent.name,
             agents=self._agents,
+            _hold=self._holding(agent, claimed),
             _sharing=sharing,
             _keeping=Keeping(journal, is_async=agent.spec.is_async),
             _gates=self._gates,
@@ -208,11 +213,21 @@ class Runner:
             _watch=watch,
         )
 
+    def _holding(self, agent: Agent, claimed: Claimed) -> Callable[[], Awaitable[None]] | None:
+        """What sets aside, in the budgets that this attempt counts in, the most that it tells when it ends."""
+        if self._hold is None or agent.bounds is None or not (claimed.metered or agent.budget is not None):
+            return None
+        most = agent.bounds.known
+        if most == NONE:
+            return None
+        wish = Wish(uuid4(), claimed.run.id, claimed.path, claimed.attempt, agent.name, "", most)
+        return partial(self._hold, wish)
+
     def _call(self, agent: Agent, claimed: Claimed, ctx: Context, limit: float) -> Any:
         value = validated(agent, claimed)
-        if agent.context is not None and not agent.cuts_itself:
+        if ctx._hold is not None or (agent.context is not None and not agent.cuts_itself):
             began = time.monotonic()
-            value = self._cut(agent, claimed, ctx, value, limit)
+            value = self._prepared(agent, claimed, ctx, value, limit)
             limit = max(0.0, limit - (time.monotonic() - began))
         if self._threads is None:
             return _called(agent, ctx, value)
@@ -234,8 +249,11 @@ class Runner:
                 self._abandon(running)
                 raise late(agent, limit) from None
 
-    def _cut(self, agent: Agent, claimed: Claimed, ctx: Context, value: Any, limit: float) -> Any:
-        """The input of a sync agent as it may be given to it; whoever summarises works on the event loop."""
+    def _prepared(self, agent: Agent, claimed: Claimed, ctx: Context, value: Any, limit: float) -> Any:
+        """The input of a sync agent as it may be given to it, when it may begin.
+
+        Whoever summarises for it works on the event loop, and that is where budgets are asked.
+        """
         work = self._loop.submit(_given(agent, ctx, value))
         stopped = threading.Event()
 
@@ -267,6 +285,7 @@ async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
     try:
         if agent.context is not None and not agent.cuts_itself:
             value = await given(agent, ctx, value)
+        await ctx.held()
         result = await agent.invoke(ctx, value)
     except SystemExit as error:
         raise _not_its_own(error) from error
@@ -281,13 +300,16 @@ async def _awaited(agent: Agent, ctx: Context, value: Any) -> Any:
 
 async def _given(agent: Agent, ctx: Context, value: Any) -> Any:
     try:
-        return await given(agent, ctx, value)
+        if agent.context is not None and not agent.cuts_itself:
+            value = await given(agent, ctx, value)
+        await ctx.held()
     except SystemExit as error:
         raise _not_its_own(error) from error
     except Exception:
         if ctx._keeping.is_set_aside:  # whatever became of it on its way
             raise SetAside from None
         raise
+    return value
 
 
 def _pass_on(awaited: Future[Any], running: Future[Any]) -> None:

@@ -49,22 +49,22 @@ def validated(agent: Agent, claimed: Claimed) -> Any:
 def done(agent: Agent, ctx: Context, result: Any) -> Ended:
     """With what the agent gave. Raises `InvalidOutput`, and `OutputRefused` if its guard does."""
     output = ctx._watch.output(agent.name, _serialised(agent, result), agent.output.validate_json)
-    return _ended(ctx, Done(usage=ctx.usage), output)
+    return _ended(agent, ctx, Done(usage=ctx.usage), output)
 
 
-def set_aside(ctx: Context) -> Ended:
+def set_aside(agent: Agent, ctx: Context) -> Ended:
     """With what its step waits for."""
     asking, waits = ctx._keeping.asked, ctx._keeping.put_off
     if asking is None:
         assert waits is not None  # noqa: S101  nobody else sets a step aside
-        return _ended(ctx, Limited(limit=waits.limit, due_in=waits.due_in, usage=ctx.usage))
+        return _ended(agent, ctx, Limited(limit=waits.limit, due_in=waits.due_in, usage=ctx.usage))
     asked = ctx._watch.shown("question", {"key": asking.key, "request": asking.request, "told": asking.told})
-    return _ended(ctx, Waiting(asking=asking.model_copy(update=asked), usage=ctx.usage))
+    return _ended(agent, ctx, Waiting(asking=asking.model_copy(update=asked), usage=ctx.usage))
 
 
 def failed(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> Ended:
     """With a failure: whatever an agent raises, and what did not let it work."""
-    return _ended(ctx, _failure(agent, claimed, ctx, error))
+    return _ended(agent, ctx, _failure(agent, claimed, ctx, error))
 
 
 def _failure(agent: Agent, claimed: Claimed, ctx: Context, error: Exception) -> Failed:
@@ -118,13 +118,17 @@ def _first_faults(error: ValidationError, most: int = 3) -> str:
     return "; ".join(told) + (f"; and {more} more" if more else "")
 
 
-def _ended(ctx: Context, outcome: Done | Failed | Limited | Waiting, output: str | None = None) -> Ended:
+def _ended(
+    agent: Agent, ctx: Context, outcome: Done | Failed | Limited | Waiting, output: str | None = None
+) -> Ended:
     """With all that the attempt has noted, and what was masked in that and elsewhere."""
+    if agent.bounds is not None and (beyond := agent.bounds.exceeded(ctx.usage)):
+        ctx.warn(f"{agent.name} has consumed {beyond}: more than budgets could set aside", agent=agent.name)
     told = [Note(note.kind, ctx._watch.shown("notes", note.data)) for note in ctx._notes]
     if isinstance(outcome, Waiting | Limited):
         # It decides again when it runs again from its start.
         told = [note for note in told if note.kind is not EventKind.STEP_DECIDED]
-    return Ended(outcome, output, (*told, *ctx._watch.notes), ctx._counted)
+    return Ended(outcome, output, (*told, *ctx._watch.notes), ctx._counted, ctx._holds)
 
 
 def _traceback(error: Exception) -> str:

@@ -127,6 +127,7 @@ class WorkerProcess:
             threads = ThreadPoolExecutor(2 * self.concurrency, thread_name_prefix="agent")
         limits = of_models(agent.model_limits for agent in self.agents.values())
         passed = gates(self.engine, self.dispatcher.send, self.breakers, self.hands, limits)
+        budgets, *_ = passed
         return Runner(
             self.loop,
             threads,
@@ -139,6 +140,7 @@ class WorkerProcess:
             self.means,
             self.breakers,
             self.agents,
+            budgets.hold,
         )
 
     @cached_property

@@ -193,7 +193,10 @@ class StepTask(Task):
     def _child_lost(self, pointer: Pointer, timed_out: float | None) -> None:
         engine = self.process.engine
         if timed_out is None:
-            engine.release(pointer)
+            freed = engine.release(pointer)
+            # Its own message goes back to the queue; others may have waited for what was set aside for it.
+            others = [one for one in freed if Pointer(one.run.id, one.path) != pointer]
+            self.process.dispatcher.send(others)
             return
         held = engine.held(pointer)
         if held is not None:

@@ -117,7 +117,7 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
     from orchestrator.definitions.compile import compile_workflow
     from orchestrator.planning.bounds import bounds
     from orchestrator.planning.mermaid import mermaid
-    from orchestrator.planning.strict import excesses
+    from orchestrator.planning.strict import excesses, unheld
     from schemas.tree import agents_of
 
     worst = bounds(workflow)
@@ -143,6 +143,7 @@ def _facts(workflow: Workflow) -> dict[str, Any]:
         "causes": {unit: dict(amount.largest(len(amount.causes))) for unit, amount in amounts.items()},
         "unknown": {unit: sorted(amount.unknown) for unit, amount in amounts.items()},
         "excesses": list(excesses(workflow)),
+        "unheld": unheld(workflow),
         "state": {
             name: agent.state for name, agent in agents_of(workflow).items() if agent.state is not None
         },
@@ -180,6 +181,8 @@ def _print(workflow: Workflow) -> None:
     )
     for excess in facts["excesses"]:
         typer.secho(f"! {excess}", fg="yellow")
+    if names := facts["unheld"]:
+        typer.secho(f"! {_unheld(names)}", fg="yellow")
     typer.echo(f"\nqueues:  {', '.join(facts['queues'])}")
     for agent, names in facts["state"].items():
         typer.echo(f"state:   {agent} sees {', '.join(names) or 'nothing'}")
@@ -199,6 +202,15 @@ def _spending(facts: dict[str, Any], unit: str) -> tuple[str, str]:
         return _amount(value), f"most: {most}" if most else "no agent takes any"
     told = f"no bounds declared by {', '.join(silent[:3])}{' and others' if len(silent) > 3 else ''}"
     return "unknown", f"{told}; known: {most}" if most else told
+
+
+def _unheld(names: list[str]) -> str:
+    """That a budget cannot hold these."""
+    told = f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}"
+    return (
+        f"the budget learns only at their ends what attempts of {told} consume by themselves (ctx.spend), so several "
+        "at a time can exceed it: say the most with bounds=Bounds(...), and it is set aside"
+    )
 
 
 def _amount(value: float) -> str:

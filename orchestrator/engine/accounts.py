@@ -39,6 +39,11 @@ def waited_for(account: str) -> str:
     return named(account).removeprefix("the ")
 
 
+def is_budget(limit: str) -> bool:
+    """Whether what stands in a step that waits is a budget."""
+    return limit.startswith("budget ")
+
+
 def told(amount: float) -> str:
     """A figure in words."""
     return f"{amount:,.6f}".rstrip("0").rstrip(".") if isinstance(amount, float) else f"{amount:,}"

@@ -137,7 +137,7 @@ def _declared(plan: Plan, worker: Node) -> Usage:
     bounds = plan.workflow.agents[worker.agent].bounds if isinstance(worker, Leaf) else None
     if bounds is None:
         return Usage()
-    return Usage(tokens=bounds.tokens or 0, usd=bounds.usd or 0.0, model_calls=bounds.model_calls or 0)
+    return bounds.known
 
 
 def _refused(one: Any, reason: str) -> dict[str, Any]:

@@ -48,8 +48,9 @@ class Claims(Ground):
         won = {Pointer(row[0], row[1]): self._claimed(conn, row) for row in rows}
         metered = [won[Pointer(row[0], row[1])] for row in rows if row[-2]]
         if metered:
-            for pointer, reason in used_up(conn, metered).items():
-                won[pointer] = replace(won[pointer], used_up=reason)
+            over = used_up(conn, metered)
+            for pointer in (Pointer(one.run.id, one.path) for one in metered):
+                won[pointer] = replace(won[pointer], metered=True, used_up=over.get(pointer, ""))
         return [won.pop(p) if p in won else self._refused(conn, p) for p in pointers]
 
     def _claimed(self, conn: Conn, row: tuple[Any, ...]) -> Claimed:

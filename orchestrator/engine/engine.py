@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.engine import onward
-from orchestrator.engine.accounts import used_up
+from orchestrator.engine.accounts import is_budget, used_up
 from orchestrator.engine.advance import Advance
 from orchestrator.engine.call_limits import CallLimits
 from orchestrator.engine.combine import Combiner
@@ -25,8 +25,9 @@ from orchestrator.engine.limits import Limits
 from orchestrator.engine.moves import Place
 from orchestrator.engine.onward import NextStage
 from orchestrator.engine.patience import UNSTORABLE, patiently
-from orchestrator.engine.reserving import Reserving, Rest
+from orchestrator.engine.reserving import Reserving
 from orchestrator.engine.run_locks import sharing
+from orchestrator.engine.settling import Rest, end_holds
 from orchestrator.engine.spending import warn
 from orchestrator.engine.values import (
     NOTHING,
@@ -111,6 +112,8 @@ class Engine(
                 accepted = self._accept(conn, batch)
                 accounts = {account for one in accepted.values() for account in one.accounts or ()}
                 standing = self._count_rests(conn, batch, accepted)
+                mine = [one for one in batch if _attempt(one) in accepted]
+                freed = end_holds(conn, [_attempt(one) for one in mine if one.holds])
                 following = _following(conn, batch, accepted)
                 advance = Advance(conn, self.plans)
                 results = [_told(advance, one, accepted.pop(_attempt(one), None), following) for one in batch]
@@ -121,6 +124,7 @@ class Engine(
             if accounts or standing:
                 warn(conn, {f"run:{one}" for one in accounts} | standing, [one.run_id for one in batch])
             late += self.settle(conn, advance.unsettled)
+            late += self._wake_waiters(freed + self._passed_on(conn, _turned_away(mine)), conn)
         return _with_late(results, late, advance.ended)
 
     def _count_rests(
@@ -165,6 +169,18 @@ def _rest(finished: Finished) -> Usage:
     return usage if finished.counted == NOTHING else usage.beyond(finished.counted)
 
 
+def _turned_away(batch: Sequence[Finished]) -> dict[Pointer, bool]:
+    """Those that a budget did not let go on, and whether for good."""
+    found = {}
+    for one in batch:
+        match one.outcome:
+            case Limited(limit=limit) if is_budget(limit):
+                found[Pointer(one.run_id, one.path)] = False
+            case Failed(error=ErrorInfo(type="BudgetExceeded")):
+                found[Pointer(one.run_id, one.path)] = True
+    return found
+
+
 def _following(
     conn: Conn, batch: Sequence[Finished], accepted: Mapping[_Attempt, _Accepted]
 ) -> dict[_Attempt, Claimed]:
@@ -177,7 +193,7 @@ def _following(
             metered = metered or found.metered or found.accounts is not None
     over = used_up(conn, list(claims.values())) if metered else {}
     return {
-        attempt: replace(claim, used_up=over.get(Pointer(claim.run.id, claim.path), ""))
+        attempt: replace(claim, metered=metered, used_up=over.get(Pointer(claim.run.id, claim.path), ""))
         for attempt, claim in claims.items()
     }
 

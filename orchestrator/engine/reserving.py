@@ -1,13 +1,13 @@
-"""Budgets before and after a call of a model: the most it can cost is set aside, and what it did cost is counted.
+"""Budgets before a call of a model, and before an attempt that tells at its end: the most it can cost is set aside.
 
-A call is let through when what was spent, what is set aside for calls in flight, and its own worst case fit into every
+It is let through when what was spent, what is set aside for calls in flight, and its own worst case fit into every
 budget that it counts in: of its run and the runs that wait for that one, of its tenant, its agent, and everybody. So
 branches that run at the same time cannot exceed a budget together, as far as the worst case is one.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.engine.accounts import DUST, UNITS, named, opens, put_budget, told, waited_for
-from orchestrator.engine.ground import Ground
-from orchestrator.engine.limits import GRACE
 from orchestrator.engine.patience import patiently
+from orchestrator.engine.settling import Lapsed, Settling, lapse
 from orchestrator.engine.spending import warn
-from orchestrator.engine.values import Ready
+from orchestrator.engine.values import NOTHING
 from orchestrator.store import budget_queries as sql
+from orchestrator.store import settling_queries
 from orchestrator.store.connect import Conn
 from schemas.usage import MOST, Budget, Usage
 
 
 class Wish(NamedTuple):
-    """A call that is about to be made."""
+    """A call that is about to be made, or an attempt that is about to begin."""
 
     id: UUID
     run_id: UUID
@@ -34,8 +34,15 @@ class Wish(NamedTuple):
     attempt: int
     agent: str
     name: str
-    """What is called."""
+    """The model that is called; empty for an attempt as a whole."""
     worst: Usage
+    least: Usage = NOTHING
+    """What it has cost if nobody tells of its end. Of an attempt that is not known."""
+
+    @property
+    def told(self) -> str:
+        """That it was refused."""
+        return f"{self.name} was not called" if self.name else f"{self.agent} was not begun"
 
 
 class Granted(NamedTuple):
@@ -64,28 +71,6 @@ class Over(NamedTuple):
 Answer = Granted | Busy | Exceeded | Over
 
 
-class Paid(NamedTuple):
-    """A call that has ended well."""
-
-    id: UUID
-    run_id: UUID
-    path: str
-    attempt: int
-    agent: str
-    model: str
-    usage: Usage
-    output_tokens: int
-
-
-class Rest(NamedTuple):
-    """What an attempt has consumed besides its calls."""
-
-    run_id: UUID
-    path: str
-    attempt: int
-    usage: Usage
-
-
 @dataclass
 class _Book:
     """One account, as it stands in this transaction."""
@@ -108,7 +93,7 @@ class _Book:
             left = limit - self.spent[unit]
             if left <= DUST or wanted > left + DUST:
                 return Exceeded(
-                    f"{wish.name} was not called: it may consume {told(wanted)} {word}, and {told(max(left, 0))} of "
+                    f"{wish.told}: it may consume {told(wanted)} {word}, and {told(max(left, 0))} of "
                     f"{told(limit)} are left of {named(self.account)}{opens(self.closes_at)}"
                 )
             if wanted > left - self.reserved[unit] + DUST:
@@ -120,33 +105,14 @@ class _Book:
             self.reserved[unit] += getattr(worst, unit)
 
 
-class Reserving(Ground):
-    """Reserves and settles."""
-
-    @patiently
-    def release_calls(self, calls: Sequence[UUID]) -> list[Ready]:
-        """Of calls that came to nothing: nothing is set aside for them any more; the steps that may ask instead."""
-        with self.pool.connection() as conn:
-            freed = conn.execute(sql.DELETE_RESERVATIONS, {"ids": calls}).fetchall()
-            return self._wake_waiters([account for (account,) in freed], conn)
+class Reserving(Settling):
+    """Reserves."""
 
     @patiently
     def declare_budget(self, agent: str, budget: Budget) -> None:
         """What the code of an agent says that it may consume in a day; what an operator has set stands."""
         with self.pool.connection() as conn:
             put_budget(conn, "agent", agent, "day", budget, "code")
-
-    def count_rest(self, conn: Conn, rests: Sequence[Rest]) -> list[str]:
-        """Count what attempts told besides their calls, in the transaction that records them; the accounts it is in."""
-        columns = {
-            "runs": [one.run_id for one in rests],
-            "paths": [one.path for one in rests],
-            "attempts": [one.attempt for one in rests],
-            "tokens": [one.usage.tokens for one in rests],
-            "usds": [one.usage.usd for one in rests],
-            "calls": [one.usage.model_calls for one in rests],
-        }
-        return [account for (account,) in conn.execute(sql.COUNT_THE_REST, columns).fetchall()]
 
     @patiently
     def reserve(self, wishes: Sequence[Wish]) -> list[Answer]:
@@ -156,7 +122,7 @@ class Reserving(Ground):
             if not terms:
                 return [Granted() for _ in wishes]
             with conn.transaction():
-                books = _books(conn, wishes, terms)
+                lapsed, books = _books(conn, wishes, terms)
                 over = _over(conn, wishes)
                 answers = [
                     Over(one.attempt)
@@ -166,36 +132,8 @@ class Reserving(Ground):
                 ]
                 granted = [one for one, answer in zip(wishes, answers, strict=True) if answer == Granted()]
                 conn.execute(sql.INSERT_RESERVATIONS, _reservations(granted, wanted))
+            warn(conn, lapsed.spent, lapsed.runs)
         return answers
-
-    @patiently
-    def settle_calls(self, paid: Sequence[Paid]) -> list[Ready]:
-        """Count what calls have cost, each once however often it is told; the steps that waited for them to end."""
-        columns = {
-            "ids": [one.id for one in paid],
-            "runs": [one.run_id for one in paid],
-            "paths": [one.path for one in paid],
-            "attempts": [one.attempt for one in paid],
-            "agents": [one.agent for one in paid],
-            "models": [one.model for one in paid],
-            "tokens": [min(one.usage.tokens, MOST) for one in paid],
-            "outputs": [min(one.output_tokens, MOST) for one in paid],
-            "usds": [min(one.usage.usd, MOST) for one in paid],
-            "calls": [one.usage.model_calls for one in paid],
-        }
-        with self.pool.connection() as conn:
-            rows = conn.execute(sql.SETTLE, columns).fetchall()
-            # Now that it is committed: of several who settle at a time, the last one sees all.
-            warn(conn, [account for account, freed in rows if not freed], [one.run_id for one in paid])
-            return self._wake_waiters([account for account, freed in rows if freed], conn)
-
-    def _wake_waiters(self, freed: Sequence[str], conn: Conn) -> list[Ready]:
-        """Those that wait for these accounts, one for each call that has ended."""
-        if not freed:
-            return []
-        ended = Counter(waited_for(account) for account in freed)
-        keys = {"keys": sorted(ended), "most": [ended[key] for key in sorted(ended)]}
-        return self.located(conn, conn.execute(sql.WAKE_WAITERS, keys).fetchall())
 
 
 def _accounts(conn: Conn, wishes: Sequence[Wish]) -> tuple[dict[str, Budget], dict[UUID, list[str]]]:
@@ -213,13 +151,15 @@ def _accounts(conn: Conn, wishes: Sequence[Wish]) -> tuple[dict[str, Budget], di
     return terms, wanted
 
 
-def _books(conn: Conn, wishes: Sequence[Wish], terms: Mapping[str, Budget]) -> dict[str, _Book]:
-    """The accounts as they stand, held to the end of the transaction."""
+def _books(
+    conn: Conn, wishes: Sequence[Wish], terms: Mapping[str, Budget]
+) -> tuple[Lapsed, dict[str, _Book]]:
+    """The accounts as they stand, held to the end of the transaction, and what was put away before they were read."""
     keys = {"accounts": sorted(terms)}
     conn.execute(sql.TAKE_ACCOUNTS, keys)
-    conn.execute(sql.DROP_ENDED_RESERVATIONS, keys | {"grace": GRACE})
+    lapsed = lapse(conn, settling_queries.LAPSE_ACCOUNTS, keys)
     rows = conn.execute(sql.SELECT_BOOKS, keys | {"ids": [one.id for one in wishes]}).fetchall()
-    return {
+    return lapsed, {
         account: _Book(
             account,
             terms[account],
@@ -265,4 +205,9 @@ def _reservations(granted: Sequence[Wish], wanted: Mapping[UUID, Sequence[str]])
         "tokens": [min(one.worst.tokens, MOST) for one, _ in rows],
         "usds": [min(one.worst.usd, MOST) for one, _ in rows],
         "calls": [one.worst.model_calls for one, _ in rows],
+        "agents": [one.agent for one, _ in rows],
+        "models": [one.name for one, _ in rows],
+        "least_tokens": [min(one.least.tokens, MOST) for one, _ in rows],
+        "least_usds": [min(one.least.usd, MOST) for one, _ in rows],
+        "least_calls": [one.least.model_calls for one, _ in rows],
     }

@@ -118,6 +118,8 @@ class Claimed:
     """Seconds until the run's deadline."""
     used_up: str = ""
     """The budget that does not let it begin, with all that is to be said of it; empty if none does."""
+    metered: bool = False
+    """Whether there may be a budget that it counts in."""
 
 
 class Held(NamedTuple):
@@ -178,6 +180,8 @@ class Finished:
     """What the agent told of its work, to commit with it."""
     counted: Usage = NOTHING
     """That part of its usage which budgets have counted already, call by call."""
+    holds: bool = False
+    """Whether something is set aside for the attempt as a whole."""
     onward: Onward | None = None
     """Set by a worker that would run the next stage of the pipeline at once."""
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from orchestrator.planning.amounts import Amount
 from orchestrator.planning.bounds import bounds
 from schemas.errors import BudgetTooSmall
+from schemas.tree import agents_of
+from schemas.usage import Bounds
 from schemas.workflows import Workflow
 
 _NAMED = 3
@@ -38,6 +40,14 @@ def excesses(workflow: Workflow) -> Iterator[str]:
             yield from _excess(unit, amount, limit, "the budget")
     if workflow.timeout is not None:
         yield from _excess("seconds", worst.time, workflow.timeout, "the timeout")
+
+
+def unheld(workflow: Workflow) -> list[str]:
+    """Agents under a budget that do not say beforehand what an attempt consumes: nothing is set aside for them."""
+    budget = workflow.budget
+    if budget.model_calls is None and budget.tokens is None and budget.usd is None:
+        return []
+    return sorted(name for name, agent in agents_of(workflow).items() if agent.bounds in (None, Bounds()))
 
 
 def _excess(unit: str, amount: Amount, limit: float, what: str) -> Iterator[str]:

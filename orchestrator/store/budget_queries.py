@@ -4,22 +4,32 @@ Whoever reserves holds the lock of each account in question, taken in one order,
 one another. What is settled needs no lock: in one transaction a reservation goes and its cost comes, so whoever looks
 sees one of them. A reservation counts while its attempt runs; one whose step was cancelled or came too late counts a
 little longer, until its worker has heard of it. `state || ''` keeps the planner away from the partial indexes on
-states.
+states, `OFFSET 0` from reading all steps where it takes reservations for many.
 """
 
 from __future__ import annotations
 
 from typing import LiteralString
 
-# Of tenants, agents and everybody: looked up by key, however many there are.
-_STANDING: LiteralString = """
+
+def standing(at: LiteralString) -> LiteralString:
+    """The budgets of tenants, agents and everybody that count for `g` of run `r`: looked up by key, however many there
+    are. Their windows are those of this moment."""
+    return (
+        """
 CROSS JOIN LATERAL (
-    SELECT b.account, b.per, b.terms, date_trunc(b.per, clock_timestamp(), 'UTC') AS opens_at
+    SELECT b.account, b.per, b.terms, date_trunc(b.per, """
+        + at
+        + """, 'UTC') AS opens_at
     FROM unnest(ARRAY['hour', 'day', 'month']) AS p(per)
     CROSS JOIN LATERAL (VALUES ('tenant:' || r.tenant), ('agent:' || g.agent), ('all:')) AS s(scope)
     JOIN budgets b ON b.account = p.per || ':' || s.scope
 ) b
 """
+    )
+
+
+_STANDING: LiteralString = standing("clock_timestamp()")
 
 SELECT_ACCOUNTS: LiteralString = (
     """
@@ -40,16 +50,11 @@ SELECT pg_advisory_xact_lock(7017, key)
 FROM (SELECT DISTINCT hashtext(account) AS key FROM unnest(%(accounts)s::text[]) AS a(account) ORDER BY key) AS keys
 """
 
-_LIVE: LiteralString = """
+LIVE: LiteralString = """
 EXISTS (SELECT FROM steps s WHERE s.run_id = v.run_id AND s.path = v.path AND s.attempt = v.attempt
         AND (s.state || '' = 'running' OR s.state || '' IN ('cancelled', 'skipped')
-             AND s.finished_at > clock_timestamp() - make_interval(secs => %(grace)s)))
+             AND s.finished_at > clock_timestamp() - make_interval(secs => %(grace)s)) OFFSET 0)
 """
-
-# Whoever holds the lock of the account has looked before whether they count.
-DROP_ENDED_RESERVATIONS: LiteralString = (
-    "DELETE FROM reservations v WHERE v.account = ANY (%(accounts)s::text[]) AND NOT " + _LIVE
-)
 
 # Of a step that was cancelled its worker hears a little later.
 SELECT_OVER: LiteralString = """
@@ -150,120 +155,22 @@ CROSS JOIN LATERAL (
     SELECT coalesce(sum(v.tokens), 0)::bigint AS tokens, coalesce(sum(v.usd), 0)::float8 AS usd,
            coalesce(sum(v.model_calls), 0)::bigint AS model_calls
     FROM reservations v WHERE v.account = a.account AND """
-    + _LIVE
+    + LIVE
     + """
 ) v
 """
 )
 
 INSERT_RESERVATIONS: LiteralString = """
-INSERT INTO reservations (id, account, run_id, path, attempt, tokens, usd, model_calls)
+INSERT INTO reservations (id, account, run_id, path, attempt, agent, model, tokens, usd, model_calls, least_tokens,
+                          least_usd, least_calls)
 SELECT * FROM unnest(%(ids)s::uuid[], %(accounts)s::text[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[],
-                     %(tokens)s::bigint[], %(usds)s::numeric[], %(calls)s::bigint[])
+                     %(agents)s::text[], %(models)s::text[], %(tokens)s::bigint[], %(usds)s::numeric[],
+                     %(calls)s::bigint[], %(least_tokens)s::bigint[], %(least_usds)s::numeric[],
+                     %(least_calls)s::bigint[])
 ON CONFLICT DO NOTHING
 """
 
-DELETE_RESERVATIONS: LiteralString = (
-    "DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[]) RETURNING account"
-)
-
-# As many of those that wait for each budget as calls have ended, in the order of their turns.
-WAKE_WAITERS: LiteralString = """
-WITH next AS (
-    SELECT w.run_id, w.path
-    FROM unnest(%(keys)s::text[], %(most)s::int[]) AS g(key, most) CROSS JOIN LATERAL (
-        SELECT run_id, path FROM steps
-        WHERE limited = g.key AND state = 'ready' AND ready_at IS NOT NULL AND due_at > statement_timestamp()
-        ORDER BY due_at LIMIT g.most FOR UPDATE SKIP LOCKED
-    ) w
-)
-UPDATE steps s SET due_at = NULL, ready_at = clock_timestamp()
-FROM next WHERE s.run_id = next.run_id AND s.path = next.path
-RETURNING s.run_id, s.path
-"""
-
-# Each call once, however often it is told. What it counts in may have changed since it was reserved. Whoever tells it
-# again had not heard of it: the accounts are those of the first time.
-SETTLE: LiteralString = (
-    """
-WITH given AS (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(agents)s::text[],
-                         %(models)s::text[], %(tokens)s::bigint[], %(outputs)s::bigint[], %(usds)s::numeric[],
-                         %(calls)s::bigint[])
-         AS g(id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
-), freed AS (
-    DELETE FROM reservations WHERE id = ANY (%(ids)s::uuid[]) RETURNING account
-), booked AS (
-    INSERT INTO costs (id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
-    SELECT * FROM given
-    ON CONFLICT (id) DO NOTHING
-    RETURNING id, run_id, agent, tokens, usd, model_calls
-), spent AS (
-    INSERT INTO spendings AS k (run_id, stripe, tokens, usd, model_calls, seconds)
-    SELECT account, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), 0
-    FROM booked g JOIN runs r ON r.id = g.run_id CROSS JOIN LATERAL unnest(r.accounts) AS a(account)
-    GROUP BY account ORDER BY account  -- the same order in every transaction, so that two never wait for each other
-    ON CONFLICT (run_id, stripe) DO UPDATE
-    SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
-        model_calls = k.model_calls + excluded.model_calls
-    RETURNING 'run:' || run_id AS account
-), counted AS (
-    INSERT INTO budget_windows AS k (account, opens_at, stripe, tokens, usd, model_calls, seconds)
-    SELECT b.account, b.opens_at, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), 0
-    FROM booked g JOIN runs r ON r.id = g.run_id
-"""
-    + _STANDING
-    + """
-    GROUP BY b.account, b.opens_at ORDER BY b.account, b.opens_at
-    ON CONFLICT (account, opens_at, stripe) DO UPDATE
-    SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
-        model_calls = k.model_calls + excluded.model_calls
-    RETURNING account
-)
-SELECT account, false AS freed FROM spent UNION SELECT account, false FROM counted
-UNION
-SELECT 'run:' || a.account, false
-FROM given g JOIN runs r ON r.id = g.run_id CROSS JOIN LATERAL unnest(r.accounts) AS a(account)
-WHERE NOT EXISTS (SELECT FROM booked)
-UNION
-SELECT b.account, false FROM given g JOIN runs r ON r.id = g.run_id
-"""
-    + _STANDING
-    + """
-WHERE NOT EXISTS (SELECT FROM booked)
-UNION ALL SELECT account, true FROM freed
-"""
-)
-
-# What attempts that have just been recorded told besides their calls, and how long they have run.
-COUNT_THE_REST: LiteralString = (
-    """
-WITH given AS (
-    SELECT g.*, s.agent, extract(epoch FROM t.finished_at - t.started_at) AS seconds
-    FROM unnest(%(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[], %(tokens)s::bigint[], %(usds)s::numeric[],
-                %(calls)s::bigint[]) AS g(run_id, path, attempt, tokens, usd, model_calls)
-    JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
-    JOIN attempts t ON t.run_id = g.run_id AND t.path = g.path AND t.attempt = g.attempt
-), booked AS (
-    INSERT INTO costs (id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)
-    SELECT gen_random_uuid(), run_id, path, attempt, agent, '', tokens, 0, usd, model_calls FROM given
-    WHERE tokens > 0 OR usd > 0 OR model_calls > 0
-), counted AS (
-    INSERT INTO budget_windows AS k (account, opens_at, stripe, tokens, usd, model_calls, seconds)
-    SELECT b.account, b.opens_at, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), sum(g.seconds)
-    FROM given g JOIN runs r ON r.id = g.run_id
-"""
-    + _STANDING
-    + """
-    GROUP BY b.account, b.opens_at ORDER BY b.account, b.opens_at
-    ON CONFLICT (account, opens_at, stripe) DO UPDATE
-    SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
-        model_calls = k.model_calls + excluded.model_calls, seconds = k.seconds + excluded.seconds
-    RETURNING account
-)
-SELECT DISTINCT account FROM counted
-"""
-)
 
 # What an operator has set stands, whatever the code of an agent says.
 PUT_BUDGET: LiteralString = """

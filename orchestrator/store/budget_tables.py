@@ -4,7 +4,8 @@ A `budget` is what an operator, or an agent's code, lets a tenant, an agent or e
 hour, a day or a month, as UTC has them. Its account is `day:tenant:acme`; that of a run, whose budget stands in its
 row, is `run:<id>`. `spendings` counts what was consumed by a run with a budget, `budget_windows` what was in a window
 of the others: a new one begins with its first row. A `reservation` is the most that a call in flight can cost, in each
-account that it counts in; like a permit it counts while its attempt runs, so nobody has to give it back.
+account that it counts in; like a permit it counts while its attempt runs, so nobody has to give it back. If nobody has
+told of its end by then, the least that the call has cost is booked. One without a model is of an attempt as a whole.
 `budget_warnings` says which were told that little is left, or nothing.
 
 `costs` has a row for each model call that was paid, and for what an attempt has told besides; `cost_days` what they
@@ -96,6 +97,12 @@ reservations = Table(
     Column("tokens", BigInteger, nullable=False),
     Column("usd", Numeric, nullable=False),
     Column("model_calls", BigInteger, nullable=False),
+    # What is booked if nobody tells of its end, and as whose.
+    Column("agent", Text, nullable=False, server_default=""),
+    Column("model", Text, nullable=False, server_default=""),
+    Column("least_tokens", BigInteger, nullable=False, server_default="0"),
+    Column("least_usd", Numeric, nullable=False, server_default="0"),
+    Column("least_calls", BigInteger, nullable=False, server_default="0"),
     Index("reservations_of_accounts", "account"),
     Index("reservations_of_runs", "run_id"),
 )
@@ -115,6 +122,10 @@ costs = Table(
     Column("usd", Numeric, nullable=False),
     Column("model_calls", BigInteger, nullable=False),
     Column("at", Time, nullable=False, server_default=func.clock_timestamp()),
+    # Of a call whose attempt was over before anybody had told of its end: it costs its least, `unheard`, until somebody
+    # does. No attempt tells of it.
+    Column("lost", Text),
+    CheckConstraint("lost IN ('unheard', 'heard')", name="lost_known"),
     Index("costs_of_runs", "run_id"),
     Index("costs_recent", "at"),
     # Who tells by themselves what they consume.

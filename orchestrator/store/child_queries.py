@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+from orchestrator.store.cost_queries import LOST
 from orchestrator.store.journal_queries import UNTOLD
 
 # Each step starts its run once: one that is there already is not made again, nor is one of a step that has ended. The
@@ -108,7 +109,10 @@ WITH ended AS (
                        UNION ALL SELECT t.usage FROM steps t WHERE t.run_id = e.id AND t.kind = 'child'
                        UNION ALL SELECT n.usage FROM ("""
     + UNTOLD
-    + """e.id) n) u)
+    + """e.id) n
+                       UNION ALL SELECT l.usage FROM ("""
+    + LOST
+    + """e.id) l) u)
     FROM (SELECT * FROM ended OFFSET 0) e
     WHERE s.run_id = e.parent_run AND s.path = e.parent_step AND s.state || '' = 'open'
     RETURNING s.run_id, s.path, s.state, s.usage, e.id, e.degraded, e.failure

@@ -24,6 +24,12 @@ FROM (
 GROUP BY key ORDER BY 4 DESC, 5 DESC, key
 """
 
+# What was booked of calls whose attempt was over before anybody had told of them, for a FROM with one run: no attempt
+# tells of it, and no journal.
+LOST: LiteralString = """
+SELECT k.path, jsonb_build_object('tokens', k.tokens, 'usd', k.usd, 'model_calls', k.model_calls) AS usage
+FROM costs k WHERE k.lost IS NOT NULL AND k.run_id = """
+
 # What pruned runs have cost is kept by day. In one order: two who prune at a time never wait for each other.
 ROLL_UP: LiteralString = """
 WITH gone AS (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import LiteralString
 
+from orchestrator.store.cost_queries import LOST
 from orchestrator.store.journal_queries import UNTOLD
 
 RUN_COLUMNS: LiteralString = """
@@ -68,7 +69,10 @@ FROM runs r CROSS JOIN LATERAL (
           UNION ALL SELECT c.usage FROM steps c WHERE c.run_id = r.id AND c.kind = 'child'
           UNION ALL SELECT n.usage FROM ("""
     + UNTOLD
-    + """r.id) n) a
+    + """r.id) n
+          UNION ALL SELECT l.usage FROM ("""
+    + LOST
+    + """r.id) l) a
 ) u
 WHERE r.id = ANY (%(runs)s::uuid[])
 """
@@ -110,6 +114,8 @@ FROM (
     SELECT n.path, n.usage, s.started_at, NULL, false
     FROM ("""
     + UNTOLD
+    + "%(run)s UNION ALL "
+    + LOST
     + """%(run)s) n JOIN steps s ON s.run_id = %(run)s AND s.path = n.path
 ) u GROUP BY path
 """

@@ -101,6 +101,7 @@ def declared(
         stand_in=stand_in_of(what, gives, options.get("breaker"), fallback),
         context=context,
         cuts_itself=True,
+        pays_by_call=True,
     )
     act = attempt(made)
     return made

@@ -186,6 +186,7 @@ class Meter:
             key,
             arguments,
             worst=self.usage(name, Tokens(said // 4, MOST_OUTPUT)) if kind == "model" else NONE,
+            least=self.usage(name, Tokens(said // 4, 0)) if kind == "model" else NONE,
             limits=self._limits if kind == "model" else (),
             breaker=self._breaker if kind == "model" else None,
             budget=self._budget,
@@ -235,7 +236,7 @@ class MeteredCall:
             await asyncio.sleep(pause)
 
     async def _under_way(self) -> Made:
-        self._call.unseen = self._meter.usage(self._call.name, Tokens(self._said // 4, 0))
+        self._call.unseen = self._call.least
         self._entered.set_result(None)
         return await self._ended
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.engine import Engine, Ready
 from schemas.limits import Limit
-from workers.calls import Gate
 from workers.gates.breakers import BreakerGate, Breakers
 from workers.gates.budget import BudgetGate
 from workers.gates.limits import LimitGate
@@ -19,8 +18,8 @@ def gates(
     breakers: Breakers,
     hands: Hands,
     of_models: Mapping[str, Sequence[Limit]] | None = None,
-) -> tuple[Gate, ...]:
-    """The gates of this process, the outermost first: budgets, limits, breakers.
+) -> tuple[BudgetGate, LimitGate, BreakerGate]:
+    """The gates of this process, the outermost first.
 
     `send` sends steps that have become ready to their workers; `of_models` are the limits of models by their names.
     """

@@ -3,7 +3,11 @@
 What does not fit beside calls in flight waits for some of them to end: up to `PATIENCE` right here, on the event loop,
 then in Postgres (`PutOff`). What cannot fit is not called: `BudgetExceeded`, for good. A call whose end nobody saw,
 because it was too slow, was cut off, or its step was stopped, costs what its provider makes of it: what it was told is
-counted, and one call, so that what keeps failing so comes to an end. Of a worker that died nothing is known.
+counted, and one call, so that what keeps failing so comes to an end. That is set aside with it, too: if its worker
+dies, whoever takes the attempt back counts it.
+
+Attempts that tell what they consume when they end pass it once, before their function begins, with the most that their
+agent declares. One that does not fit beside others waits in Postgres at once, and holds no worker.
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from typing import Protocol
 from uuid import UUID, uuid4
 
 from orchestrator.engine import Ready
-from orchestrator.engine.reserving import Answer, Busy, Exceeded, Granted, Over, Paid, Wish
+from orchestrator.engine.reserving import Answer, Busy, Exceeded, Granted, Over, Wish
+from orchestrator.engine.settling import Paid
 from schemas.errors import BudgetExceeded
 from schemas.usage import Budget, Usage
 from workers.calls import NONE, Call
@@ -77,15 +82,16 @@ class BudgetGate:
             return
         name = uuid4()
         await self._declare(call)
-        await self._pass(name, call)
+        if not call.held:
+            await self._pass(_wish(name, call), self._patience)
         try:
             yield
         except BaseException:
             used = call.usage or call.unseen
-            if used == NONE:
-                await asyncio.shield(self._leaving.put(name))
-            else:
+            if used != NONE:
                 await self._pay(name, call, used)
+            elif not call.held:
+                await asyncio.shield(self._leaving.put(name))
             raise
         await self._pay(name, call, call.usage or _ONE)
 
@@ -101,18 +107,23 @@ class BudgetGate:
             await self._hands.call(self._keeper.declare_budget, call.agent, call.budget)
             self._declared[call.agent] = call.budget
 
-    async def _pass(self, name: UUID, call: Call) -> None:
-        worst = _ONE if call.worst == NONE else call.worst
-        wish = Wish(name, call.run_id, call.path, call.attempt, call.agent, call.name, worst)
+    async def hold(self, wish: Wish) -> None:
+        """Set aside what an attempt as a whole may consume; it is free again in the transaction that ends it.
+
+        Raises as `around` does.
+        """
+        await self._pass(wish, 0.0)
+
+    async def _pass(self, wish: Wish, patience: float) -> None:
         clock = asyncio.get_running_loop().time
-        until, pause = clock() + self._patience, LOOK[0]
+        until, pause = clock() + patience, LOOK[0]
         while True:
             asked = clock()
             match await self._answer(wish):
                 case Granted():
                     if clock() - asked < STALE:
                         return
-                    await asyncio.shield(self._leaving.put(name))
+                    await asyncio.shield(self._leaving.put(wish.id))
                 case Over():
                     raise Superseded
                 case Exceeded(reason):
@@ -147,3 +158,8 @@ class BudgetGate:
         if woken := self._keeper.settle_calls(paid):
             self._send(woken)
         return [None for _ in paid]
+
+
+def _wish(name: UUID, call: Call) -> Wish:
+    worst = _ONE if call.worst == NONE else call.worst
+    return Wish(name, call.run_id, call.path, call.attempt, call.agent, call.name, worst, call.least)

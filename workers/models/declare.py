@@ -242,6 +242,7 @@ def llm_agent(
         context=context,
         cuts_itself=True,
         model_limits={one.name: one.limits for one in (*asked, *stand_in) if one.limits},
+        pays_by_call=True,
     )
 
 

@@ -98,11 +98,10 @@ class Requests:
         return await self._through(model, turn)
 
     async def _through(self, model: Model, turn: Turn) -> Made:
-        least, worst = bounds_of(model, *turn.wording)
-        call = self._call(model, turn, worst)
+        call = self._call(model, turn, *bounds_of(model, *turn.wording))
 
         async def act() -> Made:
-            call.unseen = least
+            call.unseen = call.least
             return await self._made(model, turn, call)
 
         try:
@@ -142,7 +141,7 @@ class Requests:
         await self._ctx.heard()
         return speech.get()
 
-    def _call(self, model: Model, turn: Turn, worst: Usage) -> Call:
+    def _call(self, model: Model, turn: Turn, least: Usage, worst: Usage) -> Call:
         ctx = self._ctx
         return Call(
             "model",
@@ -156,6 +155,7 @@ class Requests:
             turn.place,
             f"{ctx.idempotency_key}:{turn.place}",
             worst=worst,
+            least=least,
             limits=model.limits,
             budget=self._brain.budget,
             breaker=model.breaker,

@@ -59,6 +59,8 @@ class Cost(NamedTuple):
     output_tokens: int
     usd: float
     at: float
+    lost: str | None = None
+    """Of a call whose attempt was taken back: whether anybody has told of its end since."""
 
     @property
     def is_seen(self) -> bool:
@@ -224,9 +226,10 @@ def gather(
             )
         ],
         costs=[
-            Cost((run, path), attempt, tokens, output, usd, at.timestamp())
-            for run, path, attempt, tokens, output, usd, at in query(
-                "SELECT run_id, path, attempt, tokens, output_tokens, usd::float8, at FROM costs"
+            Cost((run, path), attempt, tokens, output, usd, at.timestamp(), lost)
+            for run, path, attempt, tokens, output, usd, at, lost in query(
+                "SELECT run_id, path, attempt, tokens, output_tokens, usd::float8, at, lost FROM costs"
+                " WHERE model_calls > 0"
             )
         ],
         windows=dict(

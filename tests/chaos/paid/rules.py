@@ -200,7 +200,9 @@ def every_place_is_given_back(facts: Facts) -> Iterator[str]:
 def no_budget_is_exceeded(facts: Facts) -> Iterator[str]:
     for tenant, budget in facts.budgets.items():
         late = sum(
-            cost.usd for cost in facts.costs if _is_late(facts, cost.step, cost.attempt, cost.at, tenant)
+            cost.usd
+            for cost in facts.costs
+            if cost.lost != "unheard" and _is_late(facts, cost.step, cost.attempt, cost.at, tenant)
         )
         spent = facts.windows.get(tenant, 0.0)
         if spent > budget + late + DUST:
@@ -230,8 +232,17 @@ def each_answer_is_paid_once(facts: Facts) -> Iterator[str]:
             yield f"a call of {cost.step} cost {cost.usd}"
 
 
-def what_nobody_saw_was_cut_off(facts: Facts) -> Iterator[str]:
+def each_request_is_in_the_books(facts: Facts) -> Iterator[str]:
+    """Those of the dead, too: all runs here have a budget, and what the provider was asked in vain is not free."""
     booked = Counter(cost.step for cost in facts.costs)
+    given = Counter(one.step for one in facts.answered)
+    for step, count in (given - booked).items():
+        yield f"{count} requests of {step} are in no book"
+
+
+def what_nobody_saw_was_cut_off(facts: Facts) -> Iterator[str]:
+    # A worker may have died between its leave for a call and the call.
+    booked = Counter(cost.step for cost in facts.costs if cost.lost != "unheard")
     given = Counter(one.step for one in facts.answered)
     for cost in facts.costs:
         end = facts.end_of(cost.step, cost.attempt)
@@ -286,6 +297,7 @@ RULES: tuple[Callable[[Facts], Iterator[str]], ...] = (
     every_place_is_given_back,
     no_budget_is_exceeded,
     each_answer_is_paid_once,
+    each_request_is_in_the_books,
     what_nobody_saw_was_cut_off,
     each_budget_counts_what_was_paid,
     each_run_tells_what_it_kept,

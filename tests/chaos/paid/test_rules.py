@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from redis import Redis
 
-from orchestrator.engine import Claimed, Pointer, reserving
+from orchestrator.engine import Claimed, Pointer, Ready, reserving
 from orchestrator.engine.journals import Journals
-from orchestrator.engine.reserving import Reserving
+from orchestrator.engine.settling import Paid, Settling
 from orchestrator.standing_budgets import StandingBudgets
-from orchestrator.store import budget_queries, call_limit_queries
+from orchestrator.store import call_limit_queries, settling_queries
 from orchestrator.store.schema import upgrade
 from schemas import Budget
 from tests.agents.buying import book, buyer_at, buying
@@ -31,6 +33,7 @@ from tests.integration.worker.test_asking import Desk
 from tests.support import Databases
 from workers.calls import Call
 from workers.context import Context
+from workers.endings import Superseded
 from workers.gates.budget import BudgetGate
 from workers.gates.limits import LimitGate
 from workers.journal import Journal
@@ -54,16 +57,41 @@ class Cut:
             raise ConnectionError("cut off")
 
 
+class Death:
+    """The worker of each of these calls dies in the middle of its first attempt: nobody tells how it ended."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    @asynccontextmanager
+    async def around(self, call: Call) -> AsyncIterator[None]:
+        yield
+        if call.attempt == 1 and call.kind == "model":
+            self._counter.dead.add((call.run_id, call.attempt))
+            freed = await asyncio.to_thread(self._counter.engine.release, Pointer(call.run_id, call.path))
+            self._counter.messages += freed
+            raise Superseded
+
+
 class Counter(Desk):
     """A desk at which several orders are taken at the same time."""
 
-    def buy(self, tenants: Sequence[str], cut: Sequence[str] = (), slowest: float = 0.03) -> Facts:
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.dead: set[tuple[UUID, int]] = set()
+        """Attempts of workers that are dead, and tell nothing."""
+
+    def buy(
+        self, tenants: Sequence[str], cut: Sequence[str] = (), slowest: float = 0.03, *, killed: bool = False
+    ) -> Facts:
         """An order of each of these tenants, all at once; what is known when nothing is left to do."""
         shop = Shop(slowest=slowest)
+        gate = BudgetGate(self, self.send, self.hands.budgets)
         self.runner._gates = (
             Cut(cut),
-            BudgetGate(self.engine, self.send, self.hands.budgets),
+            gate,
             LimitGate(self.engine, self.send, self.hands.limits),
+            *([Death(self)] if killed else []),
         )
         with shop.provider as provider:
             self.agents = {"buyer": buyer_at(provider.base_url), "book": book}
@@ -73,6 +101,17 @@ class Counter(Desk):
         facts = gather(self.query, shop.requests, self.visits())
         facts.workers, facts.expected = {NODE: self.engine.me.id}, len(tenants)
         return facts
+
+    def attempt(self, claimed: Claimed) -> None:
+        with suppress(Superseded):
+            super().attempt(claimed)
+
+    def settle_calls(self, paid: Sequence[Paid]) -> list[Ready]:
+        return self.engine.settle_calls([one for one in paid if (one.run_id, one.attempt) not in self.dead])
+
+    def __getattr__(self, name: str) -> Any:
+        """The other verbs of whoever keeps the books."""
+        return getattr(self.engine, name)
 
     def work(self) -> None:
         with ThreadPoolExecutor(12) as hands:
@@ -133,6 +172,24 @@ def test_work_that_is_cut_off_is_sound_and_goes_on_from_what_was_kept(counter: C
     assert {entry.attempt for entry in facts.answers.values()} == {2}
 
 
+def test_calls_of_the_dead_are_sound(counter: Counter) -> None:
+    facts = counter.buy(["rich", "rich", "poor"], killed=True)
+
+    assert not check(facts).broken, str(check(facts))
+    assert [cost.lost for cost in facts.costs].count("unheard") == 3
+
+
+def test_calls_of_the_dead_that_nobody_books_are_noticed(
+    counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = {"FROM gone WHERE": "FROM gone WHERE false AND"}
+    monkeypatch.setattr(
+        settling_queries, "LAPSE_ATTEMPTS", _changed(settling_queries.LAPSE_ATTEMPTS, changed)
+    )
+
+    found(check(counter.buy(["rich"], killed=True)), "each_request_is_in_the_books")
+
+
 def test_a_journal_that_is_not_read_is_noticed(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "recall", lambda self, position, name: None)
 
@@ -188,13 +245,13 @@ def test_calls_for_which_nothing_is_set_aside_are_noticed(
 
 def test_what_is_set_aside_for_ever_is_noticed(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = {"DELETE FROM reservations WHERE": "DELETE FROM reservations WHERE false AND"}
-    monkeypatch.setattr(budget_queries, "SETTLE", _changed(budget_queries.SETTLE, changed))
+    monkeypatch.setattr(settling_queries, "SETTLE", _changed(settling_queries.SETTLE, changed))
 
     found(check(counter.buy(["rich"])), "every_place_is_given_back")
 
 
 def test_calls_that_nobody_counts_are_noticed(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Reserving, "settle_calls", lambda self, paid: None)
+    monkeypatch.setattr(Settling, "settle_calls", lambda self, paid: None)
 
     found(check(counter.buy(["rich"])), "each_answer_is_paid_once")
 
@@ -317,6 +374,10 @@ def not_counted(facts: Facts) -> None:
     facts.costs = facts.costs[1:]
 
 
+def in_no_book(facts: Facts) -> None:
+    facts.costs = facts.costs[:-1]
+
+
 def counted_for_nothing(facts: Facts) -> None:
     facts.costs = [*facts.costs, facts.costs[0]._replace(attempt=9)]
 
@@ -358,6 +419,7 @@ FORGERIES: dict[Callable[[Facts], None], str] = {
     kept_a_place: "every_place_is_given_back",
     too_much: "no_budget_is_exceeded",
     not_counted: "each_answer_is_paid_once",
+    in_no_book: "each_request_is_in_the_books",
     counted_for_nothing: "each_answer_is_paid_once",
     another_price: "each_answer_is_paid_once",
     unseen: "what_nobody_saw_was_cut_off",

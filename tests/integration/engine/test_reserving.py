@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.definitions.vocabulary import each, workflow
 from orchestrator.engine import Claimed, Engine, Pointer, WorkerId
-from orchestrator.engine.reserving import Busy, Exceeded, Granted, Over, Paid, Wish
+from orchestrator.engine.reserving import Busy, Exceeded, Granted, Over, Wish
+from orchestrator.engine.settling import Paid
 from orchestrator.standing_budgets import StandingBudgets
 from schemas.errors import InputError, NotFound
 from schemas.usage import MOST, Budget, Usage

@@ -48,7 +48,7 @@ class Till(Desk):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.gate = BudgetGate(self.engine, self.send, self.hands.budgets, patience=20)
-        self.runner._gates = (self.gate,)
+        self.runner._gates, self.runner._hold = (self.gate,), self.gate.hold
         self.standing = StandingBudgets(self.pool)
         self.costs = Costs(self.pool)
 

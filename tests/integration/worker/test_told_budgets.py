@@ -165,8 +165,9 @@ def test_steps_that_share_a_call_are_refused_each_by_itself(till: Till, own: boo
 def test_an_answer_that_comes_later_is_gone_on_from(till: Till, own: bool) -> None:
     terms = limited(till, own)
 
-    @agent(name="asking", bounds=Bounds(tokens=60))
+    @agent(name="asking")
     async def asking(ctx: Context, given: Text) -> Text:
+        ctx.spend(tokens=1)
         return Text(text=await ctx.ask_human("Go on?"))
 
     one = spender(tokens=150)
@@ -216,7 +217,7 @@ def test_an_attempt_goes_on_with_what_is_paid_although_the_budget_is_used_up(til
     till.standing.put("tenant", "default", TENANT)
     done_inside: list[str] = []
 
-    @agent(name="careful", bounds=Bounds(tokens=10))
+    @agent(name="careful")
     async def careful(ctx: Context, given: Text) -> Text:
         await ctx.once("dear", lambda: done_inside.append("dear"))
         if len(done_inside) == 1 and ctx.attempt == 1:

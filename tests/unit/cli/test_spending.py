@@ -15,7 +15,7 @@ from orchestrator.definitions.compile import compile_workflow
 from orchestrator.definitions.vocabulary import Composable
 from orchestrator.planning.amounts import Amount
 from orchestrator.planning.bounds import bounds
-from orchestrator.planning.strict import excesses, refuse_excess
+from orchestrator.planning.strict import excesses, refuse_excess, unheld
 from schemas import AgentSpec, Bounds, Budget, BudgetTooSmall, Retry
 from schemas.workflows import Workflow
 from tests.unit.cli.apps import Note
@@ -145,6 +145,12 @@ def test_what_is_limited_must_be_known() -> None:
     ]
 
 
+def test_a_budget_cannot_hold_who_says_nothing_beforehand() -> None:
+    both = SMALL >> paid("silent", None)
+    assert unheld(workflow("w", both, budget=Budget(tokens=100))) == ["silent"]
+    assert unheld(workflow("w", both, budget=Budget(seconds=1))) == unheld(workflow("w", both)) == []
+
+
 def test_what_has_no_limit_and_what_fits_may_start() -> None:
     assert list(excesses(workflow("free", paid("silent", None)))) == []
     assert list(excesses(workflow("fits", LARGE, budget=Budget(tokens=100), timeout=10))) == []
@@ -165,6 +171,7 @@ def test_plan_tells_what_is_not_known_and_strict_refuses_it() -> None:
     assert shown.exit_code == 0
     assert "tokens       unknown" in shown.stdout
     assert "no bounds declared by check, draft" in shown.stdout
+    assert "learns only at their ends what attempts of check, draft consume" in shown.stdout
 
     refused = CliRunner().invoke(app, ["plan", "line", "--app", APP, "--strict"])
     assert refused.exit_code == 1
@@ -177,6 +184,7 @@ def test_plan_for_programs_has_null_for_what_is_not_known() -> None:
     assert facts["bounds"]["tokens"] is None
     assert facts["unknown"]["tokens"] == ["check", "draft"]
     assert len(facts["excesses"]) == 2
+    assert facts["unheld"] == ["check", "draft"]
 
 
 def test_a_picture_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

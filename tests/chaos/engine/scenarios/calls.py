@@ -11,7 +11,8 @@ from orchestrator.definitions.vocabulary import fan_out
 from orchestrator.engine import Claimed, Finished
 from orchestrator.engine.call_limits import CallBefore
 from orchestrator.engine.gates import bars
-from orchestrator.engine.reserving import Granted, Paid, Wish
+from orchestrator.engine.reserving import Busy, Granted, Wish
+from orchestrator.engine.settling import Paid
 from orchestrator.standing_budgets import StandingBudgets
 from orchestrator.tool_calls.cache import Hit, Mine, ToolCache
 from orchestrator.tool_calls.fences import Behind, Fences, Holder, Open
@@ -23,6 +24,8 @@ from tests.chaos.engine.scenarios.building import A, B, C, Scenario, Story, new
 from tests.chaos.engine.stage import Stage
 from tests.integration.engine.bench import done
 
+NOTHING = Usage()
+LEAST = Usage(tokens=30, usd=0.03, model_calls=1)
 PAID = Usage(tokens=90, usd=0.09, model_calls=1)
 WORST = Usage(tokens=100, usd=0.1, model_calls=1)
 LIMITS = (Limit(concurrency=1, rate="1000/s", burst=10),)
@@ -86,8 +89,8 @@ def _budgeted(stage: Stage, usd: float = 0.15) -> tuple[UUID, Claimed]:
     return run, claimed
 
 
-def _wish(claimed: Claimed) -> Wish:
-    return Wish(uuid4(), claimed.run.id, claimed.path, claimed.attempt, "a", "openai:x", WORST)
+def _wish(claimed: Claimed, least: Usage = NOTHING) -> Wish:
+    return Wish(uuid4(), claimed.run.id, claimed.path, claimed.attempt, "a", "openai:x", WORST, least)
 
 
 def _paid(wish: Wish) -> Paid:
@@ -139,6 +142,67 @@ def reserving_after_the_dead(stage: Stage) -> Story:
         answer = stage.engine.reserve([wish])
     assert answer == [Granted()]
     assert _aside(stage, run) == 2
+    return [run]
+
+
+def _waiting(stage: Stage, claimed: Claimed) -> None:
+    """A step beside this one waits for what is set aside for it."""
+    other = stage.claim(claimed.run.id, "0/b")
+    (busy,) = stage.engine.reserve([_wish(other)])
+    assert isinstance(busy, Busy)
+    limited = Limited(limit=busy.budget, due_in=0.01)
+    stage.engine.record_all([Finished(claimed.run.id, other.path, other.attempt, limited)])
+
+
+def taking_back(stage: Stage) -> Story:
+    """A worker is gone in the middle of a call: its least is booked, once, with the step that others get."""
+    run, claimed = _budgeted(stage)
+    assert stage.engine.reserve([_wish(claimed, LEAST)]) == [Granted()]
+    _waiting(stage, claimed)
+    answer = yield lambda: stage.engine.free(stage.engine.holdings())
+    stage.send(stage.engine.free(stage.engine.holdings()) if isinstance(answer, Exception) else answer)
+    assert _aside(stage, run) == 0
+    assert _counted(stage, claimed) == (1, 0.03, 0.03)
+    return [run]
+
+
+def settling_what_was_taken_back(stage: Stage) -> Story:
+    """It was only stopped, and tells what the call has cost: that counts, once."""
+    run, claimed = _budgeted(stage)
+    wish = _wish(claimed, LEAST)
+    assert stage.engine.reserve([wish]) == [Granted()]
+    stage.send(stage.engine.free(stage.engine.holdings()))
+    answer = yield lambda: stage.engine.settle_calls([_paid(wish)])
+    if isinstance(answer, Exception):
+        stage.engine.settle_calls([_paid(wish)])
+    assert _counted(stage, claimed) == (1, 0.09, 0.09)
+    return [run]
+
+
+def putting_away(stage: Stage) -> Story:
+    """A call whose attempt was ended by others, and of which nobody tells."""
+    run, claimed = _budgeted(stage)
+    assert stage.engine.reserve([_wish(claimed, LEAST)]) == [Granted()]
+    assert stage.finish(claimed).accepted
+    answer = yield lambda: stage.engine.lapse_ended()
+    if isinstance(answer, Exception):
+        stage.engine.lapse_ended()
+    assert _aside(stage, run) == 0
+    assert _counted(stage, claimed) == (1, 0.03, 0.03)
+    return [run]
+
+
+def ending_a_hold(stage: Stage) -> Story:
+    """An attempt tells what it has consumed of what was set aside for it as a whole, for which another one waits."""
+    run, claimed = _budgeted(stage)
+    assert stage.engine.reserve([_wish(claimed)._replace(name="")]) == [Granted()]
+    _waiting(stage, claimed)
+    finished = replace(done(claimed), outcome=Done(usage=PAID), holds=True)
+    answer = yield lambda: stage.engine.record_all([finished])
+    again = stage.engine.record_all([finished])
+    stage.send((again if isinstance(answer, Exception) else answer)[0].ready)
+    assert _aside(stage, run) == 0
+    assert _counted(stage, claimed) == (1, 0.09, 0.09)
     return [run]
 
 
