@@ -110,7 +110,7 @@ class Conversation:
         return output
 
     def _offered(self, tool: Tool) -> ModelTool[None]:
-        async def call(run: RunContext[None], **arguments: Any) -> Any:
+        async def call(run: RunContext[None], /, **arguments: Any) -> Any:
             return await self._use(tool, run.tool_call_id or "", arguments)
 
         # A step that is set aside has nothing else in flight.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, get_type_hints, overload, runtime_checkable
+from typing import Annotated, Any, Protocol, get_type_hints, overload, runtime_checkable
 
 import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
@@ -289,6 +289,10 @@ def said(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}".lstrip(": ") for fault in found)
 
 
+_PREFIX = "argument_"
+"""Stands before the names of arguments inside: by themselves they could hide what a model has, such as `schema`."""
+
+
 def _of_function(
     function: Callable[..., Any], name: str | None, description: str | None, options: Mapping[str, Any]
 ) -> Tool | list[Fault]:
@@ -299,22 +303,26 @@ def _of_function(
         hints = get_type_hints(function, include_extras=True)
     except NameError as error:
         return [Fault(name, f"a type in its signature is unknown: {error}")]
+    except TypeError:  # an object that can be called, functools.partial
+        return [Fault(name, "its types cannot be read: write a function around it")]
     parameters = list(inspect.signature(function).parameters.values())
     takes_call = bool(parameters) and hints.get(parameters[0].name) is ToolCall
-    faults, fields = [], {}
+    faults: list[Fault] = []
+    fields: dict[str, Any] = {}
     for one in parameters[1:] if takes_call else parameters:
         if one.kind not in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
             faults.append(Fault(name, f"a model cannot give it {one}"))
         elif one.name not in hints:
             faults.append(Fault(name, f"the type of {one.name} is not annotated"))
         else:
-            fields[one.name] = (hints[one.name], Field() if one.default is one.empty else one.default)
+            default = Field() if one.default is one.empty else one.default
+            fields[f"{_PREFIX}{one.name}"] = (Annotated[hints[one.name], Field(alias=one.name)], default)
     if "return" not in hints:
         faults.append(Fault(name, "the type that it returns is not annotated"))
     if faults:
         return faults
     try:
-        arguments = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload]
+        arguments = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
         told = inspect.getdoc(function) or "" if description is None else description
         spec = ToolSpec(name=name, description=told, parameters=arguments.model_json_schema(), **options)
         result = TypeAdapter(hints["return"])
@@ -338,7 +346,7 @@ def _checker(arguments: type[BaseModel]) -> Callable[[Mapping[str, Any]], dict[s
             valid = arguments.model_validate(given)
         except ValidationError as error:
             raise ToolError(said(error)) from None
-        return {name: getattr(valid, name) for name in type(valid).model_fields}
+        return {name.removeprefix(_PREFIX): getattr(valid, name) for name in type(valid).model_fields}
 
     return check
 

@@ -258,6 +258,17 @@ def test_what_a_model_gets_wrong_with_tools_it_hears(desk: Desk) -> None:
         assert reason in told(provider, turn)
 
 
+def test_arguments_of_tools_may_have_any_name(desk: Desk) -> None:
+    def state(run: str, self: int, ctx: str = "c") -> str:
+        return f"{run} {self} {ctx}"
+
+    with provided([call("state", run="r", self=1), answer({"lines": []})]) as provider:
+        run = ask(desk, writer(provider, tools=[state]))
+
+    assert desk.end(run).state == RunState.COMPLETED
+    assert "r 1 c" in told(provider, 1)
+
+
 async def never() -> str:
     await asyncio.sleep(60)
     return ""

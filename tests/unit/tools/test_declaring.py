@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import Field
 from typer.testing import CliRunner
 
 from orchestrator.cli.app import app
@@ -55,6 +57,7 @@ def test_a_tool_says_what_it_is_and_is_still_a_function() -> None:
         (lambda: tool(name="no spaces")(search), "name: String should match"),
         (lambda: tool(timeout=0)(search), "timeout: Input should be greater than 0"),
         (lambda: tool(cache=-1)(search), "cache: Input should be greater than 0"),
+        (lambda: tool(functools.partial(search, most=2)), "its types cannot be read"),
         (lambda: tool(cache=True)(search), "cache: Input should be a valid number"),
         (lambda: tool("search"), "'search' is no function"),  # type: ignore[call-overload]
         (lambda: ask_first(search, expires=-1), "expires: it is seconds above 0"),
@@ -75,6 +78,38 @@ def test_faults_are_named_when_it_is_declared(make: Any, reason: str) -> None:
         make()
 
     assert reason in str(caught.value)
+
+
+def test_arguments_may_have_any_name_and_keep_what_they_declare() -> None:
+    def find(
+        schema: str,
+        _below: int,
+        model_config: str,
+        model_dump: str = "",
+        copy: int = Field(3, ge=1, description="Of it."),
+    ) -> str:
+        return f"{schema} {_below} {model_config} {model_dump} {copy}"
+
+    made = tool(find)
+
+    assert list(made.spec.parameters["properties"]) == [
+        "schema",
+        "_below",
+        "model_config",
+        "model_dump",
+        "copy",
+    ]
+    assert made.spec.parameters["required"] == ["schema", "_below", "model_config"]
+    assert made.spec.parameters["properties"]["copy"] == {
+        "default": 3,
+        "description": "Of it.",
+        "minimum": 1,
+        "title": "Copy",
+        "type": "integer",
+    }
+    assert made(**made.check({"schema": "s", "_below": 1, "model_config": "c"})) == "s 1 c  3"
+    with pytest.raises(ToolError, match="copy: Input should be greater than or equal to 1"):
+        made.check({"schema": "s", "_below": 1, "model_config": "c", "copy": 0})
 
 
 def narrow(query: str) -> str:
