@@ -19,6 +19,8 @@ URL it is masked whatever its length."""
 _URL = re.compile(r"://([^\s:/@]*):([^\s/@]+)@([^\s:/,]*)")
 _PLAIN = re.compile(r"[a-zA-Z0-9_.~-]+")
 """What is written the same everywhere."""
+_WORD = re.compile(r"[!#-~]+")
+"""ASCII without spaces and double quotes, of which every form is such a word, too."""
 _ENDS = tuple(name.encode() for name in NAMES)
 
 
@@ -68,7 +70,7 @@ def longest_phrase() -> int:
 
 @lru_cache(maxsize=8)
 def _longest(variables: tuple[tuple[str, str], ...]) -> int:
-    phrases = [text for text in _known(variables)[1] if not _PLAIN.fullmatch(text)]
+    phrases = [text for text in _known(variables)[1] if not _WORD.fullmatch(text)]
     return max((2 * len(text) for text in phrases), default=0)
 
 

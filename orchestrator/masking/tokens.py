@@ -133,6 +133,11 @@ SECRETS: tuple[Kind, ...] = (
     # RFC 3986, userinfo
     Kind("secret:url", re.compile(r"://[^\s:/@\"'<>]*:(?P<it>[^\s/@\"'<>]+)@"), ("://",), inside=True,
          valid=_is_no_stand_in),
+    # RFC 6750, section 2.3, and what services document as their own: a short word is no reason to let it pass
+    Kind("secret:query",
+         re.compile(r"[?&](?i:(?:(?:access|api|auth|bearer|id|refresh|session)[_-]?)?token|api[_-]?key|client[_-]?secret"
+                    r"|secret|passw(?:or)?d|pwd)=(?P<it>[^\s&#\"'`<>,;(){}\[\]\\]{8,})"),
+         ("?", "&"), inside=True, valid=_is_no_stand_in),
     # RFC 9110, credentials
     Kind("secret:authorization", re.compile(r"(?i)(?:bearer|basic|token)[ :]{1,3}(?P<it>[\w+/.~=-]{16,})"),
          ("bearer", "basic", "token"), folded=True, valid=_is_assigned),

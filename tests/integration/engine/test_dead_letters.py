@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -178,6 +179,32 @@ def test_a_run_that_failed_for_a_dropped_step_can_be_resumed(bench: Bench, lette
     assert [step.losses for step in bench.view(run).steps] == [0]
     bench.drain()
     assert bench.end(run).state == "completed"
+
+
+def test_a_message_that_had_a_credential_is_kept_without_it_and_not_sent_again(
+    bench: Bench, letters: DeadLetters
+) -> None:
+    token = f"gh{'p'}_{'16C7e42F292c6912' * 3}"
+    sent = {"args": ["w"], "kwargs": {"input": {"login": "ann", "password": token}}}
+    came = {"headers": {"task": "baton.submit"}, "body": json.dumps([["w", token, "x" * 20_000], {}, {}])}
+    for one in (sent, came, f"no message, but {token}"):
+        bench.engine.set_aside("baton.submit", f"it has {token}", json.dumps(one))
+
+    kept = [letters.show(one.id) for one in letters.list()]
+
+    assert token not in str(kept)
+    assert {one.reason for one in kept} == {"it has <secret:github>"}
+    text, unknown, submitted = [one.message for one in kept]
+    assert text == "no message, but <secret:github>"
+    assert (submitted["kwargs"]["input"], len(unknown["body"])) == (
+        {"login": "ann", "password": "<secret:named>"}, 10_000
+    )  # fmt: skip
+    for one, why in zip(
+        kept, ("it is no message of a task", "secret:github", "secret:named in"), strict=True
+    ):
+        with pytest.raises(Conflict, match=f"cannot be sent again: .*{why}"):
+            letters.retry(one.id)
+    assert bench.messages == []
 
 
 def test_of_two_who_decide_at_once_one_is_heard(bench: Bench, letters: DeadLetters) -> None:

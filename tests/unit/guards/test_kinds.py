@@ -55,6 +55,7 @@ TOKENS = {
         spelt("-----BEGIN ", "PRIVATE KEY-----\n", drawn(64)),
     ],
     "url": ["postgresql://app:|tr0ub4dor|@db.internal/app"],
+    "query": ["https://api.example.org/v1?page=2&api_key=|marble-lantern|", "http://x/?Token=|0123456789|"],
     "authorization": [f"Bearer |{drawn(12)}7x{drawn(12)}|"],
     "assigned": [f"DB_PASSWORD=|{drawn(7)}4k{drawn(7)}|", f"api key: '|{drawn(9)}3z{drawn(9)}|'"],
 }  # fmt: skip
