@@ -12,6 +12,9 @@ from urllib.parse import unquote
 NAMES = ("_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_PASSWD", "_PASSPHRASE", "_CREDENTIALS", "PGPASSWORD")
 """Ends of the names of environment variables that hold a credential."""
 
+ADDRESSES = ("_NOTIFY", "_WEBHOOK", "_WEBHOOK_URL")
+"""Ends of the names of those that hold URLs which let in whoever knows them."""
+
 SHORTEST = 8
 """Characters of a value that is looked for. A shorter one is a word that texts may hold for other reasons; as part of a
 URL it is masked whatever its length."""
@@ -117,6 +120,10 @@ def _values(name: str, value: str) -> Iterator[str]:
         if len(unquote(password)) >= SHORTEST and unquote(password) not in (user, host):
             yield password
             yield unquote(password)
+    if name.endswith(ADDRESSES):
+        yield from (
+            part for part in re.split(r"[\s,]+", value) if "://" in part and len(part) >= 2 * SHORTEST
+        )
     if name.endswith(NAMES) or name in _held:
         whole = value.strip()
         if len(whole) >= SHORTEST:

@@ -16,6 +16,7 @@ from orchestrator.definitions.reactions import Reaction
 from orchestrator.engine.plans import Plans
 from orchestrator.incoming.subscriptions import Subscriptions
 from orchestrator.loading import Loaded, load
+from orchestrator.masking.logs import guard_logs, guard_streams
 from orchestrator.messaging import redis_transport
 from orchestrator.messaging.broker import TRANSPORT, make_app
 from orchestrator.places import Places, find
@@ -28,7 +29,6 @@ from schemas.settings import settings
 from schemas.workflows import Workflow
 from workers.agent import Agent
 from workers.drain import DrainStep
-from workers.guards.logs import guard_logs, guard_streams
 from workers.handover import HandOverStep
 from workers.heart import HeartStep
 from workers.memory.declared import MemorySetup

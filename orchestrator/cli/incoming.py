@@ -157,6 +157,7 @@ def listen(
     from orchestrator.cli.environment import connected
     from orchestrator.incoming.signatures import secrets_of
     from orchestrator.incoming.webhooks import Webhooks
+    from orchestrator.masking.logs import guard_logs
     from schemas.errors import BatonError
     from schemas.settings import settings
 
@@ -168,6 +169,7 @@ def listen(
         )
     with connected() as client:
         typer.echo(f"Events are taken in at http://{host}:{port}/", err=True)
+        guard_logs()
         uvicorn.run(Webhooks(client.inbox, secrets, tenant=tenant), host=host, port=port, log_level="warning")
 
 

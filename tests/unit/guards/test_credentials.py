@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from orchestrator.credentials import hold, own
+from orchestrator.masking.logs import guard_logs, guard_streams
 from orchestrator.masking.masker import OWN, Findings
-from workers.guards.logs import guard_logs, guard_streams
 
 VALUE = 'it is "quoted"\nand has\\two lines é'
 PASSWORD = "p@ss-of-the-base"
@@ -90,6 +90,21 @@ def test_logs_hold_none_in_texts_arguments_and_tracebacks() -> None:
     assert "No such file or directory: '<BATON_DATABASE_URL>'" in said
     assert said.count("Traceback") == 1
     assert PASSWORD not in said
+
+
+@pytest.mark.usefixtures("unguarded")
+def test_of_the_urls_of_requests_logs_tell_where_they_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATON_NOTIFY", "my.module:function, https://chat.example.org/hooks/B0X1/way-in")
+    written = StringIO()
+    logger = logging.Logger("httpx")
+    logger.addHandler(logging.StreamHandler(written))
+    guard_logs()
+
+    logger.warning('HTTP Request: %s %s "%d"', "POST", "https://chat.example.org/hooks/B0X1/way-in", 200)
+
+    assert written.getvalue() == 'HTTP Request: POST https://chat.example.org/... "200"\n'
+    assert own("no answer of https://chat.example.org/hooks/B0X1/way-in") == "no answer of <BATON_NOTIFY>"
+    assert own("my.module:function") == "my.module:function"
 
 
 def test_what_is_printed_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from celery import Celery
 
 from orchestrator.cli.errors import tell
 from orchestrator.doctor.finding import fail
+from orchestrator.masking import logs
 from orchestrator.masking.masker import as_key
 from schemas.errors import Conflict
 from tests.support import eventually
-from workers.guards import logs
 from workers.guards.pipes import logged
 
 TOKEN = f"gh{'p'}_{'16C7e42F292c6912' * 3}"

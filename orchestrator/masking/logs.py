@@ -6,8 +6,12 @@ import logging
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 from orchestrator.masking.masker import discreet
+
+CLIENTS = frozenset({"httpx", "httpx2"})
+"""Loggers that tell the URL of each request."""
 
 _FORMATTER = logging.Formatter()
 
@@ -20,6 +24,8 @@ class DiscreetRecords:
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self._make(*args, **kwargs)
+        if record.name in CLIENTS and isinstance(record.args, tuple):
+            record.args = tuple(_shortened(one) for one in record.args)
         try:
             told = record.getMessage()
         except (TypeError, ValueError, KeyError):
@@ -32,6 +38,15 @@ class DiscreetRecords:
         if record.stack_info:
             record.stack_info = discreet(record.stack_info)
         return record
+
+
+def _shortened(told: Any) -> Any:
+    """Of a URL, where it leads: what follows may be what lets somebody in, as with webhooks of chats."""
+    text = str(told)
+    parts = urlsplit(text) if "://" in text else None
+    if parts is None or not parts.path.strip("/"):
+        return told
+    return f"{parts.scheme}://{parts.netloc}/..."
 
 
 def guard_logs() -> None:
