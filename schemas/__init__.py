@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Waiting,
     )
     from schemas.runs import (
+        PartialOutput,
         PoolView,
         RunMoment,
         RunState,
@@ -111,6 +112,7 @@ __all__ = [
     "Node",
     "NotFound",
     "Outcome",
+    "PartialOutput",
     "Permanent",
     "Pipeline",
     "PoolView",

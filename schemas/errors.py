@@ -32,6 +32,10 @@ A class's docstring is its default message. `next_step` is the command or act th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from schemas.runs import PartialOutput
 
 
 class BatonError(Exception):
@@ -102,12 +106,15 @@ class IdempotencyConflict(Conflict):
 
 
 class RunFailed(BatonError):
-    """The run ended without a result."""
+    """The run ended without a result. `partial` is what its last finished stages produced."""
 
-    def __init__(self, message: str, *, run_id: str, state: str) -> None:
+    def __init__(
+        self, message: str, *, run_id: str, state: str, partial: Sequence[PartialOutput] = ()
+    ) -> None:
         super().__init__(message, next_step=f"baton runs show {run_id}")
         self.run_id = run_id
         self.state = state
+        self.partial = tuple(partial)
 
 
 class ResultTimeout(BatonError):

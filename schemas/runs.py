@@ -186,11 +186,25 @@ class StepView(Frozen):
     """The limit of its agent that it waits for."""
 
 
+class PartialOutput(Frozen):
+    """What a step had produced by which a run that ended without a result came to be as far as it did."""
+
+    run_id: UUID
+    """The run, or one that it waited for."""
+    path: str
+    agent: str | None
+    """None for a pattern whose output is its own: a debate, a fan-out that nobody joins."""
+    output: Any
+
+
 class RunView(RunSummary):
     """One run with its steps, sorted by path, and what to tell a person about it."""
 
     input: Any
     output: Any
+    partial: tuple[PartialOutput, ...] = ()
+    """Of a run that failed or was cancelled: what its last finished stages produced. It has no result for which a step
+    was left out, and a hundred of them at most are told."""
     steps: tuple[StepView, ...]
     notes: tuple[str, ...]
     """Sentences that explain why nothing moves, e.g. a queue that no worker serves."""

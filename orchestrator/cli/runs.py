@@ -108,7 +108,12 @@ def show(
     unfolded().print(picture(view, now=datetime.now(UTC), paths=paths))
     if view.state is RunState.COMPLETED:
         print_output(unsaid(view.output))
-    elif view.state is RunState.FAILED:
+        return
+    for one in view.partial:
+        where = f"{one.path} of {one.run_id}" if one.run_id != view.id else one.path
+        typer.secho(f"so far:  {where} {one.agent or ''}".rstrip(), fg="cyan", err=True)
+        print_output(unsaid(one.output))
+    if view.state is RunState.FAILED:
         from orchestrator.cli.going_on import next_step
 
         typer.secho(f"next:  {next_step(view)}", fg="cyan", err=True)

@@ -10,6 +10,9 @@ from orchestrator.cli import options
 from orchestrator.cli.output import console, print_json
 from orchestrator.cli.rendering import show_output
 
+SHOWN = 3
+"""Steps that are named of those whose outputs a run came to."""
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -113,4 +116,7 @@ def _say_why(view: RunView) -> None:
     from orchestrator.cli.going_on import next_step
 
     typer.secho(f"The run ended as {view.state}.", fg="red", err=True)
+    if view.partial:
+        done = ", ".join(one.path for one in view.partial[:SHOWN])
+        typer.secho(f"What it came to so far ({done}): baton runs show {view.id}", fg="cyan", err=True)
     typer.secho(f"next:  {next_step(view)}", fg="cyan", err=True)

@@ -41,7 +41,12 @@ class Follower:
         end = look() or self._await_end(run_id, look, timeout)
         if end.state != RunState.COMPLETED:
             reason = end.error.message if end.error is not None else "no reason given"
-            raise RunFailed(f"run {run_id} {end.state}: {reason}", run_id=str(run_id), state=end.state)
+            raise RunFailed(
+                f"run {run_id} {end.state}: {reason}",
+                run_id=str(run_id),
+                state=end.state,
+                partial=end.partial,
+            )
         return end.output
 
     def stream(self, run_id: UUID, after: int) -> Iterator[Event]:

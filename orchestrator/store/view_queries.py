@@ -51,6 +51,18 @@ SELECT_CHILDREN: LiteralString = (
 
 SELECT_FORKS: LiteralString = "SELECT id FROM runs WHERE forked_from = %(run)s ORDER BY created_at, id"
 
+SELECT_DEFINITION: LiteralString = "SELECT definition_id FROM runs WHERE id = %(run)s"
+
+# How far each step has come, and where its output is.
+SELECT_CHECKPOINTS: LiteralString = """
+SELECT s.path, s.parent, s.kind, s.agent, s.state, s.ordinal, s.output_ref, c.id
+FROM steps s LEFT JOIN LATERAL (
+    SELECT id FROM runs WHERE s.kind = 'child' AND parent_run = s.run_id AND parent_step = s.path
+    ORDER BY parent_try DESC LIMIT 1
+) c ON true
+WHERE s.run_id = %(run)s
+"""
+
 # An output never changes once its step is done.
 SELECT_OUTPUTS: LiteralString = """
 SELECT path, output::text FROM steps

@@ -21,6 +21,7 @@ from orchestrator.store import dead_letter_queries, wait_queries
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn, Pool
 from orchestrator.watching.held import lets_go_on
+from orchestrator.watching.partial import partial_outputs
 from orchestrator.watching.replay import Replay, Step
 from orchestrator.watching.totals import (
     RUN,
@@ -36,6 +37,7 @@ from schemas.events import Event
 from schemas.outcomes import ErrorInfo, Gap
 from schemas.runs import (
     RUN_ENDED,
+    PartialOutput,
     PoolView,
     RunFigures,
     RunMoment,
@@ -65,6 +67,8 @@ class RunEnd:
     state: RunState
     error: ErrorInfo | None
     output: Any
+    partial: tuple[PartialOutput, ...] = ()
+    """Of one without a result: what its last finished stages produced."""
 
 
 class Views:
@@ -135,7 +139,8 @@ class Views:
             if state not in RUN_ENDED:
                 return None
             output = self._output(conn, run_id, definition, ref)
-        return RunEnd(RunState(state), ErrorInfo.model_validate(error) if error else None, output)
+            partial = self._partial(conn, run_id, state)
+        return RunEnd(RunState(state), ErrorInfo.model_validate(error) if error else None, output, partial)
 
     def run(self, run_id: UUID) -> RunView:
         """Raises `NotFound`."""
@@ -150,6 +155,7 @@ class Views:
             served = {queue for (queue,) in conn.execute(sql.SELECT_SERVED).fetchall()}
             forks = tuple(fork for (fork,) in conn.execute(sql.SELECT_FORKS, {"run": run_id}).fetchall())
             output = self._output(conn, run_id, definition, ref)
+            partial = self._partial(conn, run_id, row["state"])
             dead = conn.execute(dead_letter_queries.SELECT_DEAD_STEPS, {"run": run_id}).fetchall()
             asked = conn.execute(wait_queries.SELECT_ASKED, {"run": run_id}).fetchall()
         totals = _totals(row, found, spent)
@@ -159,6 +165,7 @@ class Views:
         return RunView(
             **row,
             output=output,
+            partial=partial,
             steps=steps,
             notes=notes,
             forks=forks,
@@ -219,6 +226,11 @@ class Views:
         """The value behind a reference."""
         with self._pool.connection() as conn:
             return self._output(conn, run_id, definition, ref)
+
+    def _partial(self, conn: Conn, run_id: UUID, state: str) -> tuple[PartialOutput, ...]:
+        if state not in (RunState.FAILED, RunState.CANCELLED):
+            return ()
+        return partial_outputs(conn, self._plans, run_id)
 
     def _output(self, conn: Conn, run_id: UUID, definition: str, ref: str | None) -> Any:
         if ref is None:

@@ -19,12 +19,15 @@ from orchestrator.engine.values import Onward, WorkerBeat
 from orchestrator.recovery import RARELY, Recovery
 from schemas.errors import Conflict
 from schemas.runs import RUN_ENDED
+from schemas.usage import Bounds, Budget, Usage
 from tests.chaos.engine.invariants import violations
-from tests.chaos.engine.model import Model
+from tests.chaos.engine.model import DEAR, PRICE, Model
 from tests.integration.engine.bench import EVERY_AGENT, Bench, done, failed, named
 
 A, B, C, LIST, JOIN = named("a"), named("b"), named("c"), named("list"), named("j")
+D = named(DEAR, bounds=Bounds(tokens=PRICE))
 HOUR = 3600.0
+MONEY = ("spendings", "costs", "budget_warnings")
 ROUNDS = 100
 """Moves after which a run that nobody disturbs any more has ended, or is stuck."""
 
@@ -42,6 +45,12 @@ _DEFINITIONS = (
             x=fan_out(a=A, b=B, require="any", within=HOUR), y=LIST >> each(A, parallel=1), require="quorum"
         ),
     ),
+    workflow(
+        "dear",
+        D >> fan_out(x=D >> B, y=A, join=JOIN, require="any") >> D,
+        timeout=HOUR,
+        budget=Budget(tokens=PRICE),
+    ),
     workflow("deep", LIST >> each(each(A, join=JOIN, within=HOUR), parallel=1)),
 )
 SHAPES = {definition.name: definition for definition in _DEFINITIONS}
@@ -56,14 +65,14 @@ class Office(Bench):
 
     def clear(self) -> None:
         """Forget all runs, and let both workers live."""
-        for table in ("events", "attempts", "steps", "runs", "workers", "dead_letters"):
+        for table in ("events", "attempts", "steps", "runs", "workers", "dead_letters", *MONEY):
             self.query(f"DELETE FROM {table}")  # noqa: S608  a name of ours
         self.messages.clear()
         for engine in self.engines:
             self.beat(engine)
 
     def beat(self, engine: Engine) -> None:
-        queues = tuple(f"agent.{name}" for name in ("a", "b", "c", "list", "j"))
+        queues = tuple(f"agent.{name}" for name in ("a", "b", "c", DEAR, "list", "j"))
         engine.beat(WorkerBeat(engine.me, queues, 1_000, "threads", HOUR), 0)
 
     def sweep_by(self, engine: Engine) -> None:
@@ -330,8 +339,16 @@ class Moves(RuleBasedStateMachine):
         if row is not None and isinstance(answer, Claimed):
             assert json.loads(answer.input) == row.given
             assert answer.attempt == row.attempt
-            run.claims.append(Claim(answer, worker))
+            self._begun(run, answer, worker)
         self._compare()
+
+    def _begun(self, run: Run, claimed: Claimed, worker: int) -> None:
+        """It is held now; whether a budget lets it begin is said with it."""
+        why = run.model.refuses(claimed.path)
+        assert claimed.used_up == (why and f"the budget of run {run.id} {why}"), (
+            f"{claimed}, expected {why!r}"
+        )
+        run.claims.append(Claim(claimed, worker))
 
     def _report(self, run: Run, batch: list[tuple[Claim, str, int]], *, onward: bool = False) -> None:
         worker = batch[0][0].worker
@@ -340,7 +357,8 @@ class Moves(RuleBasedStateMachine):
             finished = [replace(one, onward=Onward(batch[0][0].claimed, EVERY_AGENT)) for one in finished]
         answers = self.office.engines[worker].record_all(finished)
         for one, answer in zip(finished, answers, strict=True):
-            heard = self._hear(run.model, one)
+            if heard := self._hear(run.model, one):
+                self._paid(run.model, one)
             assert answer.accepted == heard, f"{one}: {answer}"
             going_on = (
                 run.model.go_on(one.path, worker) if heard and onward and one.output is not None else None
@@ -349,10 +367,19 @@ class Moves(RuleBasedStateMachine):
         self._sent([ready for answer in answers for ready in answer.ready])
 
     def _finished(self, claimed: Claimed, how: str, value: int) -> Finished:
+        leaf: Any = claimed.run.plan.at(claimed.path).node
+        if claimed.used_up:
+            return failed(claimed, claimed.used_up, kind="BudgetExceeded")
         if how == "done":
-            leaf: Any = claimed.run.plan.at(claimed.path).node
-            return done(claimed, list(range(value % 4)) if leaf.agent == "list" else value)
-        return failed(claimed, f"{how} {value}", HOUR if how == "retry" else None)
+            ended = done(claimed, list(range(value % 4)) if leaf.agent == "list" else value)
+        else:
+            ended = failed(claimed, f"{how} {value}", HOUR if how == "retry" else None)
+        told = Usage(tokens=PRICE if leaf.agent == DEAR else 0)
+        return replace(ended, outcome=ended.outcome.model_copy(update={"usage": told}))
+
+    def _paid(self, model: Model, one: Finished) -> None:
+        if one.outcome.usage.tokens:
+            model.pay(one.path)
 
     def _hear(self, model: Model, one: Finished) -> bool:
         retry = getattr(one.outcome, "retry_in", None) is not None
@@ -365,7 +392,7 @@ class Moves(RuleBasedStateMachine):
         assert got == expected, f"the worker was to go on with {expected}, and went on with {got}"
         if answer.next is not None:
             assert json.loads(answer.next.input) == run.model.rows[answer.next.path].given
-            run.claims.append(Claim(answer.next, worker))
+            self._begun(run, answer.next, worker)
 
     def _free_all(self, worker: int, *, lost: bool) -> None:
         for run in self.runs:
@@ -407,10 +434,19 @@ class Moves(RuleBasedStateMachine):
             assert found == expected, f"steps of {run.id}: {found}, expected {expected}"
             (state,) = self.office.query("SELECT state FROM runs WHERE id = %s", run.id)[0]
             assert state == run.model.state, f"run {run.id} is {state}, expected {run.model.state}"
+            self._compare_money(run)
         self._compare_messages(went_on)
         with self.office.pool.connection() as conn:
             wrong = violations(conn)
         assert not wrong, "\n".join(wrong)
+
+    def _compare_money(self, run: Run) -> None:
+        (told,) = self.office.query(
+            "SELECT count(*) FROM events WHERE run_id = %s AND kind = 'run.budget_exhausted'", run.id
+        )[0]
+        assert told == run.model.exhausted, (
+            f"run {run.id} was told {told} times that nothing is left, expected {run.model.exhausted}"
+        )
 
     def _compare_messages(self, went_on: Container[UUID]) -> None:
         """Whatever is sent may be claimed at that moment."""

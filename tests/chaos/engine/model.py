@@ -29,6 +29,8 @@ Ending = Value | Branches | Boom | None
 """How a node ended; None if it has not."""
 
 LOSS_LIMIT = 3
+DEAR, PRICE = "d", 3
+"""The agent that says that it consumes, and the tokens that each of its attempts tells at its end."""
 
 
 @dataclass
@@ -71,7 +73,28 @@ class Model:
         self.error: str | None = None
         self.output: Any = None
         self.rows: dict[str, Row] = {}
+        self.spent = 0
+        """Tokens, since it began or was resumed."""
+        self.exhausted = 0
+        """How often it came to have nothing left of its budget."""
         self._settle()
+
+    # --- money --------------------------------------------------------------------------------------------
+
+    def refuses(self, path: str) -> str:
+        """Why a step that was claimed just now is not to be begun; empty if it may."""
+        row, most = self.rows[path], self.definition.budget.tokens
+        if most is None or self.spent < most or not isinstance(row.node, Leaf) or row.node.agent != DEAR:
+            return ""
+        return f"is used up: {self.spent} of {most} tokens"
+
+    def pay(self, path: str) -> None:
+        """An attempt of this step has been heard, however it ended."""
+        row, most = self.rows[path], self.definition.budget.tokens
+        if most is None or not isinstance(row.node, Leaf) or row.node.agent != DEAR:
+            return
+        self.exhausted += self.spent < most <= self.spent + PRICE
+        self.spent += PRICE
 
     # --- steps --------------------------------------------------------------------------------------------
 
@@ -165,7 +188,7 @@ class Model:
             for path in [path for path in self.rows if not self._is_settled(path)]:
                 row = self.rows[path]
                 row.state, row.retries, row.losses, row.waits = "pending", 0, 0, False
-            self.error = None
+            self.error, self.spent = None, 0
             self._go_on()
         else:
             return False

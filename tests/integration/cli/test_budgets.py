@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+
+import pytest
 
 from orchestrator.client import Client
 from orchestrator.definitions.vocabulary import workflow
 from orchestrator.prune import Pruner, Rule
+from schemas.errors import RunFailed
 from schemas.events import EventKind
 from schemas.outcomes import Done
-from schemas.usage import Budget, Usage
+from schemas.usage import Bounds, Budget, Usage
 from tests.integration.cli.test_moving_runs import Baton, told
 from tests.integration.cli.test_moving_runs import baton as baton
 from tests.integration.cli.test_moving_runs import client as client
@@ -138,3 +142,26 @@ def test_a_run_tells_when_little_is_left(baton: Baton, bench: Bench, client: Cli
     bench.query("UPDATE runs SET state = 'failed', error = '{}', finished_at = now() WHERE id = %s", run)
     bench.messages = bench.engine.resume(run)
     assert bench.query("SELECT * FROM budget_warnings") == []
+
+
+def test_a_run_that_a_budget_has_ended_shows_what_it_came_to(
+    baton: Baton, bench: Bench, client: Client
+) -> None:
+    dear = named("dear", bounds=Bounds(tokens=10))
+    run = bench.submit(workflow("line", named("a") >> dear, budget=Budget(tokens=100)), 1)
+    finished = done(bench.claim(run, "0"), {"draft": "paid for"})
+    bench._record(bench.engine, replace(finished, outcome=Done(usage=Usage(tokens=100))))
+    bench.drain()
+
+    # A person sees it beside the reason and the next command, a program has it as data
+    shown = baton("runs", "show", str(run))
+    assert "so far:  0 a" in shown.stderr
+    assert json.loads(shown.stdout[shown.stdout.index("{") :]) == {"draft": "paid for"}
+    assert f"baton runs resume {run}" in shown.stderr
+    assert f"baton runs show {run}" in baton("runs", "watch", str(run), code=1).stderr
+    assert f"the budget of run {run} is used up" in baton("runs", "explain", str(run)).stdout
+    found = {"run_id": str(run), "path": "0", "agent": "a", "output": {"draft": "paid for"}}
+    assert told(baton("runs", "show", str(run), "--json"))["partial"] == [found]
+    with pytest.raises(RunFailed, match="100 of 100 tokens") as failure:
+        client.result(run)
+    assert [one.model_dump(mode="json") for one in failure.value.partial] == [found]
