@@ -84,18 +84,6 @@ BY_THE_MODEL: dict[str, Break] = {
         control_queries, "STOP_CLOCKS", "time_left = due_at - now(), "
     ),
     "a run's own budget stops nothing": without(attempt_queries, "CLAIM", "c.accounts IS NOT NULL OR "),
-    "attempts that fail are free": without(
-        attempt_queries,
-        "ACCEPT",
-        "FROM accepted CROSS JOIN LATERAL (",
-        "FROM (SELECT * FROM accepted WHERE state = 'done') AS accepted CROSS JOIN LATERAL (",
-    ),
-    "a resumed run is not granted its budget anew": without(
-        control_queries,
-        "RESUME_RUN",
-        "DELETE FROM spendings WHERE run_id",
-        "DELETE FROM spendings WHERE false AND run_id",
-    ),
     "a budget is told of as often as somebody looks": both(
         without(spending_queries, "SELECT_NEARLY_SPENT", "AND n.level = l.level", "AND false"),
         without(spending_queries, "WARN", " JOIN warned USING (account)"),

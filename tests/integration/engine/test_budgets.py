@@ -354,6 +354,15 @@ def test_a_loop_that_has_used_up_its_budget_ends_with_the_best_result_so_far(ben
     assert warning["message"] == "over budget: 0 of 100 tokens are left: stopped with the best result so far"
 
 
+def test_a_loop_that_has_no_seconds_left_does_not_go_on_with_what_stands_in(bench: Bench) -> None:
+    run = bench.submit(workflow("w", loop(A.otherwise(C), max_rounds=5), budget=Budget(seconds=1e-6)), 0)
+    bench.drain(lambda agent, value, claimed: value + 1)
+
+    assert bench.end(run).output == 1
+    assert "0/1" not in bench.states(run)
+    assert bench.view(run).degraded
+
+
 def test_a_run_without_a_budget_writes_nothing_of_it(bench: Bench) -> None:
     run = bench.submit(workflow("w", A >> B))
     spend(bench, run, "0", tokens=10_000)
