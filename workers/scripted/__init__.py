@@ -8,11 +8,12 @@ Anthropic's messages (text, tools, structured output, streaming), and keeps a lo
     assert [asked.turn for asked in provider.log] == [0, 1]
 """
 
-from workers.scripted.log import Asked, Used
+from workers.scripted.log import Answered, Asked, Used
 from workers.scripted.script import Call, Refusal, Reply, Script, Turn, answer, call, refuse, text
 from workers.scripted.server import ScriptedProvider
 
 __all__ = [
+    "Answered",
     "Asked",
     "Call",
     "Refusal",

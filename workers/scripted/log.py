@@ -72,6 +72,16 @@ class Asked:
         return json.dumps([self.body.get("system"), self.body["messages"]], ensure_ascii=False)
 
 
+class Answered(NamedTuple):
+    """A request that was answered, and what that would have cost."""
+
+    asked: Asked
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    """US dollars, at the price of the provider."""
+
+
 def _calls(message: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
     """The calls of a message on either wire: id, name, arguments."""
     for one in message.get("tool_calls") or ():

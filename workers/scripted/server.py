@@ -16,7 +16,7 @@ import uvicorn
 
 from schemas.usage import Price
 from workers.scripted import embeddings, responses, wire
-from workers.scripted.log import Asked, Wire, conversation_of, digest, turn_number
+from workers.scripted.log import Answered, Asked, Wire, conversation_of, digest, turn_number
 from workers.scripted.script import Refusal, Reply, Script, turn_of
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -45,6 +45,8 @@ class ScriptedProvider:
         Without a `port` it takes a free one: see `base_url`. Raises `OSError` if another program has that port.
         """
         self.log: list[Asked] = []
+        self.answered: list[Answered] = []
+        """What each answer would have cost, in their order; what is refused costs nothing."""
         self.embedded: list[str] = []
         """The texts of which vectors were asked for."""
         self.input_tokens = 0
@@ -159,6 +161,8 @@ class ScriptedProvider:
         with self._lock:
             self.input_tokens += one.input_tokens
             self.output_tokens += one.output_tokens
+            usd = self._price.of(one.input_tokens, one.output_tokens)
+            self.answered.append(Answered(asked, one.input_tokens, one.output_tokens, usd))
         kind = "text/event-stream" if asked.stream else "application/json"
         await send(_start(200, [(b"content-type", kind.encode())]))
         for piece in _spoilt(reply, list(_sent(one, asked))):

@@ -72,6 +72,9 @@ def test_it_counts_what_it_would_have_cost_and_keeps_no_credential() -> None:
 
     assert usage == {"prompt_tokens": 1_000_000, "completion_tokens": 200_000, "total_tokens": 1_200_000}
     assert provider.usd == 4
+    (answered,) = provider.answered
+    assert (answered.asked, answered.usd) == (provider.log[0], 4)
+    assert (answered.input_tokens, answered.output_tokens) == (1_000_000, 200_000)
     assert provider.log[0].holds("sk-secret")
     assert "sk-secret" not in repr(provider.log)
 
