@@ -27,7 +27,7 @@ from workers.guards.masking import Mask
 from workers.guards.policy import PLAIN
 from workers.journal import Found
 from workers.keeping import Keeping
-from workers.memory.memories import Means, Memories
+from workers.memory.memories import NO_KEY, Means, Memories
 from workers.state import Session, Sharing, State, sharing_of
 from workers.telling import Speaker
 
@@ -191,7 +191,7 @@ class Context:
     def _key(self, key: str | None) -> str:
         found = key if key is not None else self.key
         if found is None:
-            raise AgentError("name a key: no event with a key has started this run")
+            raise Permanent(NO_KEY)
         return found
 
     def once(self, key: str, block: Callable[[], Any], *, type: Any = Any) -> Any:

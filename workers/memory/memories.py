@@ -41,6 +41,7 @@ from workers.loop import LoopThread
 from workers.memory.declared import Embedded, Embedder, MemorySetup
 from workers.state import block_base
 
+NO_KEY = "name a key: this run has none, neither by its event nor by a label, `baton run ... --label key=ann`"
 T = TypeVar("T")
 
 EMBEDDED = 8_000
@@ -165,11 +166,11 @@ class Memories:
     def episodes(self, key: str | None = None, most: int = 5) -> Any:
         """The past runs of a key (label `key`), the newest first, this one left out: `schemas.memory.Episode`s.
 
-        Without a key those of this run's. Raises `AgentError` if it has none.
+        Without a key those of this run's. Raises `Permanent` if it has none.
         """
         of = key if key is not None else self._attempt.key
         if of is None:
-            raise AgentError("name a key: no event with a key has started this run")
+            raise Permanent(NO_KEY)
         if not 1 <= most <= MOST or not is_storable(of):
             raise Permanent(f"episodes(...): most is a number from 1 to {MOST}")
         _refuse_secrets("episodes", of)

@@ -184,10 +184,10 @@ def test_past_runs_of_a_key_are_told_newest_first(words: Mind) -> None:
 
 
 def test_an_agent_without_a_key_names_one(words: Mind) -> None:
-    from schemas.errors import AgentError
+    from schemas.errors import Permanent
 
     def read(ctx: Context) -> str:
-        with pytest.raises(AgentError, match="name a key"):
+        with pytest.raises(Permanent, match=r"name a key: this run has none, .* --label key="):
             ctx.memory.episodes()
         return "refused"
 

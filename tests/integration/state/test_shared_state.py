@@ -16,7 +16,7 @@ from orchestrator.merging import MergeError
 from orchestrator.prune import Pruner, Rule
 from orchestrator.shared_state import Author, Cell, SharedState, StaleAttempt, StateError
 from orchestrator.store.connect import Pool
-from schemas.errors import AgentError, Conflict
+from schemas.errors import AgentError, Conflict, Permanent
 from schemas.state import MAX_VALUE, Merge, Scope, Versioned
 from tests.integration.engine.bench import Bench, Boom, named
 from workers.context import Context
@@ -110,7 +110,7 @@ def test_runs_of_a_tenant_share_by_key(bench: Bench) -> None:
     assert [m.message for m in one.session().history()] == ["hello", "again"]
     assert stranger.shared("acme").get("open") is None
     assert stranger.session("acme").history() == []
-    with pytest.raises(AgentError, match="name a key"):
+    with pytest.raises(Permanent, match=r"name a key: this run has none, .* --label key="):
         two.shared()
 
 
