@@ -78,6 +78,7 @@ _KNOWN = (
     "Retrying refused callback publish",
     "Giving up refused callback publish",
     *_QUOTING,
+    "TaskPool: Apply",  # at the level DEBUG, with all that a task was given
 )
-for _name in ("celery.worker.consumer.consumer", "celery.app.amqp"):
+for _name in ("celery.worker.consumer.consumer", "celery.app.amqp", "celery.pool"):
     logging.getLogger(_name).addFilter(_is_news)

@@ -117,7 +117,7 @@ class Masker:
         match value:
             case str():
                 return self._string(value, found, field)
-            case list():
+            case list() | tuple():
                 return [self.data(one, found, _below(field, str(index))) for index, one in enumerate(value)]
             case dict():
                 return self._object(value, found, field)

@@ -14,7 +14,7 @@ from celery import maybe_signature, states
 from celery.exceptions import TaskRevokedError
 
 from orchestrator.engine.values import Pointer
-from orchestrator.masking.masker import discreet, discreet_data
+from orchestrator.masking.masker import discreet_json
 from orchestrator.messaging.canvas import step_of
 from orchestrator.results.backend import Backend
 from orchestrator.store import view_queries as sql
@@ -103,9 +103,11 @@ class StepBackend(Backend):
     ) -> Any:
         if step_of(str(task_id)) is not None:
             return result
-        kept, _ = discreet_data(result)
-        told = discreet(traceback) if isinstance(traceback, str) else traceback
-        return super()._store_result(task_id, kept, state, told, request, **rest)
+        return super()._store_result(task_id, result, state, traceback, request, **rest)
+
+    def encode_meta(self, *args: Any, **kwargs: Any) -> bytes:
+        """Without credentials: what a submission fails with may repeat what it was given."""
+        return discreet_json(super().encode_meta(*args, **kwargs).decode()).encode()
 
     def _get_task_meta_for(self, task_id: str) -> Any:
         step = step_of(str(task_id))

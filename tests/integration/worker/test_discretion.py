@@ -7,14 +7,19 @@ import subprocess
 import sys
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Celery
+from rich.console import Console
 
 from orchestrator.cli.errors import tell
 from orchestrator.doctor.finding import fail
+from orchestrator.local.lines import Lines
 from orchestrator.masking import logs
 from orchestrator.masking.masker import as_key
+from orchestrator.messaging.broker import make_app
+from orchestrator.places import Places
 from schemas.errors import Conflict
 from tests.support import eventually
 from workers.guards.pipes import logged
@@ -62,6 +67,25 @@ def test_celery_hands_no_log_the_arguments_of_a_task() -> None:
     assert (record.getMessage(), record.__dict__["data"]) == (
         "1 ValueError('<secret:github>')", {"id": "1", "exc": "ValueError('<secret:github>')"}
     )  # fmt: skip
+
+
+def test_what_processes_say_is_shown_without_secrets() -> None:
+    console = Console(file=StringIO())
+    Lines(console).show("agent.a", f"it says {TOKEN}")
+    assert console.file.getvalue() == "agent.a | it says <secret:github>\n"  # type: ignore[attr-defined]
+
+
+def test_results_of_baton_s_own_tasks_hold_none(migrated: str) -> None:
+    app = make_app(Places(migrated, "memory://"))
+    task = uuid4().hex
+    app.backend.store_result(
+        task, ValueError(f"not with {TOKEN}"), "FAILURE", traceback=f"in line 1: {TOKEN}"
+    )
+
+    kept = app.AsyncResult(task)
+    assert (str(kept.result), kept.traceback) == ("not with <secret:github>", "in line 1: <secret:github>")
+    app.backend.close()
+    app.close()
 
 
 def test_what_a_child_says_is_logged_line_by_line(caplog: pytest.LogCaptureFixture) -> None:
