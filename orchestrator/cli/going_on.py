@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.engine.reserving import NEVER_FITS
 from schemas.outcomes import ErrorInfo
 from schemas.runs import RunState, RunView, StepState, StepView
 
@@ -25,7 +26,7 @@ def next_step(view: RunView) -> str:
         return again
     path, error = causes[0]
     match error.type:
-        case "BudgetExceeded":
+        case "BudgetExceeded" if NEVER_FITS not in error.message:
             return f"baton budgets ls, and when there is room: {again}"
         case "JournalMismatch":
             return f"baton runs fork {view.id} --from {path}, which does the step anew"
@@ -55,5 +56,5 @@ def _is_below(path: str, around: str) -> bool:
 def _passes(view: RunView, error: ErrorInfo) -> bool:
     """Whether the same step may do better when it runs again, with nothing mended."""
     if error.type == "BudgetExceeded":
-        return f"run {view.id}" in error.message
+        return f"run {view.id}" in error.message and NEVER_FITS not in error.message
     return error.retryable or error.type in _GRANTED_ANEW

@@ -24,6 +24,9 @@ from orchestrator.store import settling_queries
 from orchestrator.store.connect import Conn
 from schemas.usage import MOST, Budget, Usage
 
+NEVER_FITS = "never fits"
+"""Stands in the refusal of what is more than the whole budget: to ask again does not help."""
+
 
 class Wish(NamedTuple):
     """A call that is about to be made, or an attempt that is about to begin."""
@@ -43,6 +46,12 @@ class Wish(NamedTuple):
     def told(self) -> str:
         """That it was refused."""
         return f"{self.name} was not called" if self.name else f"{self.agent} was not begun"
+
+    @property
+    def mend(self) -> str:
+        """What helps where it is more than the whole budget."""
+        less = "a smaller max_tokens in its settings" if self.name else "smaller bounds"
+        return f"; it {NEVER_FITS}: give the budget more, or it {less}"
 
 
 class Granted(NamedTuple):
@@ -92,9 +101,11 @@ class _Book:
                 continue
             left = limit - self.spent[unit]
             if left <= DUST or wanted > left + DUST:
+                mend = wish.mend if wanted > limit + DUST else ""
                 return Exceeded(
                     f"{wish.told}: it may consume {told(wanted)} {word}, and {told(max(left, 0))} of "
-                    f"{told(limit)} are left of {named(self.account)}{opens(self.closes_at)}"
+                    f"{told(limit)} are left of {named(self.account)}"
+                    f"{mend or opens(self.closes_at)}"
                 )
             if wanted > left - self.reserved[unit] + DUST:
                 answer = Busy(waited_for(self.account))

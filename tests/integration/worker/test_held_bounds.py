@@ -115,6 +115,7 @@ def test_what_cannot_fit_is_not_begun_and_says_why(till: Till) -> None:
     assert (end.state, end.error.type) == (RunState.FAILED, "BudgetExceeded")
     assert end.error.message == (
         f"dear was not begun: it may consume 0.5 USD, and 0.4 of 0.4 are left of the budget of run {run}"
+        "; it never fits: give the budget more, or it smaller bounds"
     )
     assert begun == []
     assert till.query("SELECT attempt FROM steps") == [(1,)]

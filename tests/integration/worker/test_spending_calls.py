@@ -198,7 +198,8 @@ def test_a_call_that_cannot_fit_is_not_made(till: Till) -> None:
     assert end.state == RunState.FAILED
     assert (end.error.type, provider.log) == ("BudgetExceeded", [])
     assert "openai:scripted was not called: it may consume 0.0" in end.error.message
-    assert f"0.009 of 0.009 are left of the budget of run {run}" in end.error.message
+    assert f"0.009 of 0.009 are left of the budget of run {run}; it never fits: " in end.error.message
+    assert end.error.message.endswith("give the budget more, or it a smaller max_tokens in its settings")
     assert till.set_aside() == 0
 
 

@@ -60,6 +60,12 @@ def test_a_budget_of_an_agent_is_looked_at_first() -> None:
     assert next_step(ended(why)) == f"baton budgets ls, and when there is room: {RESUME}"
 
 
+@pytest.mark.parametrize("account", [f"run {RUN}", "agent clerk per day"])
+def test_what_never_fits_into_a_budget_has_to_be_mended_first(account: str) -> None:
+    said = f"x was not called: it may consume 9, and 5 of 5 are left of the budget of {account}; it never fits: give"
+    assert next_step(ended(error("BudgetExceeded", said))) == f"mend what the error names, and then: {RESUME}"
+
+
 def test_of_branches_that_failed_one_that_may_do_better_is_enough() -> None:
     why = error("BranchesFailed", "1 of 3 branches succeeded, 2 are needed")
     around = failed("0", why, StepKind.FAN_OUT)
