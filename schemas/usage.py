@@ -49,7 +49,10 @@ class Budget(Frozen):
 
 
 class Bounds(Frozen):
-    """The most that one attempt of an agent consumes, as far as its author vouches for it; `None` is not known."""
+    """The most that one attempt of an agent consumes, as far as its author vouches for it; `None` is not known.
+
+    Budgets set it aside before an attempt begins that tells what it consumes when it ends.
+    """
 
     model_calls: int | None = Field(default=None, ge=0)
     tokens: int | None = Field(default=None, ge=0)

@@ -110,9 +110,8 @@ class Settling(Ground):
         with self.pool.connection() as conn:
             rows = conn.execute(sql.SETTLE, figures | columns).fetchall()
             spent = {account for account, freed in rows if freed is False}
-            if any(
-                freed is None for _, freed in rows
-            ):  # told before, or booked when its attempt was taken back
+            # Told before, or booked when its attempt was taken back.
+            if any(freed is None for _, freed in rows):
                 spent |= {account for (account,) in conn.execute(sql.CORRECT, figures).fetchall()}
             # Now that it is committed: of several who settle at a time, the last one sees all.
             warn(conn, spent, [one.run_id for one in paid])
