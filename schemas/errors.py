@@ -17,7 +17,7 @@
         │   ├── Unanswered             nobody has answered what the agent had asked
         │   ├── OutputRefused          the output holds what the agent's guard refuses
         │   ├── Undeclared             the agent wants a part of the shared state that it has not declared
-        │   ├── BudgetExceeded         a call could cost more than a budget has left: it was not made
+        │   ├── BudgetExceeded         a budget has not enough left for a call or a step: it was not made
         │   └── JournalMismatch        an attempt did other things, or in another order, than those before it
         ├── ToolError              raise it in a tool: its model hears of it, and may do better
         │   ├── ToolTimeout            it took longer than it may

@@ -83,14 +83,18 @@ BY_THE_MODEL: dict[str, Break] = {
     "deadlines of fan-outs are forgotten by a pause": without(
         control_queries, "STOP_CLOCKS", "time_left = due_at - now(), "
     ),
+    "deadlines never fire": without(timer_queries, "SELECT_LATE", "LIMIT %(most)s", "LIMIT 0"),
+}
+"""Each makes the state machine find a difference to its model."""
+
+OF_BUDGETS: dict[str, Break] = {
     "a run's own budget stops nothing": without(attempt_queries, "CLAIM", "c.accounts IS NOT NULL OR "),
     "a budget is told of as often as somebody looks": both(
         without(spending_queries, "SELECT_NEARLY_SPENT", "AND n.level = l.level", "AND false"),
         without(spending_queries, "WARN", " JOIN warned USING (account)"),
     ),
-    "deadlines never fire": without(timer_queries, "SELECT_LATE", "LIMIT %(most)s", "LIMIT 0"),
 }
-"""Each makes the state machine find a difference to its model."""
+"""As well, where it plays runs with a budget only."""
 
 
 # --- in Python --------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.chaos.engine.broken import BY_FAULTS, BY_INTERLEAVINGS, BY_THE_MODEL
+from tests.chaos.engine.broken import BY_FAULTS, BY_INTERLEAVINGS, BY_THE_MODEL, OF_BUDGETS
 from tests.chaos.engine.faults import Fault, matters
 from tests.chaos.engine.interleavings import PAIRS, play
-from tests.chaos.engine.machine import Moves
+from tests.chaos.engine.machine import SHAPES, Moves
 from tests.chaos.engine.stage import Stage
 from tests.chaos.engine.test_faults import at_once, undisturbed, withstand
 from tests.chaos.engine.test_machine import QUICK
@@ -26,6 +26,17 @@ __all__ = ["at_once"]
 @pytest.mark.parametrize("promise", BY_THE_MODEL)
 def test_the_model_finds_out(promise: str, monkeypatch: pytest.MonkeyPatch) -> None:
     BY_THE_MODEL[promise](monkeypatch)
+
+    with pytest.raises(FOUND_OUT):
+        run_state_machine_as_test(Moves, settings=HUNT)
+
+
+@pytest.mark.usefixtures("office")
+@pytest.mark.parametrize("promise", OF_BUDGETS)
+def test_the_model_finds_out_about_budgets(promise: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    OF_BUDGETS[promise](monkeypatch)
+    for shape in SHAPES:
+        monkeypatch.setitem(SHAPES, shape, SHAPES["dear"])
 
     with pytest.raises(FOUND_OUT):
         run_state_machine_as_test(Moves, settings=HUNT)
