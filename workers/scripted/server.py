@@ -22,6 +22,9 @@ from workers.scripted.script import Refusal, Reply, Script, turn_of
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 EMBEDDINGS = "/v1/embeddings"
+KEPT = 60
+"""Seconds for which an idle connection stays open. Clients keep theirs for 5: whoever closes it first must not be the
+server, or a request that is just being sent gets no answer, and nobody knows whether it was heard."""
 PATHS: dict[str, Wire] = {
     "/v1/chat/completions": "openai",
     "/v1/responses": "responses",
@@ -67,6 +70,7 @@ class ScriptedProvider:
             log_config=None,
             log_level="critical",
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=KEPT,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

@@ -190,6 +190,15 @@ def test_it_listens_where_it_is_told_to() -> None:
         assert again.base_url == where
 
 
+def test_an_idle_connection_is_closed_by_its_client_first() -> None:
+    # Else a request that is just being sent may meet the end of its connection, and counts although nobody heard it.
+    kept = httpx.Limits().keepalive_expiry
+
+    assert kept is not None
+    with ScriptedProvider([]) as provider:
+        assert provider._server.config.timeout_keep_alive > kept
+
+
 def test_what_is_no_request_is_refused_with_a_reason() -> None:
     with ScriptedProvider([]) as provider:
         unknown = httpx.get(f"{provider.base_url}/models")
