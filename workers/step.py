@@ -217,4 +217,4 @@ def _pointer(args: Sequence[Any]) -> Pointer:
     match args:
         case [str(run_id), str(path), *_]:
             return Pointer(UUID(run_id), path)
-    raise ValueError(f"its {len(args)} arguments are not (run id, step path, attempt)")
+    raise ValueError("its arguments are not (run id, step path, attempt)")
