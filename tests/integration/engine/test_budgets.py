@@ -207,7 +207,9 @@ def test_a_resumed_run_has_its_budget_before_it_again(bench: Bench) -> None:
     assert state(bench, run) == "failed"
 
     bench.messages += bench.engine.resume(run)
-    spend(bench, run, "1", tokens=120)
+    again = bench.claim(run, "1")
+    assert again.used_up == ""
+    bench._record(bench.engine, replace(done(again), outcome=Done(usage=Usage(tokens=120))))
 
     assert bench.end(run).state == "completed"
     assert len(exhausted(bench, run)) == 2
