@@ -133,14 +133,15 @@ class Reserving(Settling):
             if not terms:
                 return [Granted() for _ in wishes]
             with conn.transaction():
-                lapsed, books = _books(conn, wishes, terms)
-                over = _over(conn, wishes)
-                answers = [
-                    Over(one.attempt)
-                    if one.id in over
-                    else _answer(one, [books[account] for account in wanted[one.id]])
-                    for one in wishes
-                ]
+                keys = {"accounts": sorted(terms)}
+                conn.execute(sql.TAKE_ACCOUNTS, keys)
+                over, lapsed = _over(conn, wishes), Lapsed()
+                answers = _answers(wishes, wanted, _books(conn, wishes, terms), over)
+                # What attempts that are over have set aside is in nobody's way else.
+                if any(isinstance(one, Busy) for one in answers):
+                    lapsed = lapse(conn, settling_queries.LAPSE_ACCOUNTS, keys)
+                    if lapsed.freed:
+                        answers = _answers(wishes, wanted, _books(conn, wishes, terms), over)
                 granted = [one for one, answer in zip(wishes, answers, strict=True) if answer == Granted()]
                 conn.execute(sql.INSERT_RESERVATIONS, _reservations(granted, wanted))
             warn(conn, lapsed.spent, lapsed.runs)
@@ -162,15 +163,11 @@ def _accounts(conn: Conn, wishes: Sequence[Wish]) -> tuple[dict[str, Budget], di
     return terms, wanted
 
 
-def _books(
-    conn: Conn, wishes: Sequence[Wish], terms: Mapping[str, Budget]
-) -> tuple[Lapsed, dict[str, _Book]]:
-    """The accounts as they stand, held to the end of the transaction, and what was put away before they were read."""
-    keys = {"accounts": sorted(terms)}
-    conn.execute(sql.TAKE_ACCOUNTS, keys)
-    lapsed = lapse(conn, settling_queries.LAPSE_ACCOUNTS, keys)
-    rows = conn.execute(sql.SELECT_BOOKS, keys | {"ids": [one.id for one in wishes]}).fetchall()
-    return lapsed, {
+def _books(conn: Conn, wishes: Sequence[Wish], terms: Mapping[str, Budget]) -> dict[str, _Book]:
+    """The accounts as they stand, by whoever holds them."""
+    keys = {"accounts": sorted(terms), "ids": [one.id for one in wishes]}
+    rows = conn.execute(sql.SELECT_BOOKS, keys).fetchall()
+    return {
         account: _Book(
             account,
             terms[account],
@@ -191,6 +188,15 @@ def _over(conn: Conn, wishes: Sequence[Wish]) -> set[UUID]:
         "attempts": [one.attempt for one in wishes],
     }
     return {call for (call,) in conn.execute(sql.SELECT_OVER, columns).fetchall()}
+
+
+def _answers(
+    wishes: Sequence[Wish], wanted: Mapping[UUID, Sequence[str]], books: Mapping[str, _Book], over: set[UUID]
+) -> list[Answer]:
+    return [
+        Over(one.attempt) if one.id in over else _answer(one, [books[account] for account in wanted[one.id]])
+        for one in wishes
+    ]
 
 
 def _answer(wish: Wish, books: Sequence[_Book]) -> Answer:
