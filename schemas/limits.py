@@ -14,6 +14,11 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 class Limit(Frozen):
     """A limit of all workers together. What is over it waits in Postgres and holds no worker."""
 
+    name: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$", exclude_if=lambda name: name is None
+    )
+    """What has limits of one name is counted together: steps of several agents, or calls of several tools and models.
+    So `fair = Limit(name="fair", per="tenant", concurrency=20)`, given to all agents, is a cap of each tenant."""
     per: Literal["agent", "tenant", "key"] = "agent"
     """What is counted together: all steps of the agent, those of one tenant, or those of one key of a tenant. Of a tool
     or a model: all calls of it, whoever makes them, those of one tenant, or those of one key of a tenant."""

@@ -23,7 +23,7 @@ def limit_faults(limits: Sequence[Limit], where: str = "limits") -> list[Fault]:
         if said is not None:
             faults.append(Fault(f"{where}/{index}", said))
         for what in ("concurrency", "rate"):
-            mark = (what, limit.per, limit.key, limit.rate if what == "rate" else None)
+            mark = (what, limit.name, limit.per, limit.key, limit.rate if what == "rate" else None)
             if getattr(limit, what) is not None and mark in seen:
                 faults.append(Fault(f"{where}/{index}", f"its {what} is limited twice per {limit.per}"))
             seen.add(mark)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from orchestrator.definitions.conditions import ConditionError, result
 from orchestrator.masking.masker import as_key
@@ -90,13 +90,17 @@ class GateRow:
         return self.free_at - timedelta(seconds=(self.bar.most - 1) * self.bar.interval)
 
 
-def bars(whose: str, limits: Sequence[Limit], tenant: str, value: str | None) -> Iterator[Bar]:
+def bars(
+    whose: str, limits: Sequence[Limit], tenant: str, value: str | None, kind: Literal["steps", "calls"]
+) -> Iterator[Bar]:
     """The gates before a step of this agent, or a call of what is named so (`tool search`, `model openai:gpt-5-mini`).
 
-    `value` is the input as JSON text, where a limit looks into it.
+    `value` is the input as JSON text, where a limit looks into it. Steps and calls are never counted together: a step
+    that held the last place would wait for itself.
     """
     for limit in limits:
-        counted = f"{whose}{_part(limit, tenant, value)}"
+        all_of_them = whose if limit.name is None else f"{kind} under {limit.name}"
+        counted = f"{all_of_them}{_part(limit, tenant, value)}"
         if limit.concurrency is not None:
             yield Bar(f"concurrency of {counted}", limit.concurrency, None)
         if limit.rate is not None:

@@ -107,7 +107,7 @@ class Limits(Claims):
             one = by_pointer[Pointer(run, path)]
             if keys["keyed"] and given is None and ref is not None:
                 given = self._gathered(conn, run, definition, path, ref)
-            mine = tuple(bars(one.agent, one.limits, tenant, given))
+            mine = tuple(bars(one.agent, one.limits, tenant, given, "steps"))
             found[one.pointer] = _Startable(limited is not None, mine)
         return found
 
@@ -129,7 +129,10 @@ def gates_of(conn: Conn, wanted: set[Bar]) -> dict[Bar, GateRow]:
     spacings = [_ANY if bar.interval is None else bar.interval for bar in ordered]
     rows = conn.execute(sql.SELECT_GATES, {"keys": keys, "spacings": spacings}).fetchall()
     found = {row[0]: row[1:] for row in rows}
-    return {bar: GateRow(bar, *found[bar.key]) for bar in ordered}
+    # Who declares one limit with several figures keeps to the smallest: what they start counts together.
+    strictest = {bar.key: bar for bar in sorted(ordered, key=lambda bar: -bar.most)}
+    gates = {key: GateRow(bar, *found[key]) for key, bar in strictest.items()}
+    return {bar: gates[bar.key] for bar in ordered}
 
 
 def _decide(startable: dict[Pointer, _Startable], gates: dict[Bar, GateRow]) -> list[_PutOff]:

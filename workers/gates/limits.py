@@ -168,19 +168,25 @@ def merged(limits: Sequence[Limit]) -> tuple[Limit, ...]:
     concurrencies: dict[tuple[Any, ...], int] = {}
     bursts: dict[tuple[Any, ...], int] = {}
     for one in limits:
-        of = (one.per, one.key)
+        of = (one.name, one.per, one.key)
         if one.concurrency is not None:
             concurrencies[of] = min(one.concurrency, concurrencies.get(of, one.concurrency))
         if one.rate is not None:
             bursts[*of, one.rate] = min(one.burst, bursts.get((*of, one.rate), one.burst))
     return (
-        *(Limit(per=per, key=key, concurrency=most) for (per, key), most in concurrencies.items()),
-        *(Limit(per=per, key=key, rate=rate, burst=burst) for (per, key, rate), burst in bursts.items()),
+        *(
+            Limit(name=name, per=per, key=key, concurrency=most)
+            for (name, per, key), most in concurrencies.items()
+        ),
+        *(
+            Limit(name=name, per=per, key=key, rate=rate, burst=burst)
+            for (name, per, key, rate), burst in bursts.items()
+        ),
     )
 
 
 def _before(call: Call, limits: Sequence[Limit]) -> CallBefore:
     keyed = any(limit.key is not None for limit in limits)
     value = json.dumps(call.arguments, default=str) if keyed else None
-    found = tuple(bars(f"{call.kind} {call.name}", limits, call.tenant, value))
+    found = tuple(bars(f"{call.kind} {call.name}", limits, call.tenant, value, "calls"))
     return CallBefore(call.run_id, call.path, call.attempt, call.place, found)

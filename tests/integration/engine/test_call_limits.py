@@ -30,7 +30,7 @@ ONE = Limit(concurrency=1)
 
 def before(claimed: Claimed, *limits: Limit, place: int = 0, tool: str = "bell") -> CallBefore:
     """A call of a tool with these limits."""
-    given = tuple(bars(f"tool {tool}", limits, claimed.tenant, claimed.input))
+    given = tuple(bars(f"tool {tool}", limits, claimed.tenant, claimed.input, "calls"))
     return CallBefore(claimed.run.id, claimed.path, claimed.attempt, place, given)
 
 

@@ -57,6 +57,51 @@ def test_no_more_run_at_a_time(bench: Bench) -> None:
     assert len(claimed(bench, run, items(8), FIVE)) == 5
 
 
+def test_agents_whose_limits_bear_one_name_count_together(bench: Bench) -> None:
+    fair = Limit(name="fair", concurrency=3)
+    run = bench.submit(WORK, list(range(8)))
+
+    def claim(agent: str, path: str, *limits: Limit) -> Claimed | Refused:
+        return bench.engine.claim_within(Wanted(Pointer(run, path), agent, limits))
+
+    answers = [claim(f"a{index % 2}", f"0/{index}", fair) for index in range(4)]
+    started = [one for one in answers if isinstance(one, Claimed)]
+    assert [one.path for one in started] == items(3)
+    assert claim("a1", "0/4", fair) == Refused("it waits for a limit: concurrency of steps under fair")
+    # Another name, and none, are other limits
+    assert isinstance(claim("a0", "0/5", Limit(name="other", concurrency=1)), Claimed)
+    assert isinstance(claim("a0", "0/6", Limit(concurrency=1)), Claimed)
+
+    # And who ends makes room for the next one, whichever agent it is
+    bench.finish(started[0])
+    assert [one.path for one in bench.engine.make_room(Pointer(run, "0/0"))] == ["0/3"]
+    assert isinstance(claim("a1", "0/3", fair), Claimed)
+
+
+def test_a_limit_that_is_declared_with_two_figures_is_the_smaller_one_in_one_batch(bench: Bench) -> None:
+    run = bench.submit(WORK, list(range(8)))
+    limits = [Limit(name="fair", concurrency=most) for most in (5, 2)]
+
+    answers = bench.engine.claim_all_within(
+        [Wanted(Pointer(run, f"0/{index}"), "work", (limits[index % 2],)) for index in range(8)]
+    )
+
+    assert sum(isinstance(one, Claimed) for one in answers) == 2
+
+
+def test_a_cap_of_each_tenant_over_all_agents(bench: Bench) -> None:
+    fair = Limit(name="fair", per="tenant", concurrency=2)
+    runs = [bench.submit(WORK, list(range(4)), tenant=tenant) for tenant in ("acme", "acme", "other")]
+
+    answers = [
+        bench.engine.claim_within(Wanted(Pointer(run, path), f"agent{index}", (fair,)))
+        for index, run in enumerate(runs)
+        for path in items(2)
+    ]
+
+    assert [isinstance(one, Claimed) for one in answers] == [True, True, False, False, True, True]
+
+
 def test_one_batch_keeps_to_it_as_well(bench: Bench) -> None:
     run = bench.submit(WORK, list(range(8)))
 

@@ -38,7 +38,7 @@ def _claimed(stage: Stage, **options: Any) -> tuple[UUID, Claimed]:
 
 
 def _before(claimed: Claimed) -> CallBefore:
-    gates = tuple(bars(f"tool of {claimed.tenant}", LIMITS, claimed.tenant, None))
+    gates = tuple(bars(f"tool of {claimed.tenant}", LIMITS, claimed.tenant, None, "calls"))
     return CallBefore(claimed.run.id, claimed.path, claimed.attempt, 0, gates)
 
 
