@@ -116,6 +116,7 @@ class Engine(
                 freed = end_holds(conn, [_attempt(one) for one in mine if one.holds])
                 following = _following(conn, batch, accepted)
                 advance = Advance(conn, self.plans)
+                advance.counted |= standing
                 results = [_told(advance, one, accepted.pop(_attempt(one), None), following) for one in batch]
                 before = len(advance.ready)
                 advance.settle()

@@ -64,6 +64,8 @@ class Ledger(ABC):
         self.endings: list[Closing] = []
         self.ended: list[UUID] = []
         """Runs whose end has been written."""
+        self.counted: set[str] = set()
+        """The accounts, of others than runs, in which this transaction has counted."""
         self.notes: list[tuple[UUID, EventKind, str, str]] = []
         self.waits: list[tuple[Place, Asking]] = []
         self.notices: list[tuple[str, UUID, str, str]] = []
@@ -167,8 +169,8 @@ class Ledger(ABC):
         self.ended += [one.run.id for one in endings]
         if not endings:
             return []
-        budgeted = [one.run.id for one in endings if one.run.plan.budget is not None]
-        warn(self.conn, [f"run:{run}" for run in budgeted], budgeted)  # afterwards it would be told nothing
+        budgeted = {f"run:{one.run.id}" for one in endings if one.run.plan.budget is not None}
+        warn(self.conn, budgeted | self.counted, [one.run.id for one in endings])
         awaited = self.conn.execute(
             sql.END_RUNS,
             {

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 def warn(conn: AnyConn, accounts: Collection[str], runs: Sequence[UUID]) -> None:
     """Tell of accounts of which 80 % are used up, and of those of which all is, once each in each window.
 
-    A run's own is told of in its story, others in that of the first of these. A run that has ended is told nothing.
+    A run's own is told of in its story, others in that of one of these that counts in it. A run that has ended is told
+    nothing: who ends runs tells before that.
     """
     if not accounts:
         return
@@ -33,7 +34,7 @@ def warn(conn: AnyConn, accounts: Collection[str], runs: Sequence[UUID]) -> None
         "levels": [level for *_, level, _, _, _, _ in rows],
         "used": [float(used) for _, _, _, _, used, *_ in rows],
         "messages": [_message(*row) for row in rows],
-        "runs": [UUID(account[4:]) if account.startswith("run:") else runs[0] for account, *_ in rows],
+        "runs": [*runs, *(UUID(account[4:]) for account, *_ in rows if account.startswith("run:"))],
     }
     for (message,) in conn.execute(sql.WARN, warned).fetchall():
         log.warning(message)

@@ -40,14 +40,23 @@ WHERE u.used >= 0.8
 ORDER BY a.account
 """
 
-# The run is held as whoever ends it holds it: who comes second finds that it has ended.
+# One run for each that counts in it. It is held as whoever ends it holds it: who comes second finds that it has ended.
 WARN: LiteralString = """
 WITH told AS (
-    SELECT g.* FROM unnest(%(accounts)s::text[], %(opens)s::timestamptz[], %(levels)s::int[], %(used)s::float8[],
-                           %(messages)s::text[], %(runs)s::uuid[])
-                    AS g(account, opens_at, level, used, message, run_id)
-    JOIN runs r ON r.id = g.run_id AND r.state IN ('queued', 'running', 'paused')
-    FOR NO KEY UPDATE OF r
+    SELECT g.*, c.id AS run_id
+    FROM unnest(%(accounts)s::text[], %(opens)s::timestamptz[], %(levels)s::int[], %(used)s::float8[],
+                %(messages)s::text[]) AS g(account, opens_at, level, used, message)
+    CROSS JOIN LATERAL (SELECT split_part(g.account, ':', 1) AS per, split_part(g.account, ':', 2) AS scope) a
+    CROSS JOIN LATERAL (
+        SELECT r.id FROM runs r
+        WHERE r.id = ANY (%(runs)s::uuid[]) AND r.state IN ('queued', 'running', 'paused')
+          AND CASE WHEN a.per = 'run' THEN r.id::text = a.scope
+                   WHEN a.scope = 'tenant' THEN g.account = a.per || ':tenant:' || r.tenant
+                   WHEN a.scope = 'agent' THEN EXISTS (SELECT FROM steps s WHERE s.run_id = r.id
+                                                       AND g.account = a.per || ':agent:' || s.agent)
+                   ELSE true END
+        LIMIT 1 FOR NO KEY UPDATE
+    ) c
 ), warned AS (
     INSERT INTO budget_warnings (account, opens_at, level) SELECT account, opens_at, level FROM told
     ON CONFLICT DO NOTHING

@@ -143,6 +143,47 @@ def test_attempts_that_fail_use_it_up_and_what_stands_in_is_begun(till: Till, ow
     assert counted(till, "spendings" if own else "budget_windows") == 120
 
 
+def told_of(till: Till, run: UUID) -> list[tuple[str, str]]:
+    """What the run was told of budgets: the kind of the event, and whose budget it is."""
+    return [
+        (event.kind, str(event.data["budget"]))
+        for event in till.events(run)
+        if event.kind.startswith("run.budget_")
+    ]
+
+
+@pytest.mark.parametrize("scope", ["tenant", "agent", "all"])
+def test_who_uses_up_a_budget_with_its_last_step_is_told_before_its_end(till: Till, scope: Any) -> None:
+    name = {"tenant": "default", "agent": "spender", "all": ""}[scope]
+    till.standing.put(scope, name, Budget(tokens=150))
+    mine = spender()
+    runs = [till.begin(mine) for _ in range(3)]
+    for run in runs:
+        assert till.to_end(run).state is RunState.COMPLETED
+
+    account = f"day:{scope}:{name}"
+    assert [told_of(till, run) for run in runs] == [
+        [],
+        [("run.budget_warning", account)],
+        [("run.budget_exhausted", account)],
+    ]
+
+
+def test_nobody_is_told_of_a_budget_that_is_anothers(till: Till) -> None:
+    for tenant in ("acme", "other"):
+        till.standing.put("tenant", tenant, TENANT)
+    runs = [till.begin(spender(), tenant=tenant) for tenant in ("acme", "other")]
+    claims = [till.claim(run, "0") for run in runs]
+
+    till.engine.record_all(
+        [replace(done(one, {"text": "a"}), outcome=Done(usage=Usage(tokens=100))) for one in claims]
+    )
+
+    assert [told_of(till, run) for run in runs] == [
+        [("run.budget_exhausted", f"day:tenant:{tenant}")] for tenant in ("acme", "other")
+    ]
+
+
 @OWNERS
 def test_steps_that_share_a_call_are_refused_each_by_itself(till: Till, own: bool) -> None:
     terms = limited(till, own)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.definitions.vocabulary import approve, child, each, fan_out, loop, route
 from tests.chaos.engine.scenarios import calls, children, cluster, events, intake, runs, steps, teams, waits
-from tests.chaos.engine.scenarios.building import JOIN, A, B, C, Scenario, new
+from tests.chaos.engine.scenarios.building import CHOOSER, JOIN, A, B, C, Scenario, new
 
 NESTED = fan_out(a=A, each=each(B >> C, parallel=1, within=3600), join=JOIN, require="any", within=3600)
 
@@ -50,7 +50,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "record what a loop goes on with": steps.recording(loop(A, max_rounds=2) >> B, "0/0", value=1),
     "record who decides the way": steps.recording(
-        route(a=A, b=B, by=C, fallback="b"), "0/by", value={"choice": "a", "confidence": 1.0}
+        route(a=A, b=B, by=CHOOSER, fallback="b"), "0/by", value={"choice": "a", "confidence": 1.0}
     ),
     "record a stage that fails, another takes its place": steps.recording(
         A.otherwise(B) >> C, "0/do", fails=True

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from orchestrator.definitions.vocabulary import Composable, workflow
 from schemas.errors import Conflict
+from schemas.outcomes import Choice
 from schemas.workflows import Workflow
 from tests.chaos.engine.stage import Stage
 from tests.integration.engine.bench import named
@@ -22,6 +23,7 @@ Story = Generator[Verb, Any, list[UUID]]
 Scenario = Callable[[Stage], Story]
 
 A, B, C, D, JOIN = (named(name) for name in "abcdj")
+CHOOSER = named("c", gives=Choice.model_json_schema())
 GAPS = named("j", takes={"type": "object", "properties": {"results": {}, "gaps": {}}})
 
 numbers = itertools.count()
