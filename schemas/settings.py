@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Policy = Literal["mask", "refuse", "allow"]
+"""What becomes of what is found in an output."""
 
 
 class Settings(BaseSettings):
@@ -49,6 +53,9 @@ class Settings(BaseSettings):
 
     notify_secret: str = ""
     """What signs those webhooks: `whsec_…`, two while one is replaced."""
+
+    personal: Policy = "allow"
+    """What becomes of personal data that agents give, where their guards do not say."""
 
     model: str | None = None
     """The language model of the examples, e.g. `openai:gpt-5-mini`; unset, a script plays one."""

@@ -28,7 +28,7 @@ def _own_settings() -> Iterator[None]:
         for name in after.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
-        settings.cache_clear()
+    settings.cache_clear()  # what a test has set for itself is gone from the environment, but not from there
 
 
 def _settings() -> dict[str, str]:

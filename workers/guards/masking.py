@@ -15,6 +15,7 @@ from orchestrator.masking.masker import NAMED_SECRET, Findings, Masker
 from orchestrator.masking.tokens import SECRETS
 from schemas.errors import OutputRefused
 from schemas.events import EventKind
+from schemas.settings import settings
 from workers.guards.personal import PERSONAL
 from workers.guards.policy import Guard
 
@@ -47,8 +48,9 @@ class Mask:
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
+        self._personal = guard.personal or settings().personal
         self.notes: list[Note] = []
-        personal = guard.kinds if guard.personal != "allow" else ()
+        personal = guard.kinds if self._personal != "allow" else ()
         self._given = masker(guard.secrets != "allow", personal)
         """What programs read again: outputs, the journal, what agents share."""
         self._shown = masker(True, personal)
@@ -76,7 +78,7 @@ class Mask:
     def _refused(self) -> Container[str]:
         secrets = {"credential", *(kind.name for kind in SECRETS), NAMED_SECRET}
         return (secrets if self.guard.secrets == "refuse" else set()) | (
-            set(self.guard.kinds) if self.guard.personal == "refuse" else set()
+            set(self.guard.kinds) if self._personal == "refuse" else set()
         )
 
     def shown(self, where: str, value: Any) -> Any:

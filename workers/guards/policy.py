@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.errors import Fault
+from schemas.settings import Policy
 from workers.guards.personal import KINDS, PersonalKind
-
-Policy = Literal["mask", "refuse", "allow"]
 
 
 class Guard(Frozen):
@@ -24,7 +23,8 @@ class Guard(Frozen):
     """
 
     secrets: Policy = "mask"
-    personal: Policy = "allow"
+    personal: Policy | None = None
+    """None is what `BATON_PERSONAL` of the worker says, which is `allow` if it says nothing."""
     kinds: tuple[PersonalKind, ...] = KINDS
     """The personal data that is looked for."""
     injection: bool | Callable[..., Any] = True

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from orchestrator.definitions.vocabulary import each, workflow
-from orchestrator.engine import Claimed, Engine, Finished, Pointer, WorkerId
+from orchestrator.engine import Claimed, Engine, Finished, Pointer, Wanted, WorkerId
 from orchestrator.engine.call_limits import Admission, CallBefore
 from orchestrator.engine.gates import bars
 from orchestrator.engine.journals import Entry
@@ -67,6 +67,19 @@ def test_no_more_calls_are_made_at_a_time_in_one_batch_or_several(bench: Bench) 
 
     assert passes(bench, *calls[:2]) == 2
     assert passes(bench, *calls[2:]) == 1
+
+
+def test_tools_and_models_whose_limits_bear_one_name_count_together(bench: Bench) -> None:
+    shared = Limit(name="acme", concurrency=2)
+    one, two, three, four = working(bench, 4)
+
+    assert passes(bench, before(one, shared, tool="bell"), before(two, shared, tool="horn")) == 2
+    (verdict,) = ask(bench, before(three, shared, tool="drum"))
+    assert (verdict.passes, verdict.limit) == (False, "concurrency of calls under acme")
+    # Steps under that name are counted by themselves: one that holds a place waits for no other
+    steps = Wanted(Pointer(bench.submit(WORK, [1]), "0/0"), "work", (shared,))
+    assert isinstance(bench.engine.claim_within(steps), Claimed)
+    assert passes(bench, before(four, tool="drum")) == 1
 
 
 def test_calls_of_one_attempt_count_one_by_one(bench: Bench) -> None:

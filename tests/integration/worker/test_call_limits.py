@@ -312,10 +312,16 @@ def test_what_several_agents_declare_for_a_model_is_limited_once() -> None:
     declared = [
         {"openai:a": (Limit(concurrency=3), rate)},
         {"openai:a": (Limit(concurrency=2, rate="60/m", burst=2), tenant), "openai:b": ()},
+        {"openai:a": (Limit(name="acme", concurrency=1),)},
     ]
 
     assert of_models(declared) == {
-        "openai:a": (Limit(concurrency=2), tenant, Limit(rate="60/m", burst=2)),
+        "openai:a": (
+            Limit(concurrency=2),
+            tenant,
+            Limit(name="acme", concurrency=1),
+            Limit(rate="60/m", burst=2),
+        ),
     }
 
 

@@ -14,6 +14,7 @@ from orchestrator import approve, route, rule, workflow
 from schemas import RunState
 from schemas.errors import DefinitionError
 from schemas.events import EventKind
+from schemas.settings import settings
 from tests.integration.worker.test_asking import Desk
 from tests.integration.worker.test_thinking import ask, provided, spent, told, writer
 from tests.integration.worker.test_thinking import desk as desk
@@ -115,6 +116,24 @@ def test_what_no_longer_fits_its_schema_is_refused(desk: Desk) -> None:
 
     assert "typed gave what cannot be masked: email in to" in str(end.error)
     assert MAIL not in stored(desk)
+
+
+@pytest.mark.parametrize(
+    ("guard", "contact"),
+    [(None, "<email>"), (Guard(injection=False), "<email>"), (Guard(personal="allow"), MAIL)],
+)
+def test_an_operator_says_what_becomes_of_personal_data_where_no_guard_does(
+    desk: Desk, guard: Guard | None, contact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATON_PERSONAL", "mask")
+    settings.cache_clear()
+
+    @agent(guard=guard)
+    async def one(_: Any) -> Customer:
+        return Customer(name="Ada", contact=MAIL)
+
+    output: Any = desk.end(run_of(desk, one)).output
+    assert output["contact"] == contact
 
 
 def test_a_number_is_personal_data_as_its_digits_are(desk: Desk) -> None:
