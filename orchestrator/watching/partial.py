@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.engine.gather import resolve_all
+from orchestrator.engine.json_texts import Unreadable, read
 from orchestrator.engine.plans import Plans
 from orchestrator.store import view_queries as sql
 from orchestrator.store.connect import Conn
@@ -48,15 +49,17 @@ class _Found(NamedTuple):
 def partial_outputs(conn: Conn, plans: Plans, run_id: UUID) -> tuple[PartialOutput, ...]:
     """The outputs of the last finished stages, those of branches beside each other in their order.
 
-    What has been made of an output stands for it. Of a child run that has ended without a result it is what that one
-    has come to.
+    What has been made of an output stands for it, and one that this program cannot read is left out. Of a child run
+    that has ended without a result it is what that one has come to.
     """
-    return tuple(
-        PartialOutput(
-            run_id=one.run_id, path=one.step.path, agent=one.step.agent, output=_value(conn, plans, one)
-        )
-        for one in _Checkpoints(conn, run_id).last_below("")[:MOST]
-    )
+    told = []
+    for one in _Checkpoints(conn, run_id).last_below("")[:MOST]:
+        with suppress(Unreadable):  # of which its run may have failed
+            output = _value(conn, plans, one)
+            told.append(
+                PartialOutput(run_id=one.run_id, path=one.step.path, agent=one.step.agent, output=output)
+            )
+    return tuple(told)
 
 
 def _value(conn: Conn, plans: Plans, found: _Found) -> Any:
@@ -64,9 +67,9 @@ def _value(conn: Conn, plans: Plans, found: _Found) -> Any:
     if found.output_ref.startswith("all:"):
         (definition,) = conn.execute(sql.SELECT_DEFINITION, keys).fetchone() or (None,)
         plan = plans.load(str(definition), conn)
-        return json.loads(resolve_all(conn, found.run_id, plan, found.output_ref))
+        return read(resolve_all(conn, found.run_id, plan, found.output_ref))
     (text,) = conn.execute(sql.SELECT_OUTPUT, keys | {"ref": found.output_ref}).fetchone() or (None,)
-    return None if text is None else json.loads(text)
+    return None if text is None else read(text)
 
 
 class _Checkpoints:

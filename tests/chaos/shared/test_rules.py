@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,7 @@ from workers.tools.calling import Caller
 
 Patch = pytest.MonkeyPatch
 MANY = tuple(range(1, 9))
+STORMS = 5
 
 
 @pytest.fixture
@@ -62,13 +64,25 @@ CIRCUITS = {
 
 @pytest.mark.parametrize(("part", "other", "storm", "rule"), CIRCUITS.values(), ids=CIRCUITS)
 def test_a_circuit_that_is_none_is_noticed(
-    bureau: Bureau, monkeypatch: Patch, part: str, other: str, storm: int, rule: str
+    databases: Databases,
+    broker: str,
+    monkeypatch: Patch,
+    part: str,
+    other: str,
+    storm: int,
+    rule: str,
 ) -> None:
     broken = _changed(script.SCRIPT, {part: other})
     monkeypatch.setattr(circuits, "SCRIPT", broken)
     monkeypatch.setattr(circuits, "SHA", hashlib.sha1(broken.encode()).hexdigest())  # noqa: S324
 
-    found(check(bureau.run(MANY[:storm], storm=storm)), rule)
+    # Whether many come to it at once is for the machine to say, so a few storms may be needed.
+    for _ in range(STORMS):
+        with contextmanager(opened)(databases, broker, monkeypatch) as bureau:
+            verdict = check(bureau.run(MANY[:storm], storm=storm))
+        if rule in verdict.broken:
+            return
+    found(verdict, rule)
 
 
 def test_calls_that_do_not_wait_for_an_equal_one_are_noticed(bureau: Bureau, monkeypatch: Patch) -> None:

@@ -137,8 +137,14 @@ def test_a_small_program_that_is_given_up_is_killed() -> None:
 
 def _busy(name: str) -> list[psutil.Process]:
     """Children of this process that compute."""
-    children = [one for one in psutil.Process().children() if name in one.name()]
-    return [one for one in children if one.cpu_percent(0.05) > 20]
+    return [one for one in psutil.Process().children() if _computes(one, name)]
+
+
+def _computes(one: psutil.Process, name: str) -> bool:
+    try:
+        return name in one.name() and one.cpu_percent(0.05) > 20
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return False
 
 
 # --- CPython in bubblewrap ------------------------------------------------------------------------------------
