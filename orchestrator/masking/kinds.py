@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import merge
 
 LONG = 20
 """Characters of a word that may hold a token."""
@@ -17,7 +18,9 @@ LONG = 20
 class Kind:
     """What it is, and how it is found.
 
-    To look for a fixed piece costs a hundredth of what a regular expression does that begins anywhere.
+    To look for a fixed piece costs a hundredth of what a regular expression does that begins anywhere. Texts come from
+    anybody: what could follow a mark and then turn out to be none has to have a greatest length, or a text that
+    repeats the mark takes time by the square of its length.
     """
 
     name: str
@@ -40,41 +43,75 @@ class Kind:
     """What is looked for first, once for several kinds: without it there is none of this."""
     valid: Callable[[str], bool] | None = None
     """What else has to be true of it: a checksum."""
+    alike: re.Pattern[str] | None = None
+    """All that begin in one of these end as the first of them does: where that is none, none is."""
+    more: re.Pattern[str] | None = None
+    """What follows belongs to it, too, as far as this goes: its pattern itself decides after so many characters."""
 
     def masked(self, text: str, low: str) -> tuple[str, int]:
         """The text without any of this kind, and how many were there. `low` is the text in small letters."""
         made, done, times = [], 0, 0
-        for match in self._candidates(text, low):
-            start, end = self._span(text, match)
-            if start < done:
-                continue
+        for start, end in self._spans(text, low):
             made += [text[done:start], f"<{self.name}>"]
             done, times = end, times + 1
         return ("".join((*made, text[done:])), times) if times else (text, 0)
 
     def may_be_in(self, text: str, low: str) -> bool:
         """Whether there could be one in a JSON text, where a letter before it may be the end of `\\n`."""
-        return next(self._candidates(text, low), None) is not None
+        if not self.marks:
+            return self.pattern.search(text) is not None
+        done = 0
+        for at, begin in self._places(text, low):
+            if at >= done:
+                if self.pattern.match(text, begin) is not None:
+                    return True
+                done = self._same_end(text, begin)
+        return False
 
     @cached_property
     def _group(self) -> int | str:
         return "it" if "it" in self.pattern.groupindex else 0
 
-    def _candidates(self, text: str, low: str) -> Iterator[re.Match[str]]:
-        if not self.marks:
-            return self.pattern.finditer(text)
-        found = [match for mark in self.marks for match in self._at(mark, text, low if self.folded else text)]
-        return iter(sorted(found, key=re.Match.start) if len(found) > 1 else found)
+    def _spans(self, text: str, low: str) -> Iterator[tuple[int, int]]:
+        """What is to be masked, one after the other."""
+        if self.marks:
+            yield from self._marked(text, low)
+            return
+        for match in self.pattern.finditer(text):
+            start, end = self._span(text, match)
+            if start >= 0:
+                yield start, end
 
-    def _at(self, mark: str, text: str, searched: str) -> Iterator[re.Match[str]]:
-        if len(searched) != len(text):  # there are letters whose small form is two
-            searched = text
-        at = searched.find(mark)
-        while at >= 0:
-            match = self.pattern.match(text, max(0, at - self.back))
-            if match is not None:
-                yield match
-            at = searched.find(mark, at + 1)
+    def _marked(self, text: str, low: str) -> Iterator[tuple[int, int]]:
+        """As `_spans`. What was found is not read again: a text that is made of marks takes no longer than others."""
+        done = 0
+        for at, begin in self._places(text, low):
+            if at < done or not self._may_begin(text, begin):
+                continue
+            match = self.pattern.match(text, begin)
+            if match is None:
+                done = max(done, self._same_end(text, begin))
+                continue
+            start, end = self._span(text, match)
+            if start >= done:
+                rest = self.more.match(text, end) if self.more is not None else None
+                done = rest.end() if rest is not None else end
+                yield start, done
+
+    def _same_end(self, text: str, at: int) -> int:
+        """Up to where none begins, since one that begins here is none."""
+        word = self.alike.match(text, at) if self.alike is not None else None
+        return word.end() if word is not None else 0
+
+    def _may_begin(self, text: str, at: int) -> bool:
+        return self.before is not None or self.inside or _is_boundary(text, at)
+
+    def _places(self, text: str, low: str) -> Iterator[tuple[int, int]]:
+        """Each mark, and where what it belongs to begins."""
+        searched = low if self.folded else text
+        ways = [_places_of(mark, searched) for mark in self.marks]
+        for at in merge(*ways) if len(ways) > 1 else ways[0]:
+            yield at, max(0, at - self.back)
 
     def _span(self, text: str, match: re.Match[str]) -> tuple[int, int]:
         """What is to be masked; it begins before all others if it is none of this kind."""
@@ -84,10 +121,23 @@ class Kind:
             if first is None:
                 return -1, -1
             begin = start = first.start()
-        is_one = self.inside or _is_boundary(text, begin)
-        if not is_one or (self.valid is not None and not self.valid(match[self._group])):
+        if not self.inside and not _is_boundary(text, begin):
+            return -1, -1
+        if self.valid is not None and not self.valid(match[self._group]):
             return -1, -1
         return start, end
+
+
+def small(text: str) -> str:
+    """In small letters, each in its place: there is one letter whose small form is two."""
+    return text.replace("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i").lower()
+
+
+def _places_of(mark: str, text: str) -> Iterator[int]:
+    at = text.find(mark)
+    while at >= 0:
+        yield at
+        at = text.find(mark, at + 1)
 
 
 def any_of(pieces: Iterable[str]) -> re.Pattern[str]:

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterator
 from typing import Any
 
 from orchestrator.credentials import holds_own, own
-from orchestrator.masking.kinds import LONG, Kind, any_of
+from orchestrator.masking.kinds import LONG, Kind, any_of, small
 from orchestrator.masking.tokens import FIELD, SECRETS, is_named_secret
 
 _LONG_NUMBER = re.compile(r"(?<![\d.])\d{8,}(?![\d.])")
@@ -74,11 +74,11 @@ class Masker:
         cleaned = own(text)
         if cleaned != text:
             found.add("credential", field, 1)
-        low = cleaned.lower() if self._others else cleaned
+        low = small(cleaned) if self._others else cleaned
         for kind in self._likely(cleaned, low):
             cleaned, times = kind.masked(cleaned, low)
             if times:
-                low = cleaned.lower()
+                low = small(cleaned)
                 found.add(kind.name, field, times)
         return cleaned
 
@@ -93,7 +93,7 @@ class Masker:
     def _may_be_in(self, text: str) -> bool:
         if holds_own(text):
             return True
-        low = text.lower() if self._others else text
+        low = small(text) if self._others else text
         # Where something is said to be a secret, it may be by the name of a field.
         return any(kind.needs is FIELD or kind.may_be_in(text, low) for kind in self._likely(text, low))
 
@@ -169,7 +169,7 @@ def _nested(text: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets in brackets
         return None
 
 

@@ -12,8 +12,18 @@ import re
 from orchestrator.masking.kinds import Kind, is_random
 
 
-def _token(name: str, pattern: str, *marks: str, back: int = 0, inside: bool = False) -> Kind:
-    return Kind(f"secret:{name}", re.compile(pattern), marks, back=back, inside=inside, in_long_word=True)
+def _token(
+    name: str, pattern: str, *marks: str, back: int = 0, inside: bool = False, alike: str = ""
+) -> Kind:
+    return Kind(
+        f"secret:{name}",
+        re.compile(pattern),
+        marks,
+        back=back,
+        inside=inside,
+        in_long_word=True,
+        alike=re.compile(alike) if alike else None,
+    )
 
 
 def _block(name: str, pattern: str, *marks: str) -> Kind:
@@ -89,11 +99,11 @@ _SERVICES = (
 )  # fmt: skip
 
 _FORMS = (
-    _token("jwt", r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}", "eyJ"),  # jwt, RFC 7519
+    _token("jwt", r"eyJ[\w-]{10,}+\.eyJ[\w-]{10,}+\.[\w-]{10,}", "eyJ", alike=r"[\w-]+"),  # jwt, RFC 7519
     _token("age", r"AGE-SECRET-KEY-1[A-Z0-9]{58}\b", "AGE-SECRET-KEY-1"),  # age-secret-key
-    # private-key, RFC 7468; also where its lines were joined, and where its end is missing
+    # private-key, RFC 7468; also where its lines were joined, and where its end is missing; in none another begins
     _block("private-key", r"-----BEGIN[A-Z0-9 ]{0,40} PRIVATE KEY(?: BLOCK)?-----"
-           r"(?:[\sa-zA-Z0-9+/=:,\\.-]*?-----END[A-Z0-9 ]{0,40} PRIVATE KEY(?: BLOCK)?-----"
+           r"(?:(?:(?!-----BEGIN)[\sa-zA-Z0-9+/=:,\\.-])*?-----END[A-Z0-9 ]{0,40} PRIVATE KEY(?: BLOCK)?-----"
            r"|(?:\s*(?:\\[rn])*[a-zA-Z0-9+/=]{16,})*)", "-----BEGIN"),
 )  # fmt: skip
 
@@ -133,18 +143,20 @@ SECRETS: tuple[Kind, ...] = (
     # RFC 3986, userinfo
     Kind("secret:url", re.compile(r"://[^\s:/@\"'<>]*:(?P<it>[^\s/@\"'<>]+)@"), ("://",), inside=True,
          valid=_is_no_stand_in),
+    # What stands behind a word is judged by its first 256 characters, and masked as far as it goes.
     # RFC 6750, section 2.3, and what services document as their own: a short word is no reason to let it pass
     Kind("secret:query",
          re.compile(r"[?&](?i:(?:(?:access|api|auth|bearer|id|refresh|session)[_-]?)?token|api[_-]?key|client[_-]?secret"
-                    r"|secret|passw(?:or)?d|pwd)=(?P<it>[^\s&#\"'`<>,;(){}\[\]\\]{8,})"),
-         ("?", "&"), inside=True, valid=_is_no_stand_in),
+                    r"|secret|passw(?:or)?d|pwd)=(?P<it>[^\s&#\"'`<>,;(){}\[\]\\]{8,256})"),
+         ("?", "&"), inside=True, valid=_is_no_stand_in, more=re.compile(r"[^\s&#\"'`<>,;(){}\[\]\\]+")),
     # RFC 9110, credentials
     Kind("secret:authorization", re.compile(r"(?i)(?:bearer|basic|token)[ :]{1,3}(?P<it>[\w+/.~=-]{16,})"),
          ("bearer", "basic", "token"), folded=True, valid=_is_assigned),
     Kind("secret:assigned",
          re.compile(rf"(?i)(?:{_WORDS})(?:\\?[\"'`])?\s{{0,3}}(?:=>|:=|[=:])\s{{0,3}}(?:\\?[\"'`])?"
-                    r"(?P<it>[^\s\"'`<>,;(){}\[\]\\]{10,})"),
-         _STEMS, folded=True, inside=True, needs=FIELD, valid=_is_assigned),
+                    r"(?P<it>[^\s\"'`<>,;(){}\[\]\\]{10,256})"),
+         _STEMS, folded=True, inside=True, needs=FIELD, valid=_is_assigned,
+         more=re.compile(r"[^\s\"'`<>,;(){}\[\]\\]+")),
 )  # fmt: skip
 
 

@@ -23,6 +23,10 @@ MOST = 200_000
 """Characters that are looked at; of a longer text its beginning and its end."""
 
 
+PIECE = 500
+"""Characters that are brought to their plain form together."""
+
+
 class Suspicion(Frozen):
     """How sure it is that a text wants to give orders, and why: never in its own words."""
 
@@ -58,6 +62,8 @@ def _sign(reason: str, weight: float, marks: str, pattern: str) -> _Sign:
     return _Sign(reason, weight, tuple(marks.split("|")), re.compile(pattern))
 
 
+# Whatever repeats has a greatest length: texts come from anybody, and one that is made of beginnings must not hold up
+# a worker.
 _SIGNS = (
     _sign("it says to ignore instructions", 0.7,
           "ignore|disregard|forget|override|bypass|do not follow|don't follow|stop following",
@@ -67,29 +73,29 @@ _SIGNS = (
     _sign("it says to ignore instructions", 0.7, "ignor|vergiss|missachte|olvida|omite|oubli|忽略|无视|忘记",
           r"\b(?:ignoriere?|vergiss|missachte)\b[^.!?\n]{0,40}\b(?:anweisung|instruktion|befehl|regel)"
           r"|\b(?:ignora|olvida|omite)\b[^.!?\n]{0,40}\binstrucciones"
-          r"|\b(?:ignore[rz]?|oublie[rz]?)\b[^.!?\n]{0,40}\b(?:instructions|consignes)\s+(?:précédentes|antérieures)"
+          r"|\b(?:ignore[rz]?|oublie[rz]?)\b[^.!?\n]{0,40}\b(?:instructions|consignes)\s{1,9}(?:précédentes|antérieures)"
           r"|(?:忽略|无视|忘记)[^。\n]{0,12}(?:指令|指示|说明)"),
     _sign("it says who the model is", 0.5, "you are now|from now on|act as if you|pretend ",
           r"\b(?:you are now|from now on,? you(?: are|'re| will)|act as if you (?:are|were)|pretend (?:to be|you are))"
           r"\b[^.\n]{0,60}\b(?:an?|the|no longer|free|unrestricted|developer|dan|admin|root|assistant|ai|model|mode)"
           r"\b"),
     _sign("it announces new instructions", 0.5, "new|updated|revised|real|actual|important|urgent|additional|hidden",
-          r"\b(?:new|updated|revised|real|actual|important|urgent|additional|hidden)\s+(?:system\s+)?"
-          r"(?:instructions?|prompt|orders)\s*(?:for (?:the )?(?:ai|assistant|model|agent))?\s*[:\-]"),
+          r"\b(?:new|updated|revised|real|actual|important|urgent|additional|hidden)\s{1,9}(?:system\s{1,9})?"
+          r"(?:instructions?|prompt|orders)\s{0,9}(?:for (?:the )?(?:ai|assistant|model|agent))?\s{0,9}[:\-]"),
     _sign("it speaks to the model", 0.5, "attention|note|message|instruction|reminder|if you are a",
-          r"\b(?:attention|note|message|instructions?|reminder)\s*(?:to|for)\s*(?:the|any|all)?\s*"
-          r"(?:ai|llm|language model|assistant|chatbot|agent)s?\b\s*[:,\-]"
-          r"|\bif you are an?\s+(?:ai|llm|language model|assistant|agent|bot)\b"),
+          r"\b(?:attention|note|message|instructions?|reminder)\s{0,9}(?:to|for)\s{0,9}(?:the|any|all)?\s{0,9}"
+          r"(?:ai|llm|language model|assistant|chatbot|agent)s?\b\s{0,9}[:,\-]"
+          r"|\bif you are an?\s{1,9}(?:ai|llm|language model|assistant|agent|bot)\b"),
     _sign("it asks for what the model was told", 0.6, "reveal|repeat|print|show|output|leak|tell me|send",
-          r"\b(?:reveal|repeat|print|show|output|leak|tell me|send)\b[^.!?\n]{0,30}\b(?:your|the)\s+"
-          r"(?:system|initial|hidden|original|secret)\s+(?:prompt|instructions?|message)"),
+          r"\b(?:reveal|repeat|print|show|output|leak|tell me|send)\b[^.!?\n]{0,30}\b(?:your|the)\s{1,9}"
+          r"(?:system|initial|hidden|original|secret)\s{1,9}(?:prompt|instructions?|message)"),
     _sign("it says to hide something from people", 0.5, "do not |don't |never |without ",
-          r"\b(?:do not|don't|never|without)\s+(?:tell|mention|inform|alert|notify|reveal)(?:ing)?\b"
+          r"\b(?:do not|don't|never|without)\s{1,9}(?:tell|mention|inform|alert|notify|reveal)(?:ing)?\b"
           r"[^.!?\n]{0,30}\b(?:user|human|person|anyone|owner|operator|customer)s?\b"),
     _sign("it says where to send data", 0.5, "send|post|forward|upload|exfiltrate|transmit|email|e-mail",
           r"\b(?:send|post|forward|upload|exfiltrate|transmit|email|e-mail)\b[^.!?\n]{0,60}\b(?:conversation|history|context"
           r"|secrets?|passwords?|credentials?|api keys?|tokens?|data|everything|contents?|messages?)\b[^.!?\n]{0,40}"
-          r"(?:https?://|\bto\s+[\w.+-]+@)"),
+          r"(?:https?://|\bto\s{1,9}[\w.+-]+@)"),
     _sign("it says to call a tool", 0.4, "you must|you should|please|now|immediately",
           r"\b(?:you must|you should|please|now|immediately)\b[^.!?\n]{0,20}\b(?:call|invoke|run|execute|use)\b"
           r"[^.!?\n]{0,20}\b(?:tool|function|command)\b"),
@@ -98,10 +104,13 @@ _SIGNS = (
           r"|</?(?:system|assistant|tool_result|tool_response|function_results?|system[-_]prompt)>"
           r"|<start_of_turn>|<end_of_turn>"),
     _sign("it has lines that pretend to be another speaker", 0.4, "\n",
-          r"\n[ \t#*]*(?:system|assistant|developer)(?: message| prompt)?[ \t*]*:[ \t]*\S"),
+          r"\n[ \t#*]{0,99}(?:system|assistant|developer)(?: message| prompt)?[ \t*]{0,9}:[ \t]{0,99}\S"),
     _sign("it has a picture whose address carries data", 0.6, "![|<img",
-          r"!\[[^\]\n]{0,200}\]\(\s*https?://[^)\s]+[?&/][^)\s]*(?:=|%3d|\{|\$)[^)\s]*\)"
-          r"|<img\b[^>]{0,200}\bsrc\s*=\s*[\"']?https?://[^\"'>\s]+\?[^\"'>\s]*(?:\{|\$|data=|q=|secret|token)"),
+          # In none of both another one begins, so no part of a text is read for many of them.
+          r"!\[[^\]\n]{0,200}\]\(\s{0,9}https?://[^)\s][^)\s?&/]{0,300}[?&/]"
+          r"(?:[^)\s=%{$!]|%(?!3d)|!(?!\[))*+(?:=|%3d|[{$])"
+          r"|<img\b[^<>]{0,200}\bsrc\s{0,9}=\s{0,9}[\"']?https?://[^\"'<>\s?]{1,300}\?[^\"'<>\s]*?"
+          r"(?:\{|\$|data=|q=|secret|token)"),
 )  # fmt: skip
 
 _TAGS = re.compile("[\U000e0020-\U000e007f]{2,}")
@@ -159,7 +168,9 @@ def _plain(text: str) -> str:
     if text.isascii():
         return text
     shown = "".join(chr(ord(c) - 0xE0000) if "\U000e0020" <= c < "\U000e007f" else c for c in text)
-    return _UNSEEN.sub("", unicodedata.normalize("NFKC", shown))
+    # Piece by piece: to put accents in order takes time by the square of their number.
+    pieces = (unicodedata.normalize("NFKC", shown[at : at + PIECE]) for at in range(0, len(shown), PIECE))
+    return _UNSEEN.sub("", "".join(pieces))
 
 
 def _decoded(blob: str) -> str:

@@ -205,7 +205,7 @@ def test_what_holds_nothing_stays_as_it_is_to_the_letter() -> None:
 
 def test_data_without_a_string_is_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vector of 3,000 numbers would take a millisecond."""
-    monkeypatch.setattr(Kind, "_candidates", lambda *_: pytest.fail("it was searched"))
+    monkeypatch.setattr(Kind, "may_be_in", lambda *_: pytest.fail("it was searched"))
     assert masker(True, KINDS).json("[0.25,-1,true,null]", Findings()) == "[0.25,-1,true,null]"
 
 
