@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from orchestrator.engine.accounts import put_budget
+from orchestrator.engine.accounts import DUST, put_budget
 from orchestrator.engine.limits import GRACE
 from orchestrator.store import budget_queries as sql
 from orchestrator.store.connect import Conn, Pool
@@ -105,7 +105,7 @@ def _shown(
         spent=Usage.model_validate(dict(zip(_PARTS, spent, strict=True))),
         seconds=seconds,
         reserved=Usage.model_validate(dict(zip(_PARTS, figures[4:], strict=True))),
-        used=max(gone[part] / limit for part, limit in limits.items() if limit is not None),
+        used=max(gone[part] / max(limit, DUST) for part, limit in limits.items() if limit is not None),
     )
 
 

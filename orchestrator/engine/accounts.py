@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrator.engine.values import Claimed, Pointer
 from orchestrator.store import budget_queries as sql
-from orchestrator.store.connect import Conn
+from orchestrator.store.connect import Conn, surveying
 from schemas.usage import Bounds, Budget
 from schemas.workflows import Debate, Joining, Leaf, Round, Stage
 
@@ -64,7 +64,8 @@ def put_budget(conn: Conn, scope: str, name: str, per: str, budget: Budget, orig
     with conn.transaction():
         if conn.execute(sql.PUT_BUDGET, keys).fetchone() == (True,):
             conn.execute(sql.HOLD_COSTS)
-            conn.execute(sql.COUNT_BEFORE, {"account": f"{per}:{scope}:{name}"})
+            with surveying(conn):
+                conn.execute(sql.COUNT_BEFORE, {"account": f"{per}:{scope}:{name}"})
 
 
 def used_up(conn: Conn, begun: Sequence[Claimed]) -> dict[Pointer, str]:

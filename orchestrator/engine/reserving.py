@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from orchestrator.engine.accounts import DUST, UNITS, named, opens, put_budget, told, waited_for
+from orchestrator.engine.limits import GRACE
 from orchestrator.engine.patience import patiently
 from orchestrator.engine.settling import Lapsed, Settling, lapse
 from orchestrator.engine.spending import warn
@@ -143,6 +144,9 @@ class Reserving(Settling):
                     if lapsed.freed:
                         answers = _answers(wishes, wanted, _books(conn, wishes, terms), over)
                 granted = [one for one, answer in zip(wishes, answers, strict=True) if answer == Granted()]
+                if refused := {one.id for one in wishes} - {one.id for one in granted}:
+                    # Whoever asks once more, for the answer was lost, may have been let through then.
+                    conn.execute(settling_queries.DELETE_RESERVATIONS, {"ids": sorted(refused)})
                 conn.execute(sql.INSERT_RESERVATIONS, _reservations(granted, wanted))
             warn(conn, lapsed.spent, lapsed.runs)
         return answers
@@ -186,6 +190,7 @@ def _over(conn: Conn, wishes: Sequence[Wish]) -> set[UUID]:
         "runs": [one.run_id for one in wishes],
         "paths": [one.path for one in wishes],
         "attempts": [one.attempt for one in wishes],
+        "grace": GRACE,
     }
     return {call for (call,) in conn.execute(sql.SELECT_OVER, columns).fetchall()}
 
@@ -221,10 +226,10 @@ def _reservations(granted: Sequence[Wish], wanted: Mapping[UUID, Sequence[str]])
         "attempts": [one.attempt for one, _ in rows],
         "tokens": [min(one.worst.tokens, MOST) for one, _ in rows],
         "usds": [min(one.worst.usd, MOST) for one, _ in rows],
-        "calls": [one.worst.model_calls for one, _ in rows],
+        "calls": [min(one.worst.model_calls, MOST) for one, _ in rows],
         "agents": [one.agent for one, _ in rows],
         "models": [one.name for one, _ in rows],
         "least_tokens": [min(one.least.tokens, MOST) for one, _ in rows],
         "least_usds": [min(one.least.usd, MOST) for one, _ in rows],
-        "least_calls": [one.least.model_calls for one, _ in rows],
+        "least_calls": [min(one.least.model_calls, MOST) for one, _ in rows],
     }

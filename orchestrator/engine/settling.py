@@ -98,7 +98,7 @@ class Settling(Ground):
             "tokens": [min(one.usage.tokens, MOST) for one in paid],
             "outputs": [min(one.output_tokens, MOST) for one in paid],
             "usds": [min(one.usage.usd, MOST) for one in paid],
-            "calls": [one.usage.model_calls for one in paid],
+            "calls": [min(one.usage.model_calls, MOST) for one in paid],
         }
         columns = {
             "runs": [one.run_id for one in paid],

@@ -56,12 +56,14 @@ EXISTS (SELECT FROM steps s WHERE s.run_id = v.run_id AND s.path = v.path AND s.
              AND s.finished_at > clock_timestamp() - make_interval(secs => %(grace)s)) OFFSET 0)
 """
 
-# Of a step that was cancelled its worker hears a little later.
+# Of a step that was cancelled its worker hears a little later. One that hears of it later still was stopped: nothing
+# could be set aside for its call, which nobody would hold.
 SELECT_OVER: LiteralString = """
 SELECT g.id
 FROM unnest(%(ids)s::uuid[], %(runs)s::uuid[], %(paths)s::text[], %(attempts)s::int[]) AS g(id, run_id, path, attempt)
 JOIN steps s ON s.run_id = g.run_id AND s.path = g.path
 WHERE s.attempt <> g.attempt OR s.state || '' NOT IN ('running', 'cancelled', 'skipped')
+   OR s.state || '' <> 'running' AND s.finished_at <= clock_timestamp() - make_interval(secs => %(grace)s)
 """
 
 _SPENT: LiteralString = """
@@ -172,13 +174,22 @@ ON CONFLICT DO NOTHING
 """
 
 
-# What an operator has set stands, whatever the code of an agent says.
+# What an operator has set stands, whatever the code of an agent says. When a part of another amount is used up, that is
+# news again.
 PUT_BUDGET: LiteralString = """
-INSERT INTO budgets AS b (account, scope, name, per, terms, origin)
-VALUES (%(per)s || ':' || %(scope)s || ':' || %(name)s, %(scope)s, %(name)s, %(per)s, %(terms)s::jsonb, %(origin)s)
-ON CONFLICT (account) DO UPDATE SET terms = excluded.terms, origin = excluded.origin
-WHERE excluded.origin = 'operator' OR b.origin = 'code' AND b.terms <> excluded.terms
-RETURNING xmax = 0 AS is_new
+WITH was AS (
+    SELECT terms FROM budgets WHERE account = %(per)s || ':' || %(scope)s || ':' || %(name)s
+), put AS (
+    INSERT INTO budgets AS b (account, scope, name, per, terms, origin)
+    VALUES (%(per)s || ':' || %(scope)s || ':' || %(name)s, %(scope)s, %(name)s, %(per)s, %(terms)s::jsonb, %(origin)s)
+    ON CONFLICT (account) DO UPDATE SET terms = excluded.terms, origin = excluded.origin
+    WHERE excluded.origin = 'operator' OR b.origin = 'code' AND b.terms <> excluded.terms
+    RETURNING account, terms, xmax = 0 AS is_new
+), untold AS (
+    DELETE FROM budget_warnings n USING put
+    WHERE n.account = put.account AND NOT EXISTS (SELECT FROM was WHERE was.terms = put.terms)
+)
+SELECT is_new FROM put
 """
 
 # Nothing is paid for between the look at what was and the commit of what counts from then on.

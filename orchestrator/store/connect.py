@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol
 
 import psycopg
 from psycopg import Connection, Cursor
@@ -185,6 +185,20 @@ class Pool:
             conn.close()
             raise
         return conn
+
+
+_AS_THE_SERVER_LIKES: LiteralString = """
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_seqscan', 'on', true),
+       set_config('enable_hashjoin', 'on', true), set_config('enable_mergejoin', 'on', true)
+"""
+
+
+@contextmanager
+def surveying(conn: Conn) -> Iterator[None]:
+    """A transaction whose statements read much of large tables: they are planned anew, for what is in those."""
+    with conn.transaction():
+        conn.execute(_AS_THE_SERVER_LIKES)
+        yield
 
 
 def _configure(conn: Conn) -> None:

@@ -15,13 +15,18 @@ from typing import LiteralString
 
 from orchestrator.store.budget_queries import LIVE, standing
 
-# For each budget a line of what is `booked`, in the window in which it was.
-_COUNTED: LiteralString = (
-    """
+
+def _counted(unless: LiteralString = "") -> LiteralString:
+    """For each budget a line of what is `booked`, in the window in which it was; `unless` leaves out runs."""
+    return (
+        """
 , spent AS (
     INSERT INTO spendings AS k (run_id, stripe, tokens, usd, model_calls, seconds)
     SELECT account, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), 0
     FROM booked g JOIN runs r ON r.id = g.run_id CROSS JOIN LATERAL unnest(r.accounts) AS a(account)
+"""
+        + unless
+        + """
     GROUP BY account ORDER BY account  -- the same order in every transaction, so that two never wait for each other
     ON CONFLICT (run_id, stripe) DO UPDATE
     SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
@@ -32,8 +37,8 @@ _COUNTED: LiteralString = (
     SELECT b.account, b.opens_at, pg_backend_pid() %% 16, sum(g.tokens), sum(g.usd), sum(g.model_calls), 0
     FROM booked g JOIN runs r ON r.id = g.run_id
 """
-    + standing("g.at")
-    + """
+        + standing("g.at")
+        + """
     GROUP BY b.account, b.opens_at ORDER BY b.account, b.opens_at
     ON CONFLICT (account, opens_at, stripe) DO UPDATE
     SET tokens = k.tokens + excluded.tokens, usd = k.usd + excluded.usd,
@@ -41,7 +46,8 @@ _COUNTED: LiteralString = (
     RETURNING account
 )
 """
-)
+    )
+
 
 # Each call once, however often it is told. What it counts in may have changed since it was reserved. Whoever tells it
 # again had not heard of it: the accounts are those of the first time. Without `freed`: calls that were booked before.
@@ -60,7 +66,7 @@ WITH given AS (
     ON CONFLICT (id) DO NOTHING
     RETURNING id, run_id, agent, at, tokens, usd, model_calls
 )"""
-    + _COUNTED
+    + _counted()
     + """
 SELECT account, false AS freed FROM spent UNION SELECT account, false FROM counted
 UNION
@@ -78,7 +84,8 @@ UNION ALL SELECT id::text, NULL FROM given WHERE id NOT IN (SELECT id FROM booke
 """
 )
 
-# What was booked unheard is what its end says. A row that is being corrected is waited for, and is not unheard then.
+# What was booked unheard is what its end says. A row that is being corrected is waited for, and is not unheard then. A
+# run that has failed since and goes on has its budget anew: in that the call was never counted.
 CORRECT: LiteralString = (
     """
 WITH given AS (
@@ -95,7 +102,11 @@ WITH given AS (
     RETURNING c.run_id, c.agent, c.at, g.tokens - was.tokens AS tokens, g.usd - was.usd AS usd,
               g.model_calls - was.model_calls AS model_calls
 )"""
-    + _COUNTED
+    + _counted(
+        """
+    WHERE NOT EXISTS (SELECT FROM events e WHERE e.run_id = account AND e.kind = 'run.failed' AND e.at > g.at)
+"""
+    )
     + """
 SELECT account FROM spent UNION SELECT account FROM counted
 """
@@ -113,7 +124,7 @@ _LAPSED: LiteralString = (
     ON CONFLICT (id) DO NOTHING
     RETURNING id, run_id, agent, at, tokens, usd, model_calls
 )"""
-    + _COUNTED
+    + _counted()
     + """
 SELECT account, true AS freed, run_id FROM gone
 UNION ALL SELECT account, false, NULL FROM spent UNION ALL SELECT account, false, NULL FROM counted

@@ -29,9 +29,11 @@ CROSS JOIN LATERAL (
     GROUP BY b.account, w.opens_at
 ) t
 CROSS JOIN LATERAL (
-    SELECT greatest(t.tokens / (t.terms ->> 'tokens')::float8, (t.usd + 1e-9) / (t.terms ->> 'usd')::float8,
+    -- A budget of next to nothing must not take the quotient beyond all figures.
+    SELECT greatest(t.tokens / (t.terms ->> 'tokens')::float8,
+                    (t.usd + 1e-9) / ((t.terms ->> 'usd')::float8 + 1e-12),
                     t.model_calls / (t.terms ->> 'model_calls')::float8,
-                    t.seconds / (t.terms ->> 'seconds')::float8) AS used
+                    (t.seconds + 1e-9) / ((t.terms ->> 'seconds')::float8 + 1e-12)) AS used
 ) u
 CROSS JOIN LATERAL (SELECT CASE WHEN u.used >= 1 THEN 100 ELSE 80 END AS level) l
 WHERE u.used >= 0.8
@@ -52,8 +54,11 @@ WITH told AS (
         WHERE r.id = ANY (%(runs)s::uuid[]) AND r.state IN ('queued', 'running', 'paused')
           AND CASE WHEN a.per = 'run' THEN r.id::text = a.scope
                    WHEN a.scope = 'tenant' THEN g.account = a.per || ':tenant:' || r.tenant
+                   -- One that summarises for others has no step, but costs.
                    WHEN a.scope = 'agent' THEN EXISTS (SELECT FROM steps s WHERE s.run_id = r.id
                                                        AND g.account = a.per || ':agent:' || s.agent)
+                        OR EXISTS (SELECT FROM costs c WHERE c.run_id = r.id
+                                   AND g.account = a.per || ':agent:' || c.agent)
                    ELSE true END
         LIMIT 1 FOR NO KEY UPDATE
     ) c

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from orchestrator.store import cost_queries as sql
-from orchestrator.store.connect import Pool
+from orchestrator.store.connect import Pool, surveying
 from schemas.budgets import By, Cost
 from schemas.errors import Fault, InputError
 
@@ -23,7 +23,7 @@ class Costs:
         """
         if by not in get_args(By):
             raise InputError("by", [Fault("", f"{by!r} is none of {', '.join(get_args(By))}")])
-        with self._pool.connection() as conn:
+        with self._pool.connection() as conn, surveying(conn):
             rows = conn.execute(sql.SELECT_COSTS, {"by": by, "since": since}).fetchall()
         return [
             Cost(key=key, input_tokens=given, output_tokens=made, usd=usd, model_calls=calls)

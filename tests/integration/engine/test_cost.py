@@ -1,4 +1,4 @@
-"""What a step costs does not depend on how many others its run has."""
+"""What a step costs does not depend on how many others its run has, nor what many have cost on looking each up."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import pytest
 
 from orchestrator.definitions.vocabulary import each, workflow
 from orchestrator.engine import Claimed, Pointer
+from orchestrator.standing_budgets import StandingBudgets
+from orchestrator.watching.costs import Costs
+from schemas.usage import Budget
 from schemas.workflows import WINDOW
 from tests.integration.engine.bench import Bench, done, named
 
@@ -73,3 +76,42 @@ def test_what_a_join_receives_is_read_row_by_row(single: Bench) -> None:
     # Then each result costs a few rows at most, however many there are
     assert len(json.loads(claimed.input)["results"]) == WIDE
     assert (rows_read(single) - before) / WIDE < 5
+
+
+def lookups(bench: Bench) -> int:
+    """How often this bench's connection has looked into an index of runs or of costs."""
+    bench.query("SELECT pg_stat_force_next_flush()")
+    bench.query("SELECT pg_stat_clear_snapshot()")
+    return int(
+        bench.query("SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE relname IN ('runs', 'costs')")[0][0]
+    )
+
+
+def test_what_runs_have_cost_is_added_up_in_one_go(single: Bench) -> None:
+    """While a budget is set nobody can tell what a call has cost: it has to be quick, however many there were."""
+    # Given statements that were planned on an almost empty table, and cached
+    budgets, costs = StandingBudgets(single.pool), Costs(single.pool)
+    single.submit(workflow("w", named("a")))
+    for _ in range(10):
+        budgets.put("tenant", "default", Budget(tokens=100))
+        budgets.remove("tenant", "default")
+        costs.by("model")
+    # And runs that were paid for
+    single.query(
+        "WITH made AS (INSERT INTO runs (id, definition_id, workflow, tenant, input, state)"
+        "  SELECT gen_random_uuid(), definition_id, workflow, tenant, input, 'running'"
+        "  FROM runs, generate_series(1, %s) RETURNING id)"
+        "INSERT INTO costs (id, run_id, path, attempt, agent, model, tokens, output_tokens, usd, model_calls)"
+        " SELECT gen_random_uuid(), id, '0', 1, 'a', 'm', 10, 5, 0.1, 1 FROM made",
+        WIDE,
+    )
+    single.query("ANALYZE runs, costs")
+
+    before = lookups(single)
+    made = budgets.put("tenant", "default", Budget(tokens=100 * WIDE))
+    (paid,) = costs.by("model")
+
+    assert made.spent.tokens == paid.input_tokens + paid.output_tokens == 10 * WIDE
+    assert lookups(single) - before < WIDE / 10
+    # And other statements are planned as they were
+    assert single.query("SHOW enable_hashjoin") == [("off",)]

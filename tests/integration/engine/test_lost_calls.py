@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.definitions.vocabulary import child, each, workflow
+from orchestrator.definitions.vocabulary import child, each, loop, workflow
 from orchestrator.engine import Claimed, Engine, Finished, Pointer, WorkerId
 from orchestrator.engine.limits import GRACE
 from orchestrator.engine.reserving import Busy, Granted, Wish
@@ -249,6 +249,24 @@ def test_a_correction_counts_in_the_window_in_which_the_call_was_booked(bench: B
     assert bench.query("SELECT count(*) FROM budget_windows WHERE opens_at > now() - interval '32 days'") == [
         (0,)
     ]
+
+
+@pytest.mark.parametrize("tell", [refuse, settle])
+def test_a_correction_is_none_of_the_budget_that_a_resumed_run_has_anew(bench: Bench, tell: Any) -> None:
+    """What was booked of the call is forgiven: no more may be taken from that, nor is anything owed."""
+    StandingBudgets(bench.pool).put("tenant", "default", Budget(tokens=1_000))
+    run = bench.submit(workflow("w", A >> loop(named("b"), max_rounds=3), budget=Budget(tokens=1_000)), 0)
+    bench.engine.reserve([call := wish(bench.claim(run, "0"))])
+    lose(bench, call)
+    bench.fail(bench.claim(run, "0"))
+    bench.messages = bench.engine.resume(run)
+
+    tell(bench, call)
+
+    assert books(bench).run == NOTHING
+    assert books(bench).tenant == books(bench).costs == (NOTHING if tell is refuse else TRUE)
+    bench.drain(lambda _, given, __: given + 1)
+    assert bench.view(run).error is None
 
 
 def test_a_call_that_is_told_while_it_is_taken_back_counts_once(bench: Bench) -> None:

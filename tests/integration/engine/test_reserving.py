@@ -123,7 +123,7 @@ def test_what_an_attempt_has_set_aside_ends_with_it(bench: Bench, ending: str) -
         bench.engine.cancel(run)
         # Its worker may not have heard of it: that takes seconds
         assert bench.engine.reserve([other]) == [Busy(f"budget of run {run}")]
-        bench.query("UPDATE steps SET finished_at = finished_at - interval '6 s'")
+        bench.query("UPDATE steps SET finished_at = finished_at - interval '6 s' WHERE path = '0/0'")
 
     assert bench.engine.reserve([other]) == [Granted()]
 
@@ -145,6 +145,38 @@ def test_an_attempt_that_is_over_begins_no_call(bench: Bench, ending: str) -> No
         Granted(),
     ]
     assert bench.query("SELECT path FROM reservations") == [("0/1",)]
+
+
+def test_who_hears_too_late_that_it_was_cancelled_begins_no_call(bench: Bench) -> None:
+    """Nothing would be held for it: its process was stopped, and others count on what it had."""
+    StandingBudgets(bench.pool).put("tenant", "default", Budget(tokens=100))
+    late = []
+    for _ in range(3):
+        run = bench.submit(workflow("w", A))
+        late.append(wish(bench.claim(run, "0"), 60))
+        bench.engine.cancel(run)
+    bench.query("UPDATE steps SET finished_at = finished_at - interval '6 s'")
+
+    assert [bench.engine.reserve([one]) for one in late] == [[Over(1)]] * 3
+
+
+def test_who_was_let_through_unheard_and_is_refused_when_it_asks_again_has_called_nobody(
+    bench: Bench,
+) -> None:
+    standing = StandingBudgets(bench.pool)
+    standing.put("tenant", "default", Budget(tokens=100))
+    run = bench.submit(workflow("w", A))
+    claimed = bench.claim(run, "0")
+    one = wish(claimed, 60)._replace(least=Usage(tokens=20, model_calls=1))
+    assert bench.engine.reserve([one]) == [Granted()]  # and the connection broke
+
+    standing.put("tenant", "default", Budget(tokens=50))
+    (refused,) = bench.engine.reserve([one])
+    bench.fail(claimed)
+    bench.sweep()
+
+    assert isinstance(refused, Exceeded)
+    assert bench.query("SELECT count(*) FROM reservations UNION ALL SELECT count(*) FROM costs") == [(0,)] * 2
 
 
 def test_a_late_call_of_a_cancelled_run_has_been_paid_for(bench: Bench) -> None:
@@ -169,6 +201,16 @@ def test_a_count_without_measure_is_counted_and_fails_no_neighbour(bench: Bench)
     assert isinstance(refused, Exceeded)
     assert granted == Granted()
     assert bench.query("SELECT tokens FROM costs ORDER BY tokens") == [(10,), (MOST,)]
+
+
+def test_bounds_without_measure_fail_no_neighbour(bench: Bench) -> None:
+    run = bench.submit(workflow("w", each(A), budget=Budget(tokens=100)), [1, 2])
+    first, second = (wish(bench.claim(run, path), 10) for path in ("0/0", "0/1"))
+    endless = first._replace(worst=Usage(tokens=10, model_calls=10**30), least=Usage(model_calls=10**30))
+
+    assert bench.engine.reserve([endless, second]) == [Granted(), Granted()]
+    bench.engine.settle_calls([paid(second, 10), paid(endless, 10)._replace(usage=endless.worst)])
+    assert bench.query("SELECT model_calls FROM costs ORDER BY 1") == [(0,), (MOST,)]
 
 
 def test_a_new_limit_holds_from_the_next_call_on(bench: Bench) -> None:
