@@ -84,6 +84,25 @@ def test_what_is_too_much_is_refused() -> None:
                 use(tool, code=code)
 
 
+def test_what_would_be_too_much_is_not_written_out_first() -> None:
+    grown = "\nfor _ in range(40): x = [x, x]\nx"  # a terabyte as text
+    held = "\nclass A:\n  def __init__(self, x): self.x = x\nfor _ in range(40): x = A([x, x])\nx"
+    for code in (
+        f"x = 'a'{grown}",
+        f"x = 'a'{held}",
+        "x = {'a': 1}\nfor _ in range(40): x = {'a': x, 'b': x}\nx",
+    ):
+        with pytest.raises(ToolError, match="more than 1000 bytes"):
+            use(MONTY, code=code)
+
+
+def test_an_error_tells_how_it_begins_and_how_it_ends() -> None:
+    for tool in filter(None, (MONTY, cpython(max_bytes=1_000))):
+        with pytest.raises(ToolError, match=r"(?s)Traceback.*\[\.\.\.\] x+$|bytes each") as raised:
+            use(tool, code="raise ValueError('x' * 100_000)")
+        assert len(str(raised.value)) < 1_100
+
+
 def test_a_definition_with_faults_is_refused() -> None:
     for options in ({"engine": "pypy"}, {"timeout": 0}, {"memory": 0}):
         with pytest.raises(DefinitionError):
@@ -256,6 +275,19 @@ def test_cpython_has_its_limits() -> None:
     ]:
         with pytest.raises(ToolError, match=reason):
             use(tool, code=code)
+
+
+@pytest.mark.parametrize("value", ["3", "[1]", "'[' * 40_000", "'{'"])
+def test_a_program_that_writes_its_value_itself_gives_none(value: str) -> None:
+    if (tool := cpython()) is None:
+        return
+
+    with pytest.raises(ToolError, match="into its own value"):
+        use(
+            tool,
+            code=f"import os, sys\nmark = sys.modules['__main__'].given['mark']\n"
+            f"os.write(1, (mark + str({value})).encode())\nos._exit(0)",
+        )
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,10 @@ async def run(code: str, limits: SandboxLimits) -> tuple[Any, str]:
         raise ToolError(f"the program ended before it had a value; it printed: {rest}")
     try:
         found = json.loads(told)
-    except ValueError:
-        raise ToolError("the program printed something into its own value") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ToolError("the program printed something into its own value")
     if "error" in found:
         raise ToolError(f"{output}{found['error']}")
     return found.get("result"), output

@@ -65,7 +65,10 @@ def run_python(
             code.encode()
         except UnicodeEncodeError:
             raise ToolError("a program has no lone surrogates") from None
-        result, output = await sandbox(code, limits)
+        try:
+            result, output = await sandbox(code, limits)
+        except ToolError as error:
+            raise _shortened(error, max_bytes) from None
         return Ran(result=_json(result, max_bytes), output=storable(output))
 
     which = "a small Python without packages" if engine == "monty" else "Python and its standard library"
@@ -92,6 +95,8 @@ def _loaded(engine: str) -> Sandbox:
 
 def _json(value: Any, max_bytes: int) -> Any:
     """Raises `ToolError` for what has no JSON form or is too large."""
+    if _is_larger(value, max_bytes):
+        raise ToolError(f"the last value has more than {max_bytes} bytes")
     try:
         found = pydantic_core.to_jsonable_python(
             value, fallback=repr, bytes_mode="base64", inf_nan_mode="strings"
@@ -102,3 +107,32 @@ def _json(value: Any, max_bytes: int) -> Any:
     if size > max_bytes:
         raise ToolError(f"the last value has {size} bytes, and may have {max_bytes}")
     return storable_data(found)
+
+
+def _is_larger(value: Any, most: int) -> bool:
+    """Whether it has surely more bytes as JSON, which is found out without writing it.
+
+    A list that holds another one twice, which holds another one twice, is small in memory, and endless in writing.
+    """
+    size, left = 0, [value]
+    while left and size <= most:
+        one = left.pop()
+        inside: Any = getattr(one, "attributes", one)  # an instance of a class of the program's
+        match inside:
+            case str() | bytes():
+                size += len(inside)
+            case dict():
+                size += 2 * len(inside)
+                left += [*inside.keys(), *inside.values()] if size <= most else []
+            case list() | tuple() | set() | frozenset():
+                size += len(inside)
+                left += inside if size <= most else []
+        size += 1
+    return size > most
+
+
+def _shortened(error: ToolError, most: int) -> ToolError:
+    """The error, with a message of at most about `most` characters: how it begins and how it ends."""
+    told = str(error)
+    half = most // 2
+    return error if len(told) <= most else ToolError(f"{told[:half]} [...] {told[-half:]}")
