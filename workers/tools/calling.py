@@ -6,6 +6,8 @@ A call that is found in the journal of its step is not made again.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -200,9 +202,9 @@ class Caller:
         why = f" {self._ctx.risk_reason}" if self._ctx.risk_reason else ""
         text = f"May {self._ctx.agent} call {name}?{why}"
         question = Question(text, bool, gate.audience, gate.expires, default, context=given)
-        allowed = await self._ctx.kept(
-            place, f"ask tool {name}", question, lambda found: question.answered(found.value)
-        )
+        # The answer is for this call and no other: an attempt that comes with other arguments does not find it.
+        asked = f"ask tool {name} with arguments {_digest(given)}"
+        allowed = await self._ctx.kept(place, asked, question, lambda found: question.answered(found.value))
         if not allowed:
             raise ToolError("this call is not allowed; do not repeat it")
 
@@ -371,6 +373,12 @@ class Caller:
 
     async def _tell(self, call: EndedCall) -> None:
         await asyncio.shield(asyncio.wrap_future(self._tooling.submit(call)))
+
+
+def _digest(given: Mapping[str, Any]) -> str:
+    """What tells the arguments of one call from those of another, and does not tell them."""
+    text = json.dumps(given, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _awaited(running: Future[Any]) -> Any:

@@ -36,7 +36,8 @@ def ask_first(
 ) -> AskFirst:
     """Let a person see each call of this tool before it is made: `baton approvals`. The step waits and holds no worker.
 
-    The answer is yes or no. After no, or `expires` seconds without an answer, the model hears that it may not. Raises
+    The answer is yes or no, and for the arguments that were shown: a later attempt of a plain agent that comes with
+    others fails. After no, or `expires` seconds without an answer, the model hears that it may not. Raises
     `DefinitionError`.
     """
     if expires is not None and not expires > 0:

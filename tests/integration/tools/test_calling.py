@@ -292,6 +292,24 @@ def test_who_may_answer_is_said_by_name_too(desk: Desk) -> None:
     ]
 
 
+def test_what_a_person_has_let_pass_is_the_call_that_was_shown_and_no_other(desk: Desk) -> None:
+    did: list[int] = []
+
+    @tool(risk="high")
+    def pay(amount: int) -> str:
+        did.append(amount)
+        return "paid"
+
+    amounts = iter([5, 5_000])  # what an agent looks up outside of `ctx.once` may be another in its next attempt
+    run = desk.start(plain(lambda ctx: ctx.use(pay, amount=next(amounts))))
+    (one,) = desk.people.approvals(run_id=run)
+    assert desk.people.approval(one.id).request["context"] == {"amount": 5}
+    desk.answer(run, True)
+
+    assert "in the same order each time" in end(desk, run)
+    assert did == []
+
+
 def test_a_medium_risk_runs_and_is_told(desk: Desk) -> None:
     @tool(risk="medium")
     def remind() -> str:
