@@ -300,7 +300,9 @@ def test_what_a_person_has_let_pass_is_the_call_that_was_shown_and_no_other(desk
         did.append(amount)
         return "paid"
 
-    amounts = iter([5, 5_000])  # what an agent looks up outside of `ctx.once` may be another in its next attempt
+    amounts = iter(
+        [5, 5_000]
+    )  # what an agent looks up outside of `ctx.once` may be another in its next attempt
     run = desk.start(plain(lambda ctx: ctx.use(pay, amount=next(amounts))))
     (one,) = desk.people.approvals(run_id=run)
     assert desk.people.approval(one.id).request["context"] == {"amount": 5}

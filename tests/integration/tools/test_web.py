@@ -14,6 +14,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from time import process_time
 from typing import Any
 
 import httpx
@@ -196,6 +197,38 @@ def test_a_text_that_postgres_could_not_store_is_made_storable(site: Site) -> No
 
     assert use(fetch, url=f"http://127.0.0.1:{site.port}/nul")["text"] == "a\N{REPLACEMENT CHARACTER}b�"
     use(fetch, url=f"http://127.0.0.1:{site.port}/odd")["text"].encode()
+
+
+def test_a_charset_that_no_text_has_is_taken_for_none(site: Site) -> None:
+    """To take 200 kB for Punycode stops the whole worker for four seconds."""
+    body = b"a" * 100_000 + b"-" + b"b" * 99_000
+    fetch = http_fetch([f"127.0.0.1:{site.port}"], private=True)
+
+    for charset in ("punycode", "idna", "unicode_escape", "zip"):
+        site.answers[f"/{charset}"] = page(body, f"text/plain; charset={charset}")
+        begun = process_time()
+        assert use(fetch, url=f"http://127.0.0.1:{site.port}/{charset}")["text"] == body.decode()
+        assert process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"body": "\ud800"},
+        {"content_type": "text/pl\u00e4in"},
+        {"content_type": "text/plain\r\nX-Role: admin"},
+        {"path": "\ud800"},
+    ],
+)
+def test_what_http_has_no_room_for_is_told_to_the_model(given: dict[str, str], site: Site) -> None:
+    send = http_fetch([f"127.0.0.1:{site.port}"], methods=("GET", "POST"), private=True)
+    url = f"http://127.0.0.1:{site.port}/{given.pop('path', '')}"
+
+    with pytest.raises(ToolError, match="cannot be fetched") as raised:
+        use(send, url=url, method="POST", **({"body": "x"} | given))
+
+    assert site.asked == []
+    str(raised.value).encode()
 
 
 # --- hosts ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import re
 import zlib
 from collections.abc import AsyncIterator, Sequence
@@ -33,6 +34,8 @@ TEXT = re.compile(
     r"text/.+|.+[/+](json|xml|yaml)|application/(x-)?(ndjson|jsonl|javascript|yaml|www-form-urlencoded)"
 )
 """Content types whose body a model can read."""
+NO_CHARSETS = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"}
+"""Codecs of Python that are charsets of no text."""
 
 
 class Fetched(BaseModel):
@@ -95,7 +98,7 @@ def http_fetch(
         headers = {"idempotency-key": call.idempotency_key}
         if body:
             headers["content-type"] = content_type or "application/json"
-        return await browser.fetch(method, url, headers, body.encode())
+        return await browser.fetch(method, url, headers, body)
 
     harmless = set(methods) <= {"GET", "HEAD"}
     send.__annotations__["method"] = Literal[tuple(methods)]
@@ -122,16 +125,20 @@ class _Browser:
         self._timeout = timeout
 
     async def fetch(
-        self, method: str, url: str, headers: dict[str, str] | None = None, body: bytes = b""
+        self, method: str, url: str, headers: dict[str, str] | None = None, body: str = ""
     ) -> Fetched:
         """Raises `ToolError` for whatever the model, or the server, did wrong."""
         import httpx
 
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._followed(method, url, headers or {}, body)
+                return await self._followed(method, url, headers or {}, body.encode())
         except TimeoutError:
             raise ToolTimeout(f"{url} took longer than {self._timeout:g} s") from None
+        except UnicodeError:  # in a header, which is ASCII, or half of a character anywhere
+            raise ToolError(
+                f"{storable(url)} cannot be fetched: it holds characters that HTTP has no room for"
+            ) from None
         except (httpx.HTTPError, httpx.InvalidURL, OSError, zlib.error) as error:
             raise ToolError(f"{url} cannot be fetched: {str(error) or type(error).__name__}") from None
 
@@ -231,10 +238,17 @@ async def _inflated(response: httpx.Response, most: int) -> AsyncIterator[bytes]
 def _decoded(body: bytes, parameters: str) -> str:
     found = re.search(r'charset="?([\w.:-]+)', parameters, re.IGNORECASE)
     try:
-        text = body.decode(found[1] if found else "utf-8", "replace")
+        text = body.decode(_charset(found[1]) if found else "utf-8", "replace")
     except (LookupError, UnicodeError):
         text = body.decode("utf-8", "replace")
     return storable(text)
+
+
+def _charset(name: str) -> str:
+    """Raises `LookupError` for what only Python takes for one; for some of those it needs seconds."""
+    if codecs.lookup(name).name in NO_CHARSETS:
+        raise LookupError(name)
+    return name
 
 
 @cache
