@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -55,6 +57,19 @@ def failure(model: Model, error: Exception, url: str | None) -> ModelFailed | Mo
     failed = ModelFailed(told, retry_after=error.retry_after if isinstance(error, ModelAPIError) else None)
     failed.passing, failed.cause = status == 429, cause
     return failed
+
+
+@contextmanager
+def understood() -> Iterator[None]:
+    """Only for what a provider's client does: an answer that is JSON but of another form, or another program's, is
+    taken apart without a look at it, and what Python raises then is no fault of ours, and is told as the model's.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError, LookupError, AssertionError) as error:
+        raise UnexpectedModelBehavior(
+            f"what it answers is not what a model answers ({_short(str(error))})"
+        ) from error
 
 
 def misfit(error: UnexpectedModelBehavior, corrections: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 from openai import OpenAIError
@@ -19,7 +20,7 @@ from workers.calls import NONE, Call, Made, unpaid
 from workers.context import Context
 from workers.models.brain import Brain
 from workers.models.clients import RESPONSE, bounds_of, client_of, usage_of
-from workers.models.failures import ModelFailed, ModelRefused, failure
+from workers.models.failures import ModelFailed, ModelRefused, failure, understood
 from workers.models.named import Model
 from workers.models.speech import pieces
 from workers.models.standing_in import STAND_INS
@@ -130,11 +131,15 @@ class Requests:
         )
 
     async def _requested(self, model: Model, turn: Turn) -> ModelResponse:
+        client = client_of(model)
         if not self._brain.stream:
-            return await client_of(model).request(*turn.wording)
+            with understood():
+                return await client.request(*turn.wording)
         told = {"call": turn.place, "try": next(turn.tries), "model": model.name}
         outputs = {tool.name for tool in turn.wording.parameters.output_tools}
-        async with client_of(model).request_stream(*turn.wording) as speech:
+        async with AsyncExitStack() as connected:
+            with understood():
+                speech = await connected.enter_async_context(client.request_stream(*turn.wording))
             async for piece in pieces(speech, outputs):
                 self._ctx.say(piece.text, **told, **piece.about)
         # An answer that is kept is not said again: what was said of it must stand before it.
@@ -156,7 +161,7 @@ class Requests:
             f"{ctx.idempotency_key}:{turn.place}",
             worst=worst,
             least=least,
-            limits=model.limits,
+            limits=tuple(model.limits),
             budget=self._brain.budget,
             breaker=model.breaker,
         )

@@ -19,6 +19,8 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import StreamedResponse
 
+from workers.models.failures import understood
+
 
 class Piece(NamedTuple):
     """Some characters, and what they belong to."""
@@ -31,12 +33,19 @@ class Piece(NamedTuple):
 async def pieces(speech: StreamedResponse, outputs: Collection[str]) -> AsyncIterator[Piece]:
     """All of a response as it comes; `outputs` are the tools by which structured output is given."""
     parts: dict[int, dict[str, Any]] = {}
-    async for event in speech:
+    async for event in _heard(speech):
         if isinstance(event, PartStartEvent):
             parts[event.index] = {"part": event.index, **_kind(event, outputs)}
         text = _text(event)
         if text and isinstance(event, PartStartEvent | PartDeltaEvent):
             yield Piece(text, parts[event.index])
+
+
+async def _heard(speech: StreamedResponse) -> AsyncIterator[ModelResponseStreamEvent]:
+    """All that it consists of. What a listener raises of it is none of this."""
+    with understood():
+        async for event in speech:
+            yield event
 
 
 def _kind(event: PartStartEvent, outputs: Collection[str]) -> dict[str, str]:
