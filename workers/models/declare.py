@@ -241,7 +241,7 @@ def llm_agent(
         stand_in=instead,
         context=context,
         cuts_itself=True,
-        model_limits={one.name: one.limits for one in (*asked, *stand_in) if one.limits},
+        model_limits={one.name: tuple(one.limits) for one in (*asked, *stand_in) if one.limits},
         pays_by_call=True,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -26,10 +26,14 @@ class Model:
     """The environment variable with the credential for `base_url`, if it wants one."""
     price: Price | None = None
     """Has to be said where it is not known; nobody knows it behind a `base_url`."""
-    limits: tuple[Limit, ...] = ()
+    limits: Sequence[Limit] = ()
     """What all calls of it keep to together, in all workers, whichever agent makes them."""
     breaker: Breaker | None = None
     """Leaves it alone for a while when its calls keep failing; `fallbacks` answer meanwhile."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.limits, list):  # what is hashed, to find its client, can be no list
+            object.__setattr__(self, "limits", tuple(self.limits))
 
     @property
     def provider(self) -> str:

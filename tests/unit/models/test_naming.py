@@ -7,7 +7,7 @@ import inspect
 
 import pytest
 
-from schemas import Price
+from schemas import Limit, Price
 from schemas.errors import DefinitionError
 from workers import Model, llm_agent
 from workers.models.providers import PROVIDERS, wanted
@@ -61,6 +61,16 @@ def test_the_table_holds_what_pydantic_ai_knows() -> None:
     assert set(PROVIDERS) == known - NO_MODELS
     named = {name.partition(":")[0] for name in known_model_names() if ":" in name}
     assert not {one for one in named if not one.startswith("gateway/")} - set(PROVIDERS)
+
+
+def test_a_model_takes_its_limits_as_a_list_too() -> None:
+    # Its client is found by it, so it is hashed in each call
+    limits = [Limit(rate="500/m", burst=20)]
+    listed = Model("openai:gpt-5-mini", limits=limits)
+
+    assert hash(listed) == hash(Model("openai:gpt-5-mini", limits=tuple(limits)))
+    assert listed.limits == tuple(limits)
+    declared(model=listed)
 
 
 def _texts(case: ast.match_case) -> list[ast.Constant]:
