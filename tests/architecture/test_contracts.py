@@ -107,3 +107,9 @@ def test_a_circle_among_rooms_is_noticed(copy: Path) -> None:
 
     assert code == 1
     assert "No circle among the rooms of any floor BROKEN" in output
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_programs_that_import_it_see_its_types(floor: str) -> None:
+    # Without this mark mypy and pyright take all that is imported from an installed package for Any
+    assert (ROOT / floor / "py.typed").is_file()
