@@ -11,7 +11,9 @@ from orchestrator.doctor import application, packages, postgres, queues
 from orchestrator.doctor.finding import Finding, Level
 from orchestrator.doctor.places import check
 from orchestrator.loading import Loaded
+from orchestrator.places import find
 from orchestrator.store.server_facts import ServerFacts
+from schemas.errors import Unavailable
 from schemas.runs import PoolView
 from tests.unit.cli import apps
 from tests.unit.cli.views import NOW
@@ -84,6 +86,7 @@ def test_every_refusal_has_its_own_fix(message: str, fix: str) -> None:
     ("database", "broker", "fault"),
     [
         ("mysql://host/x", "redis://host", "not a Postgres address"),
+        ("nonsense", "redis://host", "not a Postgres address"),
         ("postgresql+psycopg://host/x", "redis://host", "SQLAlchemy's scheme"),
         ("postgresql://host/x", "http://host", "not a broker's address"),
         ("postgresql://host/x", "host:6379", "not a broker's address"),
@@ -98,6 +101,16 @@ def test_wrong_addresses(tmp_path: object, database: str, broker: str, fault: st
     assert fault in finding.sentence
     assert finding.fix.startswith("set BATON_")
     assert None in addresses
+    # Nor does any other command, or a program, go on with them
+    with pytest.raises(Unavailable, match=fault) as refused:
+        find(database, broker)
+    assert str(refused.value.next_step) == finding.fix
+
+
+def test_several_brokers_are_an_address() -> None:
+    several = "amqp://a:5672//;amqp://b:5672//"
+
+    assert find("postgresql://host/x", several).broker_url == several
 
 
 def test_missing_addresses(tmp_path: object) -> None:
