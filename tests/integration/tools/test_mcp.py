@@ -189,6 +189,64 @@ def test_a_schema_cannot_make_the_worker_read_files_or_ask_servers(tmp_path: Pat
         schema_tool("odd", print, parameters=there)
 
 
+# --- servers that mean harm -----------------------------------------------------------------------------------
+
+HOSTILE = """
+import json, sys
+how = sys.argv[1]
+tool = {"name": "t", "description": "d", "inputSchema": {"type": "object"}}
+offered = {"many": [tool | {"name": f"t{n}"} for n in range(501)], "told": [tool | {"description": "x" * 60_000}],
+           "schema": [tool | {"inputSchema": {"type": "object", "title": "x" * 60_000}}]}.get(how, [tool])
+for line in sys.stdin:
+    asked = json.loads(line)
+    match asked.get("method"):
+        case "initialize":
+            said = {"result": {"protocolVersion": asked["params"]["protocolVersion"], "capabilities": {"tools": {}},
+                               "serverInfo": {"name": "hostile", "version": "1"}}}
+        case "tools/list" if how == "list":
+            said = {"error": {"code": -32603, "message": "x" * 1_000_000}}
+        case "tools/list":
+            said = {"result": {"tools": offered}}
+        case "tools/call" if how == "blocks":
+            said = {"result": {"content": [{"type": "odd"}] * 1_000}}
+        case "tools/call":
+            said = {"error": {"code": {"fails": -32603}.get(how, -32602), "message": "x" * 1_000_000}}
+        case _:
+            said = {"error": {"code": -32601, "message": "unknown"}}
+    if "id" in asked:
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"]} | said), flush=True)
+"""
+
+
+def hostile(how: str, **options: Any) -> McpTools:
+    return mcp_tools("hostile", command=[sys.executable, "-c", HOSTILE, how], **options)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("many", "offers 501 tools, and an agent is given 500 at most"),
+        ("told", "describes its tool t with 600.. characters"),
+        ("schema", "describes its tool t with 600.. characters"),
+    ],
+)
+def test_what_is_offered_is_not_more_than_a_model_can_be_told(how: str, reason: str) -> None:
+    with pytest.raises(Permanent, match=reason):
+        together(_all, hostile(how))
+
+
+def test_of_many_tools_an_agent_may_have_some() -> None:
+    assert sorted(together(_all, hostile("many", only=["t7", "t500"]))) == ["hostile_t500", "hostile_t7"]
+
+
+@pytest.mark.parametrize("how", ["list", "fails", "refuses", "blocks"])
+def test_what_a_server_says_of_its_errors_is_told_in_short(how: str) -> None:
+    with pytest.raises(AgentError, match=r"has failed|refuses|does not declare") as told:
+        use(hostile(how), "hostile_t")
+
+    assert len(str(told.value)) < 2_200
+
+
 # --- servers that end -----------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,10 @@ SHOWN = 8
 """Names of tools that it shows."""
 LONGEST = 64
 """Characters of a name that models take."""
+MOST = 500
+"""Tools of one server that an agent is given: no model takes more, and each is checked in each attempt."""
+LARGEST = 50_000
+"""Characters of a tool's description and of its schema, which the model is told in each of its calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +66,13 @@ class McpTools:
                 f"the MCP server {self.place.server} does not offer {', '.join(missing)}: "
                 f"it offers {', '.join(sorted(offered)) or 'nothing'}"
             )
-        return [
-            self._tool(session, one) for one in offered.values() if not self.only or one.name in self.only
-        ]
+        given = [one for one in offered.values() if not self.only or one.name in self.only]
+        if len(given) > MOST:
+            raise Permanent(
+                f"the MCP server {self.place.server} offers {len(given)} tools, and an agent is given {MOST} at most:"
+                " name those that it may call, mcp_tools(..., only=[...])"
+            )
+        return [self._tool(session, one) for one in given]
 
     kind = "mcp"
 
@@ -106,6 +115,12 @@ class McpTools:
         async def call(told: ToolCall, arguments: Mapping[str, Any]) -> Any:
             return await session.call(offered.name, arguments, told.idempotency_key, self.max_bytes)
 
+        size = len(offered.description) + len(json.dumps(offered.parameters))
+        if size > LARGEST:
+            raise Permanent(
+                f"the MCP server {self.place.server} describes its tool {offered.name[:LONGEST]} with {size}"
+                f" characters, and may with {LARGEST}: leave it out, mcp_tools(..., only=[...])"
+            )
         try:
             return schema_tool(
                 re.sub(r"[^a-zA-Z0-9_-]", "_", f"{self.prefix}{offered.name}")[:LONGEST],

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from orchestrator.local.leash import leashed
 from schemas.errors import AgentError, Permanent, ToolError
 from workers.guards.pipes import logged
-from workers.storable import storable_data
+from workers.storable import storable, storable_data
 from workers.tools.mcp.place import McpServer, Offered
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ OPENING = 30.0
 """Seconds that a server may take until it has said hello: some are downloaded first."""
 FRESH = 60.0
 """Seconds for which what a server offers is not asked for again."""
+LONGEST = 2_000
+"""Characters of what a server says of its errors that are told."""
 PAGES = 50
 """Pages of a list of tools after which no more are asked for."""
 GONE = {mcp_types.CONNECTION_CLOSED, mcp_types.INVALID_REQUEST}
@@ -97,18 +99,20 @@ class McpSession:
                 raise self._told(error) from None
             except (RuntimeError, ValidationError) as error:
                 if life.over.is_set():
-                    raise AgentError(f"the MCP server {self._place.server} is gone: {error}") from None
-                raise ToolError(f"it answered what it does not declare: {error}") from None
+                    raise AgentError(
+                        f"the MCP server {self._place.server} is gone: {_brief(error)}"
+                    ) from None
+                raise ToolError(f"it answered what it does not declare: {_brief(error)}") from None
         raise AssertionError  # the second time it answers or raises
 
     def _told(self, error: MCPError) -> AgentError:
         """What is wrong with a request the model hears; a server that is gone or broken is no fault of it."""
-        server = f"the MCP server {self._place.server}"
+        server, said = f"the MCP server {self._place.server}", _brief(error.message)
         if error.code in GONE:
-            return AgentError(f"{server} is gone: {error.message}")
+            return AgentError(f"{server} is gone: {said}")
         if error.code == mcp_types.INTERNAL_ERROR:
-            return AgentError(f"{server} has failed: {error.message}")
-        return ToolError(f"{server} refuses: {error.message}")
+            return AgentError(f"{server} has failed: {said}")
+        return ToolError(f"{server} refuses: {said}")
 
     async def _life(self) -> _Life:
         """An open session: the one there is, or a new one."""
@@ -150,7 +154,9 @@ class _Life:
         except Exception as error:  # noqa: BLE001  told to whoever waits
             if opened.done():
                 log.warning(
-                    "the session with the MCP server %s has ended: %s", self._place.server, _first(error)
+                    "the session with the MCP server %s has ended: %s",
+                    self._place.server,
+                    _brief(_first(error)),
                 )
             else:
                 opened.set_exception(_unreachable(self._place, _first(error)))
@@ -166,10 +172,16 @@ def _first(error: Exception) -> Exception:
     return error
 
 
+def _brief(told: object) -> str:
+    """The beginning of what a server says went wrong: the model is told, and it stands in the step's error."""
+    text = storable(str(told))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} [...]"
+
+
 def _unreachable(place: McpServer, error: Exception) -> AgentError:
     if isinstance(error, AgentError):
         return error
-    reason = f"it said nothing for {OPENING:g} s" if isinstance(error, TimeoutError) else str(error)
+    reason = f"it said nothing for {OPENING:g} s" if isinstance(error, TimeoutError) else _brief(error)
     return AgentError(f"the MCP server {place.server} cannot be reached: {reason or type(error).__name__}")
 
 
