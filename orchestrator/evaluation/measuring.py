@@ -91,4 +91,6 @@ def _result(case: Case, stand: RunFigures | None, check: Check, output: Output) 
         scores = check.scores(case, produced)
     except CheckError as error:
         return CaseResult(**told, ending="check_error", reason=str(error), output=produced)
-    return CaseResult(**told, ending="scored", scores=scores, output=produced)
+    return CaseResult(
+        **told, ending="scored", scores=scores, output=produced, reason=check.why(case, produced)
+    )

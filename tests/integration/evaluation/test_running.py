@@ -89,6 +89,14 @@ def test_every_case_is_run_and_judged(bench: Bench) -> None:
     ]
 
 
+def test_without_a_check_it_is_told_what_differs(bench: Bench) -> None:
+    wrong = CASES[0].model_copy(update={"expected": "Z"})
+
+    (one,) = evaluate(runner(bench), output(bench), [wrong], load_check(None), SHOUT).measured.results
+
+    assert (one.ending, one.score, one.reason) == ("scored", 0, '"A" instead of "Z"')
+
+
 def test_under_the_same_name_nothing_is_run_twice(bench: Bench) -> None:
     first = evaluate(runner(bench), output(bench), CASES, RIGHT, SHOUT)
     again = evaluate(runner(bench), output(bench), CASES, RIGHT, SHOUT)

@@ -59,10 +59,31 @@ def test_a_check_that_cannot_judge_says_why(name: str, reason: str) -> None:
         ("right", "it is not like MODULE:FUNCTION"),
         (f"{JUDGES}:no_such", "has no function 'no_such'"),
         (f"{JUDGES}:number", "has no function 'number'"),
-        (f"{JUDGES}:needy", "it may take output, expected, input, id and must take output, not output, mood"),
-        (f"{JUDGES}:blind", "must take output, not expected"),
+        (f"{JUDGES}:needy", "it takes mood, and is given only output, expected, input, id"),
+        (f"{JUDGES}:blind", "must take output, not only expected"),
     ],
 )
 def test_what_is_no_check_is_refused_before_anything_runs(given: str, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         load_check(given)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "told"),
+    [
+        ({"ok": True, "why": "x"}, {"ok": True}, "not expected: why"),
+        (
+            {"ok": False, "n": 1},
+            {"ok": True, "n": 1, "to": "a"},
+            "to: it is missing; ok: false instead of true",
+        ),
+        ("a", "b", '"a" instead of "b"'),
+        ("a" * 100, ["b"], f'"{"a" * 59}… instead of ["b"]'),
+        ({"ok": True}, {"ok": True}, ""),
+    ],
+)
+def test_what_differs_from_the_expectation_is_told(output: Any, expected: Any, told: str) -> None:
+    case = Case(id="1", input="in", expected=expected, line=1)
+
+    assert load_check(None).why(case, output) == told
+    assert load_check(f"{JUDGES}:right").why(case, output) == ""
