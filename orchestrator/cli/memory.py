@@ -43,7 +43,7 @@ def ls(
             (m.id, m.key, m.kind, ago(m.remembered_at), _until(m.expires_at), m.run_id, _shown(m.text))
             for m in found
         ],
-        empty="Nothing is remembered there.",
+        empty=f"Nothing is remembered for tenant {tenant}{_about(key)}; --tenant names another.",
     )
 
 
@@ -67,7 +67,7 @@ def search(
     print_table(
         ["ID", "SCORE", "KEY", "KIND", "REMEMBERED", "TEXT"],
         [(m.id, f"{m.score:.2f}", m.key, m.kind, ago(m.remembered_at), _shown(m.text)) for m in found],
-        empty="Nothing there has any of these words.",
+        empty=f"Nothing for tenant {tenant}{_about(key)} has any of these words; --tenant names another.",
     )
 
 
@@ -101,3 +101,9 @@ def _shown(text: str) -> str:
 
 def _until(moment: datetime | None) -> str:
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _about(key: str | None) -> str:
+    if key is None:
+        return ""
+    return f" about {key}" if key else " about nobody in particular"

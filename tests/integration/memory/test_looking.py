@@ -64,7 +64,11 @@ def test_memories_are_listed_searched_and_forgotten(words: Mind, baton: Baton) -
     assert json.loads(baton("memory", "search", "tides", "--language", "simple", "--json").stdout) == []
     assert baton("memory", "forget", str(one)).stdout == "Forgot 1 memory.\n"
     assert json.loads(baton("memory", "forget", "--all", "--json").stdout) == {"forgotten": 1}
-    assert baton("memory", "ls").stdout == "Nothing is remembered there.\n"
+    assert baton("memory", "ls").stdout == (
+        "Nothing is remembered for tenant default; --tenant names another.\n"
+    )
+    nothing = "Nothing for tenant other about bob has any of these words; --tenant names another.\n"
+    assert baton("memory", "search", "mars", "--tenant", "other", "--key", "bob").stdout == nothing
     assert "elsewhere" in baton("memory", "ls", "--tenant", "other").stdout
 
 
