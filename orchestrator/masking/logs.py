@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
@@ -28,8 +28,9 @@ class DiscreetRecords:
             record.args = tuple(_shortened(one) for one in record.args)
         try:
             told = record.getMessage()
-        except (TypeError, ValueError, KeyError):
-            return record  # its handler says what is wrong with it
+        except Exception:  # noqa: BLE001  its handler says what is wrong with it, and shows what it was given
+            record.msg, record.args = discreet(str(record.msg)), _shown(record.args)
+            return record
         masked = discreet(told)
         if masked != told:
             record.msg, record.args = masked, ()
@@ -38,6 +39,19 @@ class DiscreetRecords:
         if record.stack_info:
             record.stack_info = discreet(record.stack_info)
         return record
+
+
+def _shown(args: Any) -> Any:
+    """What a record was given and cannot be told with: texts without secrets, and of all else what it is."""
+    if isinstance(args, Mapping):
+        return {name: _shown_one(one) for name, one in args.items()}
+    return tuple(_shown_one(one) for one in args or ())
+
+
+def _shown_one(one: Any) -> Any:
+    if isinstance(one, int | float):
+        return one
+    return discreet(one) if isinstance(one, str) else f"<{type(one).__name__}>"
 
 
 def _shortened(told: Any) -> Any:

@@ -42,10 +42,22 @@ def key_of(tool: Tool, given: Mapping[str, Any], tenant: str) -> str:
 
     Agents may have tools of the same name that do different things.
     """
-    whole = pydantic_core.to_jsonable_python(tool.check(given))
+    whole = _whole(tool, given)
     which = [tool.made_of, tool.spec.version, tool.spec.description, tool.spec.parameters]
     text = json.dumps([which, whole, None if tool.spec.cache_shared else tenant], sort_keys=True)
     return f"{tool.name}:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def _whole(tool: Tool, given: Mapping[str, Any]) -> Any:
+    """The arguments with those left out, or as they were given where JSON does not tell them apart, as of a secret."""
+    valid = tool.check(given)
+    try:
+        told = pydantic_core.to_jsonable_python(valid)
+        if tool.check(told) == valid:
+            return told
+    except (ToolError, ValueError):  # what is not given as it is told
+        pass
+    return {"given": dict(given)}
 
 
 class Flights:

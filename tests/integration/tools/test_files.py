@@ -108,6 +108,14 @@ def test_a_link_that_is_put_there_after_the_check_is_not_followed(
         use(read_file(root), path="docs/b.txt")
 
 
+def test_a_file_that_ends_within_a_character_is_read_up_to_there(root: Path) -> None:
+    (root / "cut").write_bytes(b"abc\xc3")
+
+    assert use(read_file(root), path="cut") == {"text": "abc", "size": 4, "next": 3}
+    with pytest.raises(ToolError, match="no UTF-8 text"):
+        use(read_file(root), path="cut", start=3)
+
+
 def test_a_pipe_holds_nobody_up_and_binary_files_are_refused(root: Path) -> None:
     os.mkfifo(root / "pipe")
     (root / "binary").write_bytes(b"\x89PNG\xff")

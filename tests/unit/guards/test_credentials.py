@@ -93,6 +93,30 @@ def test_logs_hold_none_in_texts_arguments_and_tracebacks() -> None:
 
 
 @pytest.mark.usefixtures("unguarded")
+def test_a_record_that_cannot_be_told_holds_up_nobody_and_shows_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError(PASSWORD)
+
+        __repr__ = __str__
+
+    logger = logging.Logger("test")
+    logger.addHandler(logging.StreamHandler())
+    guard_logs()
+
+    logger.warning("of %d", PASSWORD)
+    logger.warning("of %(it)d", {"it": PASSWORD})
+    logger.warning("of %s", Broken())
+
+    told = capsys.readouterr().err
+    assert told.count("Arguments: ") == 2
+    assert "of <Broken>" in told
+    assert PASSWORD not in told
+
+
+@pytest.mark.usefixtures("unguarded")
 def test_of_the_urls_of_requests_logs_tell_where_they_lead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATON_NOTIFY", "my.module:function, https://chat.example.org/hooks/B0X1/way-in")
     written = StringIO()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pydantic import Field
+from pydantic import Base64Bytes, Field, SecretStr
 from typer.testing import CliRunner
 
 from orchestrator.cli.app import app
@@ -18,6 +18,7 @@ from schemas.errors import DefinitionError, ToolError
 from schemas.settings import settings
 from workers import ToolCall, ask_first, fallback, schema_tool, tool
 from workers.tools import http_fetch
+from workers.tools.flights import key_of
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +169,26 @@ def test_an_app_whose_agents_name_what_is_not_there_is_refused() -> None:
 
     assert "agent writer: 2 tools have the name 'look_up'" in str(caught.value)
     assert "agent writer: There is no tool 'serch'; did you mean 'search'?" in str(caught.value)
+
+
+def test_calls_are_equal_whose_arguments_are_and_no_others() -> None:
+    @tool(cache=60)
+    def secret(of: SecretStr) -> str:
+        return of.get_secret_value()
+
+    @tool(cache=60)
+    def binary(of: Base64Bytes) -> int:
+        return len(of)
+
+    @tool(cache=60)
+    def plain(of: Any = 1, *, often: int = 2) -> Any:
+        return of
+
+    def keys(of: Any, *values: Any) -> set[str]:
+        return {key_of(of, {"of": value}, "acme") for value in values}
+
+    assert len(keys(secret, "one", "two")) == 2  # as JSON, both are asterisks
+    assert len(keys(binary, "/w==", "/g==")) == 2  # bytes that are no text
+    assert len(keys(plain, 1, 1.0, True, "1", None, [1], "\u00e9", "e\u0301")) == 8
+    assert keys(plain, 1) == {key_of(plain, {}, "acme"), key_of(plain, {"often": 2}, "acme")}
+    assert key_of(plain, {}, "acme") != key_of(plain, {}, "other")

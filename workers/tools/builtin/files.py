@@ -66,6 +66,8 @@ def read_file(
                 raise ToolError(f"{path} has {about.st_size} bytes: start is not among them")
             data = os.pread(found, max_bytes, start)
         text, used = _text(path, data)
+        if data and not used:  # half of a character, and no more: to go on there would never end
+            raise ToolError(f"{path} is no UTF-8 text")
         end = start + used
         return Part(text=text, size=about.st_size, next=end if end < about.st_size else None)
 
