@@ -75,8 +75,8 @@ class Bounds(Frozen):
 class Price(Frozen):
     """What a model costs, in US dollars for a million tokens. A model of one's own costs `Price(input=0, output=0)`."""
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
 
     def of(self, input_tokens: int, output_tokens: int) -> float:
         """What a call costs, in US dollars."""

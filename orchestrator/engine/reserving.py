@@ -64,6 +64,8 @@ class Busy(NamedTuple):
 
     budget: str
     """The one that it waits for."""
+    waiting: int = 0
+    """Steps that wait for it in Postgres."""
 
 
 class Exceeded(NamedTuple):
@@ -149,7 +151,7 @@ class Reserving(Settling):
                     conn.execute(settling_queries.DELETE_RESERVATIONS, {"ids": sorted(refused)})
                 conn.execute(sql.INSERT_RESERVATIONS, _reservations(granted, wanted))
             warn(conn, lapsed.spent, lapsed.runs)
-        return answers
+            return _with_company(conn, answers)
 
 
 def _accounts(conn: Conn, wishes: Sequence[Wish]) -> tuple[dict[str, Budget], dict[UUID, list[str]]]:
@@ -201,6 +203,17 @@ def _answers(
     return [
         Over(one.attempt) if one.id in over else _answer(one, [books[account] for account in wanted[one.id]])
         for one in wishes
+    ]
+
+
+def _with_company(conn: Conn, answers: list[Answer]) -> list[Answer]:
+    """The same, with how many wait already for what somebody has to wait for."""
+    keys = sorted({one.budget for one in answers if isinstance(one, Busy)})
+    if not keys:
+        return answers
+    waiting: dict[str, int] = dict(conn.execute(settling_queries.COUNT_WAITERS, {"keys": keys}).fetchall())
+    return [
+        one._replace(waiting=waiting.get(one.budget, 0)) if isinstance(one, Busy) else one for one in answers
     ]
 
 

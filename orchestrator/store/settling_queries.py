@@ -189,6 +189,13 @@ FROM next WHERE s.run_id = next.run_id AND s.path = next.path
 RETURNING s.run_id, s.path
 """
 
+# Up to as many as make a difference.
+COUNT_WAITERS: LiteralString = """
+SELECT g.key, (SELECT count(*) FROM (
+    SELECT FROM steps WHERE limited = g.key AND state = 'ready' AND ready_at IS NOT NULL LIMIT 10000
+) AS waiting) FROM unnest(%(keys)s::text[]) AS g(key)
+"""
+
 # The accounts of these steps, and whether nothing is set aside in them: then nobody will end and wake who waits.
 SELECT_IDLE: LiteralString = (
     """

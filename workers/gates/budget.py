@@ -38,6 +38,9 @@ LOOK = (0.05, 0.5)
 LATER = 5.0
 """Seconds after which its step asks again that waits in Postgres, if no call that ended has woken it."""
 
+TOGETHER = 250
+"""Steps that may wait so for one budget. Of more, each waits longer, so that all together ask as often as these."""
+
 STALE = 2.0
 """Seconds after which leave counts no more: its process was stopped, and what was set aside may be free by now."""
 
@@ -128,9 +131,9 @@ class BudgetGate:
                     raise Superseded
                 case Exceeded(reason):
                     raise BudgetExceeded(reason)
-                case Busy(budget):
+                case Busy(budget, waiting):
                     if clock() + pause > until:
-                        raise PutOff(budget, LATER)
+                        raise PutOff(budget, LATER * max(1.0, waiting / TOGETHER))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LOOK[1])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -45,6 +46,9 @@ def teller(kind: str = "async", tokens: int = 25, bounds: Bounds | None = None, 
     if kind == "batch":
         return declare(batch=Batch(size=8, within=0.01))(together)
     return declare()(awaits if kind == "async" else tells)
+
+
+MOST = Usage(tokens=60)
 
 
 def texts(count: int) -> list[dict[str, str]]:
@@ -141,6 +145,28 @@ def test_who_waits_is_woken_by_the_end_of_who_holds(till: Till) -> None:
     assert [one.path for one in recorded.ready] == ["0/1"]
     till.messages += recorded.ready
     assert till.to_end(run).state is RunState.COMPLETED
+
+
+def test_many_that_wait_ask_no_more_often_together_than_a_few(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given an attempt that holds a budget, and more that wait for it than may ask as often as they like
+    monkeypatch.setattr("workers.gates.budget.TOGETHER", 1)
+    one = teller(tokens=10, bounds=Bounds(tokens=60))
+    run = till.begin(each(one), one, budget=Budget(tokens=100), value=texts(5))
+    till.engine.reserve(
+        [Wish(UUID(int=1), run, "0/0", claimed(till, run, "0/0").attempt, "teller", "", MOST)]
+    )
+
+    for n in range(1, 5):
+        till.attempt(claimed(till, run, f"0/{n}"))
+
+    # Then each of them asks later than the one before, by what that one adds
+    due = [
+        at
+        for (at,) in till.query("SELECT due_at FROM steps WHERE path BETWEEN '0/1' AND '0/4' ORDER BY path")
+    ]
+    assert all((later - sooner).total_seconds() > 4 for sooner, later in pairwise(due[1:]))
 
 
 def test_of_an_attempt_that_is_lost_nothing_is_known_and_nothing_held(till: Till) -> None:

@@ -6,6 +6,7 @@ import ast
 import inspect
 
 import pytest
+from pydantic import ValidationError
 
 from schemas import Limit, Price
 from schemas.errors import DefinitionError
@@ -93,3 +94,12 @@ def test_pydantic_ai_asks_for_the_same_variable(provider: str, monkeypatch: pyte
     monkeypatch.setenv("OPENAI_API_VERSION", "2026-01-01")
     with pytest.raises((UserError, ImportError), match=f"{wanted(provider)[0]}|Please install"):
         infer_provider(provider)
+
+
+@pytest.mark.parametrize("price", [float("inf"), float("nan"), -1.0])
+def test_a_price_that_is_no_amount_is_refused_where_it_is_written(price: float) -> None:
+    """Its first call would be without measure, and fail."""
+    with pytest.raises(ValidationError):
+        Price(input=price, output=0)
+    with pytest.raises(ValidationError):
+        Price(input=0, output=price)
