@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -119,7 +120,7 @@ def _values(name: str, value: str) -> Iterator[str]:
         yield f":{password}@"  # where it stands in its URL, whatever its length
         if len(unquote(password)) >= SHORTEST and unquote(password) not in (user, host):
             yield password
-            yield unquote(password)
+            yield from _with_base64(unquote(password))
     if name.endswith(ADDRESSES):
         yield from (
             part for part in re.split(r"[\s,]+", value) if "://" in part and len(part) >= 2 * SHORTEST
@@ -127,8 +128,22 @@ def _values(name: str, value: str) -> Iterator[str]:
     if name.endswith(NAMES) or name in _held:
         whole = value.strip()
         if len(whole) >= SHORTEST:
-            yield whole
+            yield from _with_base64(whole)
         yield from (part for part in whole.split() if len(part) >= 2 * SHORTEST)
+
+
+def _with_base64(text: str) -> Iterator[str]:
+    """The text, and what it always holds in Base64 (RFC 4648, sections 4 and 5), whatever stands around it there.
+
+    Where it begins decides which bits share a character with others: there are three ways, each in two alphabets.
+    """
+    yield text
+    value = text.encode("utf-8", "surrogateescape")
+    for before in range(3):
+        bits = 8 * before, 8 * (before + len(value))
+        encoded = base64.b64encode(b"\0" * before + value)[-(-bits[0] // 6) : bits[1] // 6]
+        yield encoded.decode()
+        yield encoded.translate(bytes.maketrans(b"+/", b"-_")).decode()
 
 
 def _piece(text: str) -> str:

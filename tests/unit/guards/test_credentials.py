@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from io import StringIO
 from urllib.parse import quote
 
@@ -69,6 +71,21 @@ def unguarded() -> Iterator[None]:
     make = logging.getLogRecordFactory()
     yield
     logging.setLogRecordFactory(make)
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "user:"])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("value", ["swordfish", "p@ss-of-the-base", VALUE, "?>?>?>?>~~~~~~~~"])
+def test_what_is_in_base64_is_found_wherever_it_begins(
+    before: str, encode: Callable[[bytes], bytes], value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER_PASSWORD", value)
+    token = encode(f"{before}{value} and more".encode()).decode()
+
+    masked = own(f"Basic {token}.")
+
+    assert "<" in masked
+    assert len(re.sub("<.*?>", "", masked)) <= len(token) + 7 - len(value)
 
 
 @pytest.mark.usefixtures("unguarded")
