@@ -110,7 +110,7 @@ def costs(
     from orchestrator.cli.environment import connected
     from orchestrator.cli.inputs import seconds
 
-    span = seconds(since) if since is not None else None
+    span = seconds(since, "--since") if since is not None else None
     with connected() as client:
         found = client.costs(by, since=span)
     if json:
@@ -128,7 +128,8 @@ def costs(
 
 
 def _example(scope: str, name: str) -> str:
-    return " ".join(["baton budgets set", *([scope, name] if name else [scope]), "--usd 20"])
+    of = scope if scope == "all" else f"{scope} {name or 'NAME'}"
+    return f"baton budgets set {of} --usd 20"
 
 
 def _doubt(name: str, known: set[str]) -> None:

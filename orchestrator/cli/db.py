@@ -84,7 +84,7 @@ def prune(
     for name, age in (("--older-than", older_than), ("--state-older-than", state_older_than)):
         if age is not None and not age.strip()[-1:].isalpha():
             raise typer.BadParameter(f"{name} needs a unit, such as 30d, 12h or 45m.")
-    untouched = seconds(state_older_than) if state_older_than is not None else None
+    untouched = seconds(state_older_than, "--state-older-than") if state_older_than is not None else None
     if untouched is not None and (state or workflow or tenant or keep_failed):
         raise typer.BadParameter(
             "--state-older-than is about no runs: it goes without what chooses some of them."
@@ -94,7 +94,8 @@ def prune(
     states = frozenset({RunState(state)} if state else RUN_ENDED)
     states -= {RunState.FAILED} if keep_failed else set()
     pruner = Pruner(
-        find().database_url, Rule(seconds(older_than), states, workflow, tenant, results, untouched)
+        find().database_url,
+        Rule(seconds(older_than, "--older-than"), states, workflow, tenant, results, untouched),
     )
     removed = pruner.count() if dry_run else _removed(pruner)
     if json:

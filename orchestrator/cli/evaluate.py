@@ -211,7 +211,7 @@ def _running(
     from orchestrator.evaluation.running import Evaluator
 
     called = name or f"{definition.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    labelled, limit = labels(label or []), seconds(within) if within is not None else None
+    labelled, limit = labels(label or []), seconds(within, "--within") if within is not None else None
 
     @contextmanager
     def running() -> Iterator[Evaluator]:

@@ -63,11 +63,11 @@ def labels(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def seconds(text: str) -> float:
-    """From `90`, `30s`, `5m`, `1h30m` or `2d` to seconds. Raises `InputError` for anything else."""
+def seconds(text: str, option: str) -> float:
+    """From `90`, `30s`, `5m`, `1h30m` or `2d` to seconds. Raises `InputError`, naming the option, for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip().lower())
     if not parts or re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[smhd]?\s*)+", text.strip().lower()) is None:
-        raise InputError("duration", [Fault("", f"{text!r} is not like 30s, 5m, 1h30m or 2d")])
+        raise InputError(option, [Fault("", f"{text!r} is not like 30s, 5m, 1h30m or 2d")])
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 

@@ -67,7 +67,7 @@ def add(
 
     environment.apply(app=app)
     labelled = labels(label or [])
-    interval = seconds(every) if every is not None else None
+    interval = seconds(every, "--every") if every is not None else None
     definition = environment.find_workflow(workflow)
     value = parse(read(given), compile_workflow(definition).input_schema)
     with environment.connected() as client:

@@ -89,7 +89,7 @@ def _delay(delay: str | None, at: str | None) -> float | None:
 
     if delay is not None and at is not None:
         raise InputError("--at", [Fault("", "it cannot stand beside --delay")])
-    return seconds(delay) if delay is not None else seconds_until(at) if at is not None else None
+    return seconds(delay, "--delay") if delay is not None else seconds_until(at) if at is not None else None
 
 
 def stay(client: Client, run_id: UUID, *, json: bool) -> None:

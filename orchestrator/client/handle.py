@@ -37,6 +37,9 @@ class RunHandle:
         self.created = created
         """False when an idempotency key answered with a run that was there already."""
 
+    def __repr__(self) -> str:
+        return f"RunHandle({str(self.id)!r})"
+
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the output, as JSON data.
 

@@ -52,6 +52,7 @@ def test_what_is_no_budget_is_said_in_one_sentence(baton: Baton) -> None:
     for words, reason in [
         (("set", "tenant", "acme"), "A budget: say how much: --usd, --tokens, --calls or --seconds"),
         (("set", "tenant", "acme"), "baton budgets set tenant acme --usd 20"),
+        (("set", "tenant"), "baton budgets set tenant NAME --usd 20"),
         (("set", "tenant", "--usd", "1"), "a tenant or an agent has one, `all` has none"),
         (("set", "all", "acme", "--usd", "1"), "a tenant or an agent has one, `all` has none"),
         (("set", "all", "--usd", "-1"), "usd: Input should be greater than 0"),

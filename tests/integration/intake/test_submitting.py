@@ -58,6 +58,7 @@ def test_many_clients_with_one_key_make_one_run(client: Client, bench: Bench, mi
                 threads.map(lambda _, n=number: client.submit(LINE, n, idempotency_key=f"k{n}"), range(8))
             )
             assert len({handle.id for handle in handles}) == 1
+            assert repr(handles[0]) == f"RunHandle('{handles[0].id}')"
             assert [handle.created for handle in handles].count(True) == 1
     assert runs(bench) == 5
 

@@ -79,13 +79,13 @@ def test_labels() -> None:
     ],
 )
 def test_a_duration_is_read_in_its_units(text: str, expected: float) -> None:
-    assert seconds(text) == expected
+    assert seconds(text, "--delay") == expected
 
 
 @pytest.mark.parametrize("text", ["", "s", "5x", "-5", "1e3", "nan", "5m later", "five"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="is not like 30s"):
-        seconds(text)
+    with pytest.raises(InputError, match=r"--delay: .* is not like 30s"):
+        seconds(text, "--delay")
 
 
 def test_a_moment_is_local_unless_it_names_its_zone() -> None:
