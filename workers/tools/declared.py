@@ -358,7 +358,7 @@ def _giver(name: str, result: TypeAdapter[Any]) -> Callable[[Any], Any]:
             found = storable_data(result.dump_python(result.validate_python(returned), mode="json"))
         except ValidationError as error:
             raise ToolError(f"tool {name} returned what it does not declare: {said(error)}") from None
-        except (pydantic_core.PydanticSerializationError, UnicodeError) as error:
+        except (ValueError, RecursionError) as error:  # nested too deeply, half of a character, bytes
             raise ToolError(f"tool {name} returned what has no JSON form: {error}") from None
         if (wrong := unstorable(found)) is not None:
             raise ToolError(f"tool {name} returned what has no JSON form: it holds {wrong}")

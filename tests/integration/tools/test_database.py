@@ -107,6 +107,7 @@ def test_what_is_wrong_with_a_query_is_told(library: Library) -> None:
         ("SELECT '\0'", "NUL"),
         ("SELECT 1 -- why", None),
         ("SELECT $1", "0 parameters"),
+        ("SELECT (repeat('[', 5000) || repeat(']', 5000))::json a", "nested too deeply|stack depth"),
     ]
     for query, reason in wrong:
         if reason is None:

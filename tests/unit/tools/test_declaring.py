@@ -192,3 +192,17 @@ def test_calls_are_equal_whose_arguments_are_and_no_others() -> None:
     assert len(keys(plain, 1, 1.0, True, "1", None, [1], "\u00e9", "e\u0301")) == 8
     assert keys(plain, 1) == {key_of(plain, {}, "acme"), key_of(plain, {"often": 2}, "acme")}
     assert key_of(plain, {}, "acme") != key_of(plain, {}, "other")
+
+
+def test_what_is_nested_too_deeply_is_no_result() -> None:
+    @tool
+    def deep(levels: int) -> Any:
+        return functools.reduce(lambda inner, _: [inner], range(levels), 1)
+
+    around: list[Any] = []
+    around.append(around)
+
+    assert deep.give(deep(1)) == [1]
+    for returned in (deep(300), deep(3_000), around):
+        with pytest.raises(ToolError, match="tool deep returned what has no JSON form"):
+            deep.give(returned)

@@ -158,7 +158,12 @@ def _row(text: str) -> dict[str, Any]:
         pairs[:] = found  # the outermost object comes last
         return dict(found)
 
-    row: dict[str, Any] = json.loads(text, object_pairs_hook=kept, parse_float=_number, parse_int=_integer)
+    try:
+        row: dict[str, Any] = json.loads(
+            text, object_pairs_hook=kept, parse_float=_number, parse_int=_integer
+        )
+    except RecursionError:
+        raise ToolError("a row holds JSON that is nested too deeply") from None
     if len(row) < len(pairs):
         raise ToolError("two columns have the same name: give them others, with AS")
     return row
