@@ -115,7 +115,9 @@ def stay(client: Client, run_id: UUID, *, json: bool) -> None:
 def _say_why(view: RunView) -> None:
     from orchestrator.cli.going_on import next_step
 
-    typer.secho(f"The run ended as {view.state}.", fg="red", err=True)
+    # Lines of events are cut, and this one names what is to be mended
+    why = "." if view.error is None else f": {view.error.message}"
+    typer.secho(f"The run ended as {view.state}{why}", fg="red", err=True)
     if view.partial:
         done = ", ".join(one.path for one in view.partial[:SHOWN])
         typer.secho(f"What it came to so far ({done}): baton runs show {view.id}", fg="cyan", err=True)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+from types import SimpleNamespace
+from typing import cast
 
+import pytest
+import typer
+
+from orchestrator import Client
 from orchestrator.cli.going_on import next_step
+from orchestrator.cli.submit import stay
 from schemas.outcomes import ErrorInfo
 from schemas.runs import RunState, RunView, StepKind, StepState, StepView
 from tests.unit.cli import views
@@ -90,3 +96,15 @@ def test_a_child_is_resumed_with_the_run_that_waits_for_it() -> None:
 
 def test_a_cancelled_run_cannot_go_on() -> None:
     assert next_step(views.run(state=RunState.CANCELLED)) == f"baton runs show {RUN}"
+
+
+def test_a_run_that_is_watched_ends_with_its_whole_error(capsys: pytest.CaptureFixture[str]) -> None:
+    # Its line among the events is cut where the terminal ends
+    long = f"agent clerk: set {'X' * 300}_KEY in the environment of the worker"
+    view = ended(error("Permanent", long))
+    client = SimpleNamespace(run=lambda _: view, events=lambda *_: [])
+
+    with pytest.raises(typer.Exit):
+        stay(cast("Client", client), RUN, json=False)
+
+    assert f"The run ended as failed: {long}\n" in capsys.readouterr().err
