@@ -141,10 +141,9 @@ class Masker:
 
     def _object(self, value: dict[str, Any], found: Findings, field: str) -> dict[str, Any]:
         made: dict[str, Any] = {}
+        again: Counter[str] = Counter()
         for name, one in value.items():
-            shown = self.text(name, found, _below(field, "(name)"))
-            while shown in made:
-                shown += "'"  # two names under one mask stay two
+            shown = _told_apart(self.text(name, found, _below(field, "(name)")), made, again)
             below = _below(field, shown)
             if name in SEALED:
                 made[shown] = _own(one, found, below)
@@ -158,6 +157,15 @@ class Masker:
 
 def _own(value: Any, found: Findings, field: str) -> Any:
     return OWN.data(value, found, field)
+
+
+def _told_apart(name: str, made: Container[str], again: Counter[str]) -> str:
+    """Two names under one mask stay two, and a thousand a thousand: `<email>`, `<email>'`, `<email>'2`."""
+    shown = name
+    while shown in made:
+        again[name] += 1
+        shown = f"{name}'{again[name]}" if again[name] > 1 else f"{name}'"
+    return shown
 
 
 def _below(field: str, name: str) -> str:

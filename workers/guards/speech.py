@@ -59,6 +59,8 @@ class Discretion:
     def _cut(self, text: str) -> int:
         """How much of it may be shown now: nothing, where that would cut something in two that is masked as a whole."""
         cut = _safe(text)
+        if cut == 0:
+            return 0
         whole = self._mask(text[:cut]) + self._mask(text[cut:]) == self._mask(text)
         return cut if whole else 0
 

@@ -13,6 +13,7 @@ from tests.unit.guards.test_kinds import spelt
 from workers.guards.injection import suspicion
 from workers.guards.masking import masker
 from workers.guards.personal import KINDS, PERSONAL
+from workers.guards.speech import Discretion
 
 LENGTH = 30_000
 MOST = 2.0
@@ -58,6 +59,32 @@ def test_a_text_that_is_made_of_beginnings_of_orders_is_searched_in_time(text: s
     suspicion(text)
 
     assert process_time() - begun < MOST
+
+
+def test_a_thousand_names_under_one_mask_stay_a_thousand() -> None:
+    value = {f"user{n}@example.org": n for n in range(5_000)}
+    begun = process_time()
+
+    masked = masker(True, KINDS).data(value, Findings())
+
+    assert process_time() - begun < MOST
+    assert sorted(masked.values()) == list(range(5_000))
+    assert set(masked) >= {"<email>", "<email>'", "<email>'2", "<email>'4999"}
+
+
+def test_a_word_that_is_said_without_an_end_is_not_searched_at_each_piece() -> None:
+    asked: list[str] = []
+
+    def mask(text: str) -> str:
+        asked.append(text)
+        return discreet(text)
+
+    discretion = Discretion(mask)
+    for _ in range(1_000):
+        assert discretion.said({"call": 1}, "secret=") == []
+
+    assert asked == []
+    assert discretion.rest()[0].text.startswith("secret=")
 
 
 def test_a_picture_carries_data_away_behind_whatever_stands_before_it() -> None:
