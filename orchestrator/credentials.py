@@ -161,10 +161,12 @@ def _forms(one: str) -> str:
         return re.escape(one)
     quoted = "".join(f"%{byte:02x}" for byte in one.encode("utf-8", "surrogateescape"))
     escapes = {json.dumps(one)[1:-1], repr(one)[1:-1], ascii(one)[1:-1]}
-    forms = [rf"\\*{re.escape(one)}" if one in "\"'" else re.escape(one), f"(?i:{quoted})"]
-    # However often it was escaped: with so many strokes.
+    forms = [rf"\\{{0,32}}{re.escape(one)}" if one in "\"'" else re.escape(one), f"(?i:{quoted})"]
+    # However often it was escaped: with so many strokes, but not with any number, or a text of strokes takes for ever.
     forms += [
-        rf"\\+{re.escape(form[1:])}" for form in escapes if form[0] == "\\" and form[1:] not in ("\\", one)
+        rf"\\{{1,32}}{re.escape(form[1:])}"
+        for form in escapes
+        if form[0] == "\\" and form[1:] not in ("\\", one)
     ]
-    forms += [r"\\+"] if one == "\\" else [r"\+"] if one == " " else []
+    forms += [r"\\{1,32}"] if one == "\\" else [r"\+"] if one == " " else []
     return f"(?:{'|'.join(dict.fromkeys(forms))})"

@@ -7,6 +7,7 @@ from time import process_time
 
 import pytest
 
+from orchestrator.credentials import own
 from orchestrator.masking.masker import Findings, discreet, discreet_data
 from orchestrator.masking.tokens import SECRETS
 from tests.unit.guards.test_kinds import spelt
@@ -57,6 +58,15 @@ def test_a_text_that_is_made_of_marks_is_masked_in_time(piece: str) -> None:
 def test_a_text_that_is_made_of_beginnings_of_orders_is_searched_in_time(text: str) -> None:
     begun = process_time()
     suspicion(text)
+
+    assert process_time() - begun < MOST
+
+
+def test_a_text_of_strokes_is_searched_for_a_credential_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_TOKEN", '"quoted"\nand more')
+    begun = process_time()
+
+    own("quoted" + "\\" * 200_000)
 
     assert process_time() - begun < MOST
 
