@@ -28,6 +28,8 @@ from schemas.usage import Usage
 
 
 class RunState(StrEnum):
+    """Where a run stands; `RUN_MOVES` says how it may go on."""
+
     QUEUED = "queued"
     RUNNING = "running"
     PAUSED = "paused"
@@ -37,6 +39,8 @@ class RunState(StrEnum):
 
 
 class StepState(StrEnum):
+    """Where a step stands; `STEP_MOVES` says how it may go on. An `open` one waits for its parts."""
+
     PENDING = "pending"
     READY = "ready"
     RUNNING = "running"
@@ -50,6 +54,8 @@ class StepState(StrEnum):
 
 
 class StepKind(StrEnum):
+    """What a step is in its workflow: work of an agent, or a pattern or a part of one, made of other steps."""
+
     AGENT = "agent"
     PIPELINE = "pipeline"
     FAN_OUT = "fan_out"

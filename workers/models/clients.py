@@ -92,7 +92,8 @@ def check_price(model: Model) -> None:
         _known(model, genai_prices.Usage(input_tokens=1, output_tokens=1))
     except LookupError:
         raise Permanent(
-            f"the price of {model.name} is not known: mend its name, or say it, price=Price(input=..., output=...)"
+            f"the price of {model.name} is not known",
+            next_step="mend its name, or say it, price=Price(input=..., output=...)",
         ) from None
 
 

@@ -26,6 +26,7 @@ from workers.guards.policy import Guard, guard_faults
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, STOOD_IN_FOR, Brain
 from workers.models.named import KeyOf, Model
+from workers.models.pricing import PriceOf
 from workers.models.shapes import misshapen, unknown_fields
 from workers.slices import SESSION, state_faults
 from workers.tools.declared import Allowed, Declared, allowed_of, entry_of
@@ -256,7 +257,8 @@ def _bounds(calls: int, context: ContextBudget | None) -> Bounds:
 
 def _reaches(models: Sequence[Model], tools: Sequence[Allowed]) -> tuple[Reached, ...]:
     keys = [KeyOf(model) for model in models if model.variables]
-    return (*keys, *(one for one in tools if isinstance(one, Reached)))
+    prices = [PriceOf(model) for model in models if model.price is None]
+    return (*keys, *prices, *(one for one in tools if isinstance(one, Reached)))
 
 
 def _loaded() -> Callable[[Brain, Context, Any], Awaitable[Any]]:

@@ -32,7 +32,8 @@ async def converse(brain: Brain, ctx: Context, value: Any) -> Any:
             check_price(model)
             client_of(model)
         except Permanent as error:
-            raise Permanent(f"agent {brain.agent}: {error}") from None
+            mend = f": {error.next_step}" if error.next_step else ""
+            raise Permanent(f"agent {brain.agent}: {error}{mend}") from None
     try:
         whole = _told(brain, ctx, value)._replace(state=await shown(ctx, Slice(brain.agent, brain.state)))
         besides = tokens_of(brain.instructions)

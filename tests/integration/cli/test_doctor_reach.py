@@ -27,8 +27,8 @@ def found(*agents: Any) -> list[Finding]:
     return list(reach.check(Loaded((), agents={one.name: one for one in agents})))
 
 
-def told(*agents: Any) -> list[tuple[str, str, str, str]]:
-    return [(str(one.level), one.check, one.sentence, one.fix) for one in found(*agents)]
+def told(*agents: Any, but: str = "price") -> list[tuple[str, str, str, str]]:
+    return [(str(one.level), one.check, one.sentence, one.fix) for one in found(*agents) if one.check != but]
 
 
 def test_keys_are_looked_for_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +54,24 @@ def test_keys_are_looked_for_and_never_shown(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert {level for level, *_ in told(first)} == {"ok"}
     assert KEY not in str(told(first))
+
+
+def test_a_model_of_which_nobody_knows_what_it_costs_is_told() -> None:
+    said = Model("anthropic:claude-99-mega", price=Price(input=1, output=1))
+
+    assert told(clerk(fallbacks=["anthropic:claude-99-mega"]), clerk("other", said), but="model") == [
+        ("ok", "price", "The price of openai:gpt-5-mini is known.", ""),
+        ("warn", "price", "the price of anthropic:claude-99-mega is not known; agent clerk needs it.",
+         "mend its name, or say it, price=Price(input=..., output=...)"),
+    ]  # fmt: skip
+
+
+def test_an_environment_without_the_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "workers.models.clients", None)
+
+    ((_, _, sentence, fix),) = told(clerk(), but="model")
+    assert "is missing here, so openai:gpt-5-mini cannot be asked; agent clerk needs it." in sentence
+    assert fix == "pip install 'baton-agents[llm]'"
 
 
 def test_a_server_that_answers_tells_its_tools() -> None:

@@ -150,7 +150,7 @@ def _waiting(stage: Stage, claimed: Claimed) -> None:
     other = stage.claim(claimed.run.id, "0/b")
     (busy,) = stage.engine.reserve([_wish(other)])
     assert isinstance(busy, Busy)
-    limited = Limited(limit=busy.budget, due_in=0.01)
+    limited = Limited(limit=busy.budget, due_in=3600)
     stage.engine.record_all([Finished(claimed.run.id, other.path, other.attempt, limited)])
 
 
