@@ -50,6 +50,8 @@ class Kind:
 
     def masked(self, text: str, low: str) -> tuple[str, int]:
         """The text without any of this kind, and how many were there. `low` is the text in small letters."""
+        if not self._is_marked(text, low):
+            return text, 0
         made, done, times = [], 0, 0
         for start, end in self._spans(text, low):
             made += [text[done:start], f"<{self.name}>"]
@@ -60,12 +62,24 @@ class Kind:
         """Whether there could be one in a JSON text, where a letter before it may be the end of `\\n`."""
         if not self.marks:
             return self.pattern.search(text) is not None
+        if not self._is_marked(text, low):
+            return False
         done = 0
         for at, begin in self._places(text, low):
             if at >= done:
                 if self.pattern.match(text, begin) is not None:
                     return True
                 done = self._same_end(text, begin)
+        return False
+
+    def _is_marked(self, text: str, low: str) -> bool:
+        """Whether one could begin anywhere. Most texts are short and hold none, and every step has some of them."""
+        if not self.marks:
+            return True
+        searched = low if self.folded else text
+        for mark in self.marks:  # noqa: SIM110  half as long as any()
+            if mark in searched:
+                return True
         return False
 
     @cached_property
@@ -130,6 +144,8 @@ class Kind:
 
 def small(text: str) -> str:
     """In small letters, each in its place: there is one letter whose small form is two."""
+    if text.isascii():
+        return text.lower()
     return text.replace("\N{LATIN CAPITAL LETTER I WITH DOT ABOVE}", "i").lower()
 
 
