@@ -25,8 +25,8 @@ from workers.cuts.declared import ContextBudget, Sight, Summarise, context_fault
 from workers.guards.policy import Guard, guard_faults
 from workers.memory.declared import Memory
 from workers.models.brain import MAX_CALLS, STOOD_IN_FOR, Brain
-from workers.models.named import KeyOf, Model
-from workers.models.pricing import PriceOf
+from workers.models.named import Model
+from workers.models.reach import KeyOf, PriceOf
 from workers.models.shapes import misshapen, unknown_fields
 from workers.slices import SESSION, state_faults
 from workers.tools.declared import Allowed, Declared, allowed_of, entry_of

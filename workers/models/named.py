@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from orchestrator.definitions.limits import limit_faults
 from schemas.breakers import Breaker
-from schemas.errors import BatonError, Fault
+from schemas.errors import Fault
 from schemas.limits import Limit
 from schemas.usage import Price
-from workers.models.providers import PROVIDERS, missing, unknown, wanted
+from workers.models.providers import PROVIDERS, unknown, wanted
 
 
 @dataclass(frozen=True)
@@ -75,24 +75,3 @@ class Model:
             yield Fault(
                 f"{where}price", "nobody knows it behind a base_url: Price(input=0, output=0) if it is free"
             )
-
-
-@dataclass(frozen=True)
-class KeyOf:
-    """The key of a model in the environment of this process: whether it is there, never what it is."""
-
-    model: Model
-    kind = "model"
-
-    @property
-    def what(self) -> str:
-        return f"{self.model.name} {' '.join(self.model.variables)}"
-
-    def look(self) -> str:
-        name = missing(self.model.variables)
-        if name is None:
-            return f"What {self.model.name} wants is set, {' or '.join(self.model.variables)}."
-        raise BatonError(
-            f"{name} is not set here, so {self.model.name} cannot be asked",
-            next_step=f"set {name} in the environment of its workers",
-        )

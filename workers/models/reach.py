@@ -1,4 +1,4 @@
-"""Whether anybody knows what a model costs, for those who look before it is asked."""
+"""What has to be there before a model can be asked, for those who only look: its key, and a price."""
 
 from __future__ import annotations
 
@@ -6,6 +6,28 @@ from dataclasses import dataclass
 
 from schemas.errors import BatonError
 from workers.models.named import Model
+from workers.models.providers import missing
+
+
+@dataclass(frozen=True)
+class KeyOf:
+    """The key of a model in the environment of this process: whether it is there, never what it is."""
+
+    model: Model
+    kind = "model"
+
+    @property
+    def what(self) -> str:
+        return f"{self.model.name} {' '.join(self.model.variables)}"
+
+    def look(self) -> str:
+        name = missing(self.model.variables)
+        if name is None:
+            return f"What {self.model.name} wants is set, {' or '.join(self.model.variables)}."
+        raise BatonError(
+            f"{name} is not set here, so {self.model.name} cannot be asked",
+            next_step=f"set {name} in the environment of its workers",
+        )
 
 
 @dataclass(frozen=True)
